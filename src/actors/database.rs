@@ -1,0 +1,345 @@
+//! The database writer: the only door to SQLite.
+//!
+//! Owns: the one writing connection and the query-only ones. Durable: everything it acknowledged. A crash loses:
+//! nothing; what was queued waits in the [`Outbox`], which the handle owns, and reads are asked again. Never waits for:
+//! a transaction or a read, both run in tasks that report back, so that the mailbox stays open while the disk is slow.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use crate::actors::address::{Address, Message as ActorMessage, Reply, Unavailable};
+use crate::actors::behaviour::{Behaviour, Fatal, Own};
+use crate::actors::outbox::{Acknowledged, Outbox};
+use crate::actors::supervisor::ChildSpec;
+use crate::clock::now_ms;
+use crate::db::connections::{Connection, ReadConnections, WriteConnection};
+use crate::db::error::DbError;
+use crate::db::ops::{WriteOp, Written};
+use crate::tasks::{Owned, Tasks, lock};
+
+/// How long a caller waits for its write: longer than a restart, as long as a foreign lock is sat out (R3).
+const WRITE_DEADLINE: Duration = Duration::from_secs(5);
+const READ_DEADLINE: Duration = Duration::from_secs(5);
+/// Pause after a transaction the database refused as a whole (full, locked): healing shows within it (R6).
+const REFUSED_PAUSE: Duration = Duration::from_millis(250);
+/// Connections that reports read through beside the writer.
+const READERS: usize = 2;
+const MAILBOX: usize = 4096;
+
+/// How the rest of the gateway reaches the database. Cheap to clone, valid across restarts.
+#[derive(Clone)]
+pub(crate) struct Database {
+    address: Address<Message>,
+    shared: Arc<Shared>,
+}
+
+/// What outlives every incarnation.
+struct Shared {
+    outbox: Outbox,
+    /// A wake-up is on its way: further ones would only fill the mailbox.
+    waking: AtomicBool,
+    /// Why the last transaction was refused, until one succeeds.
+    trouble: Mutex<Option<DbError>>,
+    commits: AtomicU64,
+    late_acks: AtomicU64,
+}
+
+/// Why a read or a write did not happen.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    #[error(transparent)]
+    Db(#[from] DbError),
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// The database as health shows it.
+#[derive(Clone, Debug, serde::Serialize)]
+pub(crate) struct Health {
+    /// `ok`, or the code of what refuses writes.
+    pub(crate) status: &'static str,
+    pub(crate) queued: usize,
+    /// History rows that could not be kept (R4).
+    pub(crate) log_dropped_total: u64,
+    pub(crate) commits: u64,
+    /// Answers whose last byte went out before their row was committed (R2).
+    pub(crate) commit_waits_expired: u64,
+}
+
+impl Database {
+    /// Stores `op` and waits for the commit.
+    pub(crate) async fn write(&self, op: WriteOp) -> Result<Written, StoreError> {
+        let actor = self.address.vitals().name;
+        if let Some(retry_after) = self.address.vitals().melted_for() {
+            return Err(Unavailable::Melted { actor, retry_after }.into());
+        }
+        let Some(acknowledged) = self.queue(op) else {
+            return Err(Unavailable::Overloaded { actor }.into());
+        };
+        match tokio::time::timeout(WRITE_DEADLINE, acknowledged).await {
+            Ok(Ok(written)) => Ok(written?),
+            // The queue outlives the writer, so a dropped port means that the gateway is going away.
+            Ok(Err(_)) => Err(Unavailable::Stopped { actor }.into()),
+            Err(_) => Err(Unavailable::Deadline {
+                actor,
+                deadline: WRITE_DEADLINE,
+            }
+            .into()),
+        }
+    }
+
+    /// Queues a row of history without waiting. `None` when it had to be shed, which is counted.
+    pub(crate) fn record(&self, op: WriteOp) -> Option<Acknowledged> {
+        self.queue(op)
+    }
+
+    /// Counts an answer whose row was not committed in time.
+    pub(crate) fn count_late_ack(&self) {
+        self.shared.late_acks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Runs `job` on a query-only connection.
+    pub(crate) async fn read<R, F>(&self, job: F) -> Result<R, StoreError>
+    where
+        R: Send + 'static,
+        F: Fn(&Connection) -> Result<R, DbError> + Clone + Send + 'static,
+    {
+        let answer = self
+            .address
+            .call(READ_DEADLINE, |reply: Reply<Result<R, DbError>>| {
+                let job = job.clone();
+                Message::Read(Box::new(move |readers: ReadConnections| {
+                    Box::pin(async move {
+                        let _ = reply.send(readers.run(job).await);
+                    })
+                }))
+            })
+            .await?;
+        Ok(answer?)
+    }
+
+    /// Compares the pages with each other, beside serving. Empty means sound.
+    pub(crate) async fn quick_check(&self, deadline: Duration) -> Result<Vec<String>, StoreError> {
+        let answer = self
+            .address
+            .call(deadline, |reply: Reply<Result<Vec<String>, DbError>>| {
+                Message::Read(Box::new(move |readers: ReadConnections| {
+                    Box::pin(async move {
+                        let _ = reply.send(readers.quick_check().await);
+                    })
+                }))
+            })
+            .await?;
+        Ok(answer?)
+    }
+
+    /// Waits until everything queued is stored, then folds the write-ahead log into the file. For the shutdown.
+    pub(crate) async fn flush(&self, deadline: Duration) -> Result<(), StoreError> {
+        let actor = self.address.vitals().name;
+        self.wake();
+        tokio::time::timeout(deadline, self.shared.outbox.emptied())
+            .await
+            .map_err(|_| Unavailable::Deadline { actor, deadline })?;
+        Ok(self.address.call(deadline, Message::Checkpoint).await??)
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        Health {
+            status: lock(&self.shared.trouble)
+                .as_ref()
+                .map_or("ok", DbError::code),
+            queued: self.shared.outbox.len(),
+            log_dropped_total: self.shared.outbox.dropped(),
+            commits: self.shared.commits.load(Ordering::Relaxed),
+            commit_waits_expired: self.shared.late_acks.load(Ordering::Relaxed),
+        }
+    }
+
+    fn queue(&self, op: WriteOp) -> Option<Acknowledged> {
+        let acknowledged = self.shared.outbox.push(op)?;
+        self.wake();
+        Some(acknowledged)
+    }
+
+    fn wake(&self) {
+        if !self.shared.waking.swap(true, Ordering::AcqRel)
+            && self.address.cast(Message::Wake).is_err()
+        {
+            // No incarnation lives or its mailbox is full of wake-ups' like: a start looks into the queue by itself.
+            self.shared.waking.store(false, Ordering::Release);
+        }
+    }
+}
+
+/// The child spec for the tree, and the handle for everyone else.
+pub(crate) fn child(path: PathBuf, tasks: Tasks) -> (ChildSpec, Database) {
+    let shared = Arc::new(Shared {
+        outbox: Outbox::default(),
+        waking: AtomicBool::new(false),
+        trouble: Mutex::new(None),
+        commits: AtomicU64::new(0),
+        late_acks: AtomicU64::new(0),
+    });
+    let (spec, address) =
+        ChildSpec::new::<DatabaseActor>("database", MAILBOX, (path, shared.clone(), tasks));
+    (spec, Database { address, shared })
+}
+
+type ReadJob = Box<dyn FnOnce(ReadConnections) -> BoxFuture<'static, ()> + Send>;
+
+pub(crate) enum Message {
+    /// Something was queued.
+    Wake,
+    Read(ReadJob),
+    Checkpoint(Reply<Result<(), DbError>>),
+    /// The transaction of our task ended.
+    Ended(Result<Vec<Result<Written, DbError>>, DbError>),
+    /// The pause after a refused transaction is over.
+    Resume,
+}
+
+impl ActorMessage for Message {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Wake => "wake",
+            Self::Read(_) => "read",
+            Self::Checkpoint(_) => "checkpoint",
+            Self::Ended(_) => "ended",
+            Self::Resume => "resume",
+        }
+    }
+}
+
+struct DatabaseActor;
+
+pub(crate) struct State {
+    writer: Arc<WriteConnection>,
+    readers: ReadConnections,
+    shared: Arc<Shared>,
+    own: Own<Message>,
+    tasks: Tasks,
+    /// The transaction under way. Not aborted with the actor: a commit that has begun is let through, and its
+    /// operations, still queued, may then run once more.
+    busy: bool,
+    pause: Option<Owned>,
+}
+
+impl Behaviour for DatabaseActor {
+    type Message = Message;
+    type State = State;
+    type Arguments = (PathBuf, Arc<Shared>, Tasks);
+
+    async fn start(
+        (path, shared, tasks): Self::Arguments,
+        own: Own<Message>,
+    ) -> Result<State, Fatal> {
+        let (writer, _) = WriteConnection::open(&path, now_ms()).await?;
+        let readers = ReadConnections::open(&path, READERS).await?;
+        shared.outbox.released();
+        shared.waking.store(false, Ordering::Release);
+        let mut state = State {
+            writer: Arc::new(writer),
+            readers,
+            shared,
+            own,
+            tasks,
+            busy: false,
+            pause: None,
+        };
+        state.commit_next();
+        Ok(state)
+    }
+
+    async fn handle(message: Message, state: &mut State) -> Result<(), Fatal> {
+        match message {
+            Message::Wake => {
+                state.shared.waking.store(false, Ordering::Release);
+                state.commit_next();
+            }
+            Message::Read(job) => {
+                drop(
+                    state
+                        .tasks
+                        .spawn("database read", job(state.readers.clone())),
+                );
+            }
+            Message::Checkpoint(reply) => state.checkpoint(reply),
+            Message::Ended(outcome) => return state.ended(outcome),
+            Message::Resume => {
+                state.pause = None;
+                state.commit_next();
+            }
+        }
+        Ok(())
+    }
+
+    async fn stopped(state: &mut State) {
+        if let Err(reason) = state.writer.checkpoint().await {
+            tracing::warn!(%reason, "the write-ahead log was not folded in at the stop");
+        }
+    }
+}
+
+impl State {
+    fn commit_next(&mut self) {
+        if self.busy || self.pause.is_some() {
+            return;
+        }
+        let batch = self.shared.outbox.take();
+        if batch.is_empty() {
+            return;
+        }
+        self.busy = true;
+        let (writer, own) = (self.writer.clone(), self.own.clone());
+        self.tasks.spawn("database commit", async move {
+            own.tell(Message::Ended(writer.commit(batch).await));
+        });
+    }
+
+    fn ended(
+        &mut self,
+        outcome: Result<Vec<Result<Written, DbError>>, DbError>,
+    ) -> Result<(), Fatal> {
+        self.busy = false;
+        match outcome {
+            Ok(results) => {
+                self.shared.commits.fetch_add(1, Ordering::Relaxed);
+                if lock(&self.shared.trouble).take().is_some() {
+                    tracing::info!("the database takes writes again");
+                }
+                self.shared.outbox.committed(results);
+                self.commit_next();
+                Ok(())
+            }
+            // The connection's thread is gone and does not come back: only a new incarnation helps.
+            Err(error) if error.is_closed() => {
+                self.shared.outbox.died();
+                Err(error.into())
+            }
+            Err(error) => {
+                if lock(&self.shared.trouble).replace(error.clone()).is_none() {
+                    tracing::error!(%error, "the database refuses writes; history is kept in memory meanwhile");
+                }
+                self.shared.outbox.refused(&error);
+                let own = self.own.clone();
+                self.pause = Some(self.tasks.spawn_owned("database pause", async move {
+                    tokio::time::sleep(REFUSED_PAUSE).await;
+                    own.tell(Message::Resume);
+                }));
+                Ok(())
+            }
+        }
+    }
+
+    fn checkpoint(&self, reply: Reply<Result<(), DbError>>) {
+        let writer = self.writer.clone();
+        self.tasks.spawn("database checkpoint", async move {
+            let _ = reply.send(writer.checkpoint().await);
+        });
+    }
+}

@@ -1,0 +1,17 @@
+//! State and lifecycles. Every actor has a typed handle; nobody outside builds its messages.
+
+pub(crate) mod address;
+pub(crate) mod behaviour;
+pub(crate) mod credentials;
+pub(crate) mod database;
+pub(crate) mod events;
+pub(crate) mod gateway;
+pub(crate) mod listener;
+pub(crate) mod outbox;
+pub(crate) mod ports;
+pub(crate) mod root;
+pub(crate) mod router;
+pub(crate) mod sessions;
+pub(crate) mod supervisor;
+pub(crate) mod tree;
+pub(crate) mod vitals;

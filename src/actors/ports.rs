@@ -1,0 +1,218 @@
+//! The sockets and the connections they brought: owned above the listener actors.
+//!
+//! A socket is bound once. A listener that is restarted serves the same socket, so no connection is refused meanwhile,
+//! and connections are tasks of their own, so none of them ends with the listener that accepted it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::net::{TcpListener, TcpSocket};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::tasks::lock;
+
+/// Connections the kernel may hold for us while a listener restarts.
+const BACKLOG: u32 = 1_024;
+/// How long requests that were told to end may take to say so to their clients.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// One of the three ports.
+pub(crate) struct Port {
+    pub(crate) name: &'static str,
+    /// The command line flag that moves it, for messages.
+    pub(crate) flag: &'static str,
+    wanted: SocketAddr,
+    open: Mutex<Option<Open>>,
+}
+
+#[derive(Clone)]
+struct Open {
+    socket: Arc<TcpListener>,
+    address: SocketAddr,
+    since: Instant,
+    connections: Connections,
+}
+
+/// The socket cannot be had.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("port {} for the {name} {reason}; stop what uses it, or choose another with {flag}", address.port())]
+pub(crate) struct PortTaken {
+    pub(crate) name: &'static str,
+    pub(crate) flag: &'static str,
+    pub(crate) address: SocketAddr,
+    pub(crate) reason: String,
+}
+
+impl Port {
+    pub(crate) fn new(name: &'static str, flag: &'static str, wanted: SocketAddr) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            flag,
+            wanted,
+            open: Mutex::new(None),
+        })
+    }
+
+    /// Binds the socket, or says that it is bound already.
+    pub(crate) fn open(&self) -> Result<SocketAddr, PortTaken> {
+        let mut open = lock(&self.open);
+        if let Some(open) = open.as_ref() {
+            return Ok(open.address);
+        }
+        let (socket, address) = bind(self.wanted).map_err(|error| PortTaken {
+            name: self.name,
+            flag: self.flag,
+            address: self.wanted,
+            reason: match error.kind() {
+                std::io::ErrorKind::AddrInUse => "is in use by another program".into(),
+                std::io::ErrorKind::PermissionDenied => "may not be opened by this user".into(),
+                _ => format!("cannot be opened on {}: {error}", self.wanted.ip()),
+            },
+        })?;
+        *open = Some(Open {
+            socket: Arc::new(socket),
+            address,
+            since: Instant::now(),
+            connections: Connections::default(),
+        });
+        Ok(address)
+    }
+
+    /// Lets go of the socket, and hands over the connections it brought. Closed for good once the accept loop, told by
+    /// its token, has dropped its share: [`Connections::accepting`] tells.
+    pub(crate) fn close(&self) -> Option<Connections> {
+        let open = lock(&self.open).take()?;
+        open.connections.closing.cancel();
+        Some(open.connections)
+    }
+
+    /// What an accept loop needs, while the port is open.
+    pub(crate) fn serving(&self) -> Option<(Arc<TcpListener>, Connections)> {
+        lock(&self.open)
+            .as_ref()
+            .map(|open| (open.socket.clone(), open.connections.clone()))
+    }
+
+    /// Where the port listens, or would.
+    pub(crate) fn address(&self) -> SocketAddr {
+        lock(&self.open)
+            .as_ref()
+            .map_or(self.wanted, |open| open.address)
+    }
+
+    pub(crate) fn opened_since(&self) -> Option<Instant> {
+        lock(&self.open).as_ref().map(|open| open.since)
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        lock(&self.open)
+            .as_ref()
+            .map_or(0, |open| open.connections.in_flight())
+    }
+}
+
+fn bind(address: SocketAddr) -> std::io::Result<(TcpListener, SocketAddr)> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    let listener = socket.listen(BACKLOG)?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+/// The connections one opening of a port brought, and what they are told when it closes.
+#[derive(Clone, Default)]
+pub(crate) struct Connections {
+    tracker: TaskTracker,
+    accepting: TaskTracker,
+    /// No further request on this connection.
+    pub(crate) closing: CancellationToken,
+    /// Requests still running say goodbye now.
+    pub(crate) aborting: CancellationToken,
+    /// Connections end, whatever they carry.
+    pub(crate) killing: CancellationToken,
+    in_flight: Arc<AtomicUsize>,
+}
+
+/// How a stop went, in requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Drained {
+    /// Requests that finished within the grace.
+    pub(crate) drained: usize,
+    /// Requests that were ended with an error.
+    pub(crate) aborted: usize,
+}
+
+/// Counts one completion in, and out when dropped.
+pub(crate) struct InFlight(Arc<AtomicUsize>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Connections {
+    /// Counts a completion for as long as the guard lives.
+    pub(crate) fn enter(&self) -> InFlight {
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+        InFlight(self.in_flight.clone())
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// Makes `serving` one of the tasks a drain waits for.
+    pub(crate) fn track<F: Future>(&self, serving: F) -> impl Future<Output = F::Output> + use<F> {
+        self.tracker.track_future(serving)
+    }
+
+    /// Makes `accepting` something a close waits for.
+    pub(crate) fn track_accepting<F: Future>(
+        &self,
+        accepting: F,
+    ) -> impl Future<Output = F::Output> + use<F> {
+        self.accepting.track_future(accepting)
+    }
+
+    /// Waits until no accept loop holds the socket any more.
+    pub(crate) async fn accepting_ended(&self) {
+        self.accepting.close();
+        self.accepting.wait().await;
+    }
+
+    /// Lets requests finish within `grace`, then has them say goodbye, then ends what is left.
+    pub(crate) async fn drain(self, grace: Duration) -> Drained {
+        self.closing.cancel();
+        let at_stop = self.in_flight();
+        self.tracker.close();
+        let mut aborted = 0;
+        if tokio::time::timeout(grace, self.tracker.wait())
+            .await
+            .is_err()
+        {
+            aborted = self.in_flight();
+            self.aborting.cancel();
+            if tokio::time::timeout(FAREWELL, self.tracker.wait())
+                .await
+                .is_err()
+            {
+                self.killing.cancel();
+                self.tracker.wait().await;
+            }
+        }
+        Drained {
+            drained: at_stop.saturating_sub(aborted),
+            aborted,
+        }
+    }
+}

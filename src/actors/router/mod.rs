@@ -1,0 +1,433 @@
+//! The router: where a request goes.
+//!
+//! Owns: which providers there are and which models they offer. Durable: the tables of providers, read again at each
+//! start. Kept above it: the last registry and the model lists, so that an incarnation that starts while the database
+//! is away still routes. A crash loses: requests to refresh. Never waits for: an upstream or the database, tasks report
+//! back.
+
+pub(crate) mod catalogue;
+pub(crate) mod registry;
+pub(crate) mod resolve;
+pub(crate) mod seeds;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::actors::address::{Address, Message as ActorMessage, Reply, Unavailable};
+use crate::actors::behaviour::{Behaviour, Fatal, Own};
+use crate::actors::database::{Database, StoreError};
+use crate::actors::router::catalogue::{Listing, Offer};
+use crate::actors::router::registry::{Entry, Registry};
+use crate::actors::router::resolve::{NoTarget, RoutePlan};
+use crate::actors::supervisor::ChildSpec;
+use crate::clock::{new_id, now_ms};
+use crate::db::error::DbError;
+use crate::db::ops::WriteOp;
+use crate::db::providers::{self, ConfigRow, ProviderRow, StoredProvider};
+use crate::providers::http::Http;
+use crate::providers::{UpstreamError, UpstreamModel};
+use crate::settings::{self, Settings};
+use crate::tasks::{Owned, Tasks, lock};
+
+const PLAN_DEADLINE: Duration = Duration::from_secs(4);
+const MAILBOX: usize = 8_192;
+/// How long an upstream may take to list its models; requests that wait for the list wait this long.
+const LIST_DEADLINE: Duration = Duration::from_secs(2);
+/// A list older than this is asked for anew when somebody lists models; the old one is served meanwhile.
+const LIST_FRESH: Duration = Duration::from_secs(60);
+/// An unknown model makes us ask again, but not more often than this.
+const LIST_RETRY: Duration = Duration::from_secs(5);
+/// Requests that may wait for lists at once.
+const MOST_WAITING: usize = 1_024;
+
+/// How the rest of the gateway asks for routes and changes providers.
+#[derive(Clone)]
+pub(crate) struct Router {
+    address: Address<Message>,
+    database: Database,
+}
+
+/// A provider as management shows it: what is stored, and what the router knows of it.
+#[derive(Clone)]
+pub(crate) struct ProviderView {
+    pub(crate) stored: StoredProvider,
+    pub(crate) listing: Listing,
+    pub(crate) loaded: Result<(), String>,
+}
+
+impl Router {
+    /// Where a request for `model` goes, in the order to try.
+    pub(crate) async fn plan(
+        &self,
+        model: Option<&str>,
+    ) -> Result<Result<RoutePlan, NoTarget>, Unavailable> {
+        self.address
+            .call(PLAN_DEADLINE, |reply| {
+                Message::Plan(model.map(str::to_owned), reply)
+            })
+            .await
+    }
+
+    /// Every model that can be asked for now.
+    pub(crate) async fn models(&self) -> Result<Vec<Offer>, Unavailable> {
+        self.address.call(PLAN_DEADLINE, Message::Models).await
+    }
+
+    /// Every provider, by falling priority.
+    pub(crate) async fn providers(&self) -> Result<Vec<ProviderView>, Unavailable> {
+        self.address.call(PLAN_DEADLINE, Message::Providers).await
+    }
+
+    /// Stores a provider; the next completion can use it.
+    pub(crate) async fn register(
+        &self,
+        provider: ProviderRow,
+        config: Vec<ConfigRow>,
+    ) -> Result<(), StoreError> {
+        self.database
+            .write(WriteOp::CreateProvider {
+                provider,
+                config,
+                operation: new_id(),
+            })
+            .await?;
+        self.refresh().await
+    }
+
+    /// Forgets a provider; the next completion cannot use it.
+    pub(crate) async fn remove(&self, id: &str) -> Result<(), StoreError> {
+        self.database
+            .write(WriteOp::DeleteProvider {
+                id: id.to_owned(),
+                operation: new_id(),
+            })
+            .await?;
+        self.refresh().await
+    }
+
+    /// Reads the providers again and answers when they are in force.
+    async fn refresh(&self) -> Result<(), StoreError> {
+        Ok(self.address.call(PLAN_DEADLINE, Message::Refresh).await??)
+    }
+}
+
+/// What outlives every incarnation.
+#[derive(Default)]
+pub(crate) struct Board {
+    registry: Option<Arc<Registry>>,
+    listings: catalogue::Listings,
+}
+
+/// What every incarnation is made from.
+#[derive(Clone)]
+pub(crate) struct Arguments {
+    pub(crate) database: Database,
+    pub(crate) http: Http,
+    pub(crate) settings: watch::Receiver<Arc<Settings>>,
+    pub(crate) tasks: Tasks,
+}
+
+/// The child spec for the tree, and the handle for everyone else.
+pub(crate) fn child(arguments: Arguments) -> (ChildSpec, Router) {
+    let database = arguments.database.clone();
+    let board = Arc::new(Mutex::new(Board::default()));
+    let (spec, address) = ChildSpec::new::<RouterActor>("router", MAILBOX, (arguments, board));
+    (spec, Router { address, database })
+}
+
+pub(crate) enum Message {
+    Plan(Option<String>, Reply<Result<RoutePlan, NoTarget>>),
+    Models(Reply<Vec<Offer>>),
+    Providers(Reply<Vec<ProviderView>>),
+    Refresh(Reply<Result<(), StoreError>>),
+    /// Our task read the providers.
+    Loaded(Result<Vec<StoredProvider>, StoreError>),
+    /// Our task asked an upstream for its models.
+    Listed {
+        provider: String,
+        took: Duration,
+        outcome: Result<Vec<UpstreamModel>, UpstreamError>,
+    },
+}
+
+impl ActorMessage for Message {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Plan(..) => "plan",
+            Self::Models(_) => "models",
+            Self::Providers(_) => "providers",
+            Self::Refresh(_) => "refresh",
+            Self::Loaded(_) => "loaded",
+            Self::Listed { .. } => "listed",
+        }
+    }
+}
+
+struct RouterActor;
+
+pub(crate) struct State {
+    registry: Arc<Registry>,
+    board: Arc<Mutex<Board>>,
+    arguments: Arguments,
+    own: Own<Message>,
+    /// Upstreams being asked for their models.
+    listing: HashSet<String>,
+    fetches: Vec<Owned>,
+    plans_waiting: Vec<(Option<String>, Reply<Result<RoutePlan, NoTarget>>)>,
+    models_waiting: Vec<Reply<Vec<Offer>>>,
+    /// Refreshes served by the load under way, and those that came after it began.
+    loading: Option<(Owned, Vec<Reply<Result<(), StoreError>>>)>,
+    refreshes: Vec<Reply<Result<(), StoreError>>>,
+}
+
+impl Behaviour for RouterActor {
+    type Message = Message;
+    type State = State;
+    type Arguments = (Arguments, Arc<Mutex<Board>>);
+
+    async fn start((arguments, board): Self::Arguments, own: Own<Message>) -> Result<State, Fatal> {
+        let kept = lock(&board).registry.clone();
+        let registry = match (arguments.database.read(providers::all).await, kept) {
+            (Ok(stored), _) => Arc::new(Registry::build(stored, &arguments.http)),
+            (Err(error), Some(kept)) => {
+                tracing::warn!(%error, "the providers could not be read; the last known ones stay in force");
+                kept
+            }
+            (Err(error), None) => return Err(error.into()),
+        };
+        let discovery = arguments.settings.borrow().flag(settings::DISCOVERY);
+        let mut state = State {
+            registry: registry.clone(),
+            board,
+            arguments,
+            own,
+            listing: HashSet::new(),
+            fetches: Vec::new(),
+            plans_waiting: Vec::new(),
+            models_waiting: Vec::new(),
+            loading: None,
+            refreshes: Vec::new(),
+        };
+        lock(&state.board).registry = Some(registry);
+        if discovery {
+            state.discover();
+        }
+        Ok(state)
+    }
+
+    async fn handle(message: Message, state: &mut State) -> Result<(), Fatal> {
+        match message {
+            Message::Plan(model, reply) => state.plan(model, reply),
+            Message::Models(reply) => state.models(reply),
+            Message::Providers(reply) => drop(reply.send(state.views())),
+            Message::Refresh(reply) => state.refresh(Some(reply)),
+            Message::Loaded(outcome) => state.loaded(outcome),
+            Message::Listed {
+                provider,
+                took,
+                outcome,
+            } => state.listed(&provider, took, outcome),
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn plan(&mut self, model: Option<String>, reply: Reply<Result<RoutePlan, NoTarget>>) {
+        let resolved = self.resolve(model.as_deref());
+        // A model nobody lists may have been pulled a moment ago: ask once more before saying no.
+        if matches!(resolved, Err(NoTarget::UnknownModel { .. }))
+            && self.plans_waiting.len() < MOST_WAITING
+        {
+            self.list_older_than(LIST_RETRY);
+            if !self.listing.is_empty() {
+                self.plans_waiting.push((model, reply));
+                return;
+            }
+        }
+        let _ = reply.send(resolved);
+    }
+
+    fn resolve(&self, model: Option<&str>) -> Result<RoutePlan, NoTarget> {
+        let settings = self.arguments.settings.borrow().clone();
+        resolve::resolve(
+            model,
+            &self.registry,
+            &lock(&self.board).listings,
+            &settings,
+        )
+    }
+
+    fn models(&mut self, reply: Reply<Vec<Offer>>) {
+        self.list_older_than(LIST_FRESH);
+        let first_time = self.registry.enabled().any(|entry| {
+            self.listing.contains(entry.id())
+                && lock(&self.board).listings.of(entry.id()).models.is_none()
+        });
+        if first_time && self.models_waiting.len() < MOST_WAITING {
+            self.models_waiting.push(reply);
+        } else {
+            let _ = reply.send(self.offers());
+        }
+    }
+
+    fn offers(&self) -> Vec<Offer> {
+        catalogue::offers(&self.registry, &lock(&self.board).listings)
+    }
+
+    fn views(&self) -> Vec<ProviderView> {
+        let board = lock(&self.board);
+        self.registry
+            .entries()
+            .map(|entry| ProviderView {
+                stored: entry.stored.clone(),
+                listing: board.listings.of(entry.id()).clone(),
+                loaded: entry
+                    .adapter
+                    .as_ref()
+                    .map(|_| ())
+                    .map_err(ToString::to_string),
+            })
+            .collect()
+    }
+
+    /// Asks every enabled provider whose list is older than `age`, and is not being asked already.
+    fn list_older_than(&mut self, age: Duration) {
+        let registry = self.registry.clone();
+        for entry in registry.enabled() {
+            let asked = lock(&self.board).listings.of(entry.id()).asked;
+            if asked.is_none_or(|asked| asked.elapsed() > age) {
+                self.list(entry, LIST_DEADLINE);
+            }
+        }
+    }
+
+    fn list(&mut self, entry: &Entry, deadline: Duration) {
+        let Ok(adapter) = entry.adapter.clone() else {
+            return;
+        };
+        if !self.listing.insert(entry.id().to_owned()) {
+            return;
+        }
+        let (own, provider) = (self.own.clone(), entry.id().to_owned());
+        self.fetches
+            .push(self.arguments.tasks.spawn_owned("model list", async move {
+                let began = Instant::now();
+                let outcome = adapter.models(deadline).await;
+                own.tell(Message::Listed {
+                    provider,
+                    took: began.elapsed(),
+                    outcome,
+                });
+            }));
+    }
+
+    /// Looks for the local servers that are offered but were never seen.
+    fn discover(&mut self) {
+        let registry = self.registry.clone();
+        for entry in registry
+            .entries()
+            .filter(|entry| entry.stored.provider.auto_enable)
+        {
+            self.list(entry, LIST_DEADLINE);
+        }
+    }
+
+    fn listed(
+        &mut self,
+        provider: &str,
+        took: Duration,
+        outcome: Result<Vec<UpstreamModel>, UpstreamError>,
+    ) {
+        self.listing.remove(provider);
+        if self.listing.is_empty() {
+            self.fetches.clear();
+        }
+        let seen = outcome.is_ok();
+        lock(&self.board)
+            .listings
+            .record(provider, outcome, took, now_ms());
+        if seen
+            && self
+                .registry
+                .find(provider)
+                .is_some_and(|entry| entry.stored.provider.auto_enable)
+        {
+            self.seen(provider.to_owned());
+        }
+        if self.listing.is_empty() {
+            for (model, reply) in std::mem::take(&mut self.plans_waiting) {
+                let _ = reply.send(self.resolve(model.as_deref()));
+            }
+            for reply in std::mem::take(&mut self.models_waiting) {
+                let _ = reply.send(self.offers());
+            }
+        }
+    }
+
+    /// A local server answered for the first time: its provider is enabled from now on.
+    fn seen(&mut self, provider: String) {
+        tracing::info!(provider, "found a local model server");
+        let (database, own) = (self.arguments.database.clone(), self.own.clone());
+        self.arguments.tasks.spawn("provider seen", async move {
+            if let Err(error) = database
+                .write(WriteOp::ProviderSeen {
+                    id: provider,
+                    at: now_ms(),
+                })
+                .await
+            {
+                tracing::warn!(%error, "a local server that was found could not be enabled");
+                return;
+            }
+            own.tell(Message::Refresh(tokio::sync::oneshot::channel().0));
+        });
+    }
+
+    /// Reads the providers again. One load at a time: a refresh asked for meanwhile is served by the next one, so that
+    /// an older picture never replaces a newer one.
+    fn refresh(&mut self, reply: Option<Reply<Result<(), StoreError>>>) {
+        self.refreshes.extend(reply);
+        if self.loading.is_some() || self.refreshes.is_empty() {
+            return;
+        }
+        let (database, own) = (self.arguments.database.clone(), self.own.clone());
+        let task = self
+            .arguments
+            .tasks
+            .spawn_owned("provider load", async move {
+                own.tell(Message::Loaded(database.read(providers::all).await));
+            });
+        self.loading = Some((task, std::mem::take(&mut self.refreshes)));
+    }
+
+    fn loaded(&mut self, outcome: Result<Vec<StoredProvider>, StoreError>) {
+        let replies = self
+            .loading
+            .take()
+            .map(|(_, replies)| replies)
+            .unwrap_or_default();
+        let outcome = outcome.map(|stored| {
+            self.registry = Arc::new(Registry::build(stored, &self.arguments.http));
+            let mut board = lock(&self.board);
+            board.registry = Some(self.registry.clone());
+            board.listings.retain(&self.registry);
+        });
+        for reply in replies {
+            let _ = reply.send(outcome.clone());
+        }
+        self.refresh(None);
+    }
+}
+
+/// Whether a write failed because the id or the name is taken.
+pub(crate) fn conflict(error: &StoreError) -> Option<&str> {
+    match error {
+        StoreError::Db(DbError::Conflict { column, .. }) => Some(column),
+        _ => None,
+    }
+}

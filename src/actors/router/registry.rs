@@ -1,0 +1,103 @@
+//! The providers as the router uses them: what is stored, and the adapter made from it.
+
+use std::sync::Arc;
+
+use crate::db::providers::StoredProvider;
+use crate::providers::echo::Echo;
+use crate::providers::http::Http;
+use crate::providers::{self, Definition, InvalidConfig, Provider};
+
+/// All providers, by falling priority, and the built-in echo.
+pub(crate) struct Registry {
+    entries: Vec<Entry>,
+    pub(crate) echo: Arc<dyn Provider>,
+}
+
+/// One provider.
+pub(crate) struct Entry {
+    pub(crate) stored: StoredProvider,
+    /// Why it cannot be used, when its configuration is not enough.
+    pub(crate) adapter: Result<Arc<dyn Provider>, InvalidConfig>,
+}
+
+impl Registry {
+    pub(crate) fn build(stored: Vec<StoredProvider>, http: &Http) -> Self {
+        let entries = stored
+            .into_iter()
+            .map(|stored| {
+                let definition = Definition {
+                    id: stored.provider.id.clone(),
+                    kind: stored.provider.kind.clone(),
+                    config: stored
+                        .config
+                        .iter()
+                        .map(|row| (row.key.clone(), row.value.clone()))
+                        .collect(),
+                };
+                Entry {
+                    adapter: providers::build(&definition, http),
+                    stored,
+                }
+            })
+            .collect();
+        Self {
+            entries,
+            echo: Arc::new(Echo),
+        }
+    }
+
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
+    }
+
+    pub(crate) fn enabled(&self) -> impl Iterator<Item = &Entry> {
+        self.entries
+            .iter()
+            .filter(|entry| entry.stored.provider.enabled)
+    }
+
+    pub(crate) fn find(&self, id: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.id() == id)
+    }
+}
+
+impl Entry {
+    pub(crate) fn id(&self) -> &str {
+        &self.stored.provider.id
+    }
+
+    fn config(&self, key: &str) -> Option<&serde_json::Value> {
+        self.stored
+            .config
+            .iter()
+            .find(|row| row.key == key)
+            .map(|row| &row.value)
+    }
+
+    /// The model for requests that name none.
+    pub(crate) fn default_model(&self) -> Option<&str> {
+        let linked = self
+            .stored
+            .models
+            .iter()
+            .find(|model| model.is_default)
+            .map(|model| model.model.id.as_str());
+        linked.or_else(|| {
+            self.config("defaultModel")
+                .and_then(serde_json::Value::as_str)
+        })
+    }
+
+    /// Models this provider is known to serve without asking it.
+    pub(crate) fn named_models(&self) -> impl Iterator<Item = &str> {
+        let linked = self
+            .stored
+            .models
+            .iter()
+            .map(|model| model.model.id.as_str());
+        linked.chain(
+            self.config("defaultModel")
+                .and_then(serde_json::Value::as_str),
+        )
+    }
+}

@@ -1,0 +1,164 @@
+//! `qwarden serve`: runs the gateway until it is told to stop.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use serde_json::Value;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::cli::logging::{self, Format};
+use crate::gateway::{Config, Gateway};
+use crate::settings;
+
+/// Flags win over stored settings, which win over the environment's older names.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Address to listen on.
+    #[arg(long, env = "QWARDEN_HOST")]
+    host: Option<String>,
+    /// Port of the router [default: 3001].
+    #[arg(long, env = "QWARDEN_PORT")]
+    port: Option<u16>,
+    /// Port of the Qwen proxy [default: 3000].
+    #[arg(long, env = "QWARDEN_QWEN_PORT")]
+    qwen_port: Option<u16>,
+    /// Port of the management API [default: 3002].
+    #[arg(long, env = "QWARDEN_API_PORT")]
+    api_port: Option<u16>,
+    /// Where the database lives [default: the platform's data directory].
+    #[arg(long, env = "QWARDEN_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// Serve management only; POST /api/proxy/start opens the other ports.
+    #[arg(long)]
+    no_gateway: bool,
+    /// Do not look for local model servers.
+    #[arg(long)]
+    no_discovery: bool,
+    /// Least severe level to log: debug, info, warn, error.
+    #[arg(long, env = "QWARDEN_LOG_LEVEL")]
+    log_level: Option<String>,
+    /// How log lines look.
+    #[arg(long, env = "QWARDEN_LOG_FORMAT", value_enum, default_value = "auto")]
+    log_format: Format,
+    /// Any setting, for this run: --set server.timeout=60000.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+/// Exit code of a second signal: the shell's own for SIGINT.
+const INTERRUPTED: u8 = 130;
+
+pub(crate) fn run(options: Options) -> anyhow::Result<ExitCode> {
+    let level = logging::start(
+        options.log_format,
+        options.log_level.as_deref().unwrap_or("info"),
+    )?;
+    let config = options.config()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("no runtime")?;
+    let code = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be heard")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be heard")?;
+        let mut gateway = Gateway::start(config).await?;
+        level.set(&gateway.log_level());
+        for warning in gateway.warnings() {
+            tracing::warn!(warning, "a stored setting is not in force");
+        }
+        announce(&gateway);
+        tokio::select! {
+            () = gateway.ended() => {
+                tracing::error!("the root supervisor ended; the process ends with it, so that it can be started anew");
+                return Ok(ExitCode::FAILURE);
+            }
+            () = either(&mut terminate, &mut interrupt) => {}
+        }
+        tracing::info!("stopping: open requests may finish; a second signal ends them at once");
+        let grace = gateway.drain_timeout();
+        tokio::select! {
+            orderly = gateway.shutdown(grace) => {
+                Ok(if orderly { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            }
+            () = either(&mut terminate, &mut interrupt) => Ok(ExitCode::from(INTERRUPTED)),
+        }
+    });
+    // Whatever still runs now was told to end and did not: it must not hold up the exit.
+    runtime.shutdown_background();
+    code
+}
+
+async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+impl Options {
+    fn config(self) -> anyhow::Result<Config> {
+        let mut given: Vec<(String, Value)> = Vec::new();
+        let mut put = |key: &str, value: Option<Value>| {
+            given.extend(value.map(|value| (key.to_owned(), value)))
+        };
+        put(settings::SERVER_HOST, self.host.map(Value::from));
+        put(settings::SERVER_PORT, self.port.map(Value::from));
+        put(settings::SERVER_QWEN_PORT, self.qwen_port.map(Value::from));
+        put(settings::SERVER_API_PORT, self.api_port.map(Value::from));
+        put(settings::LOGGING_LEVEL, self.log_level.map(Value::from));
+        put(
+            settings::AUTO_START,
+            self.no_gateway.then_some(Value::Bool(false)),
+        );
+        put(
+            settings::DISCOVERY,
+            self.no_discovery.then_some(Value::Bool(false)),
+        );
+        for pair in self.set {
+            let (key, value) = pair
+                .split_once('=')
+                .with_context(|| format!("`--set {pair}` is not KEY=VALUE"))?;
+            given.push((
+                key.to_owned(),
+                serde_json::from_str(value).unwrap_or_else(|_| Value::from(value)),
+            ));
+        }
+        let data_dir = match self.data_dir {
+            Some(dir) => dir,
+            None => directories::ProjectDirs::from("", "", "qwarden")
+                .context("this user has no home directory; name a place with --data-dir")?
+                .data_dir()
+                .to_owned(),
+        };
+        Ok(Config {
+            data_dir,
+            settings: given,
+        })
+    }
+}
+
+/// The first lines a user sees.
+fn announce(gateway: &Gateway) {
+    let router = gateway.router_address();
+    let text = format!(
+        "qwarden {version} is running\n\
+         \n  \
+           router      http://{router}/v1   OpenAI-compatible, many providers\n  \
+           qwen proxy  http://{qwen}/v1   your chat.qwen.ai login\n  \
+           management  http://{management}\n  \
+           database    {database}\n\
+         \ntry:\n  \
+           curl http://{router}/v1/chat/completions -H 'content-type: application/json' \\\n    \
+             -d '{{\"model\":\"echo\",\"messages\":[{{\"role\":\"user\",\"content\":\"Hello there\"}}]}}'\n\n",
+        version = env!("CARGO_PKG_VERSION"),
+        qwen = gateway.qwen_address(),
+        management = gateway.management_address(),
+        database = gateway.database_path().display(),
+    );
+    // A closed standard output is no reason not to serve.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    let _ = std::io::stdout().flush();
+}

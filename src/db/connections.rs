@@ -1,0 +1,263 @@
+//! The connections: one that writes, a few that only read, each on its own thread.
+//!
+//! The only place that knows `tokio_rusqlite`. A closure that panics ends that thread for good: on the writing connection
+//! every later call is [`DbError::Closed`], the reading ones catch it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rusqlite::config::DbConfig;
+use rusqlite::{OpenFlags, Transaction, TransactionBehavior};
+
+pub(crate) use rusqlite::Connection;
+
+use crate::db::error::DbError;
+use crate::db::files;
+use crate::db::migrate::{self, Migrated};
+use crate::db::ops::{WriteOp, Written};
+
+/// For both kinds. The schema is ours, so functions in it need no trust; a busy timeout in ms sits out a foreign lock.
+const COMMON_PRAGMAS: &str = "
+    PRAGMA busy_timeout = 5000;
+    PRAGMA trusted_schema = OFF;
+    PRAGMA cell_size_check = ON;
+    PRAGMA mmap_size = 0;
+    PRAGMA temp_store = MEMORY;
+    PRAGMA foreign_keys = ON;";
+
+/// Before the first table; later it has no effect. Lets retention give pages back to the disk.
+const NEW_FILE_PRAGMAS: &str = "PRAGMA auto_vacuum = INCREMENTAL;";
+
+/// Negative cache sizes are KiB. Checkpoints come every 8 MiB of log, and the log is cut to 64 MiB after one.
+const WRITER_PRAGMAS: &str = "
+    PRAGMA journal_mode = WAL;
+    PRAGMA synchronous = FULL;
+    PRAGMA secure_delete = ON;
+    PRAGMA cache_size = -2048;
+    PRAGMA wal_autocheckpoint = 2048;
+    PRAGMA journal_size_limit = 67108864;";
+
+const READER_PRAGMAS: &str = "
+    PRAGMA query_only = ON;
+    PRAGMA cache_size = -1024;";
+
+const STATEMENTS_KEPT: usize = 64;
+
+/// The connection through which all writes go.
+pub(crate) struct WriteConnection {
+    thread: tokio_rusqlite::Connection,
+}
+
+impl WriteConnection {
+    /// Opens the file, made when it is missing, and brings it to the current schema. `now_ms` is Unix time. A file of a
+    /// newer qwarden is left as it is.
+    pub(crate) async fn open(path: &Path, now_ms: i64) -> Result<(Self, Migrated), DbError> {
+        files::open_private_file(path).map_err(|error| DbError::Io(error.kind().to_string()))?;
+        let thread = open_thread(path).await?;
+        let path = path.to_owned();
+        let migrated = thread
+            .call(move |conn| prepare_writer(conn, &path, now_ms))
+            .await?;
+        Ok((Self { thread }, migrated))
+    }
+
+    /// Stores `ops` in one transaction, and says for each how it went, in their order.
+    ///
+    /// An operation that fails by itself fails alone. When the storage fails, all of them did: nothing is stored, and the
+    /// error is the whole answer. With a management write among them the commit is synced to the disk (R1).
+    pub(crate) async fn commit(
+        &self,
+        ops: Vec<Arc<WriteOp>>,
+    ) -> Result<Vec<Result<Written, DbError>>, DbError> {
+        Ok(self.thread.call(move |conn| commit(conn, &ops)).await?)
+    }
+
+    /// Folds the write-ahead log into the file. [`DbError::Busy`] when a reader holds on to it.
+    pub(crate) async fn checkpoint(&self) -> Result<(), DbError> {
+        Ok(self.thread.call(|conn| checkpoint(conn)).await?)
+    }
+
+    /// Ends the connection after what it is doing now.
+    pub(crate) async fn close(self) {
+        // A connection that does not close now is closed when its thread sees that no handle is left.
+        let _ = self.thread.close().await;
+    }
+}
+
+/// The connections that only read. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct ReadConnections {
+    readers: Arc<[Reader]>,
+}
+
+struct Reader {
+    thread: tokio_rusqlite::Connection,
+    /// Jobs waiting or running.
+    jobs: Arc<AtomicUsize>,
+}
+
+impl ReadConnections {
+    /// Opens `count` connections, at least one, to a file that exists and has the current schema.
+    pub(crate) async fn open(path: &Path, count: usize) -> Result<Self, DbError> {
+        let mut readers = Vec::new();
+        for _ in 0..count.max(1) {
+            let thread = open_thread(path).await?;
+            thread.call(prepare_reader).await?;
+            readers.push(Reader {
+                thread,
+                jobs: Arc::default(),
+            });
+        }
+        Ok(Self {
+            readers: readers.into(),
+        })
+    }
+
+    /// Runs `job` on the connection that has least to do, in a transaction of its own: it sees one moment of the
+    /// database. A job that panics is an error to its caller alone.
+    pub(crate) async fn run<R, F>(&self, job: F) -> Result<R, DbError>
+    where
+        F: FnOnce(&Connection) -> Result<R, DbError> + Send + 'static,
+        R: Send + 'static,
+    {
+        let Some(reader) = self
+            .readers
+            .iter()
+            .min_by_key(|reader| reader.jobs.load(Ordering::Relaxed))
+        else {
+            return Err(DbError::Closed);
+        };
+        let counted = Counted::new(reader.jobs.clone());
+        let answer = reader.thread.call(move |conn| {
+            // Moved in, so that a caller who leaves does not make a running job look done.
+            let _counted = counted;
+            catch_unwind(AssertUnwindSafe(|| job(&*conn.transaction()?)))
+                .unwrap_or_else(|_| Err(DbError::Other("a read crashed".into())))
+        });
+        Ok(answer.await?)
+    }
+
+    /// Compares the pages of the file with each other. What is wrong, in `SQLite`'s words; empty means sound.
+    pub(crate) async fn quick_check(&self) -> Result<Vec<String>, DbError> {
+        match self.run(quick_check).await {
+            Err(DbError::Corrupt(reason)) => Ok(vec![reason]),
+            outcome => outcome,
+        }
+    }
+}
+
+/// One job more, as long as it lives.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(jobs: Arc<AtomicUsize>) -> Self {
+        jobs.fetch_add(1, Ordering::Relaxed);
+        Self(jobs)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl From<tokio_rusqlite::Error<DbError>> for DbError {
+    fn from(error: tokio_rusqlite::Error<DbError>) -> Self {
+        match error {
+            tokio_rusqlite::Error::Error(error) => error,
+            _ => Self::Closed,
+        }
+    }
+}
+
+async fn open_thread(path: &Path) -> Result<tokio_rusqlite::Connection, DbError> {
+    // Never made here: SQLite would make it readable for others. Its thread alone uses it, so it needs no mutex.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Ok(tokio_rusqlite::Connection::open_with_flags(path, flags).await?)
+}
+
+fn prepare_writer(conn: &mut Connection, path: &Path, now_ms: i64) -> Result<Migrated, DbError> {
+    conn.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    conn.execute_batch(COMMON_PRAGMAS)?;
+    // Closing would fold a log that a newer qwarden left behind into the file we are to leave alone.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    migrate::refuse_newer(conn)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    conn.execute_batch(NEW_FILE_PRAGMAS)?;
+    conn.execute_batch(WRITER_PRAGMAS)?;
+    let migrated = migrate::migrate(conn, path, now_ms)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    Ok(migrated)
+}
+
+fn prepare_reader(conn: &mut Connection) -> Result<(), DbError> {
+    conn.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    conn.execute_batch(COMMON_PRAGMAS)?;
+    conn.execute_batch(READER_PRAGMAS)?;
+    Ok(conn
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)
+        .map(drop)?)
+}
+
+fn commit(
+    conn: &mut Connection,
+    ops: &[Arc<WriteOp>],
+) -> Result<Vec<Result<Written, DbError>>, DbError> {
+    if !conn.is_autocommit() {
+        // A rollback failed earlier, perhaps with the disk away. Until it succeeds nothing new may join that transaction.
+        conn.execute_batch("ROLLBACK")?;
+    }
+    set_synchronous(conn, ops.iter().any(|op| op.is_management()))?;
+    let mut transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut results = Vec::with_capacity(ops.len());
+    for op in ops {
+        match apply_alone(&mut transaction, op) {
+            // SQLite may have rolled back everything by itself: what followed would run outside any transaction.
+            Err(error) if error.is_storage() || transaction.is_autocommit() => return Err(error),
+            result => results.push(result),
+        }
+    }
+    transaction.commit()?;
+    Ok(results)
+}
+
+/// In WAL mode `FULL` syncs the log at each commit, and with it all earlier ones; `NORMAL` only at checkpoints.
+fn set_synchronous(conn: &Connection, full: bool) -> Result<(), DbError> {
+    const NORMAL: i64 = 1;
+    const FULL: i64 = 2;
+    let wanted = if full { FULL } else { NORMAL };
+    let current: i64 = conn.pragma_query_value(None, "synchronous", |row| row.get(0))?;
+    if current != wanted {
+        conn.pragma_update(None, "synchronous", wanted)?;
+    }
+    Ok(())
+}
+
+/// Leaves no trace of an operation that fails: the savepoint rolls back when it is dropped.
+fn apply_alone(transaction: &mut Transaction<'_>, op: &WriteOp) -> Result<Written, DbError> {
+    let savepoint = transaction.savepoint()?;
+    let written = op.apply(&savepoint)?;
+    savepoint.commit()?;
+    Ok(written)
+}
+
+fn checkpoint(conn: &Connection) -> Result<(), DbError> {
+    let busy: bool =
+        conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get("busy"))?;
+    if busy { Err(DbError::Busy) } else { Ok(()) }
+}
+
+fn quick_check(conn: &Connection) -> Result<Vec<String>, DbError> {
+    let mut statement = conn.prepare("PRAGMA quick_check")?;
+    let mut findings: Vec<String> = statement
+        .query_map([], |row| row.get("quick_check"))?
+        .collect::<Result<_, _>>()?;
+    findings.retain(|finding| finding != "ok");
+    Ok(findings)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,295 @@
+use std::fs;
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::db::testing::{sample_activity, sample_outcome, sample_provider, sample_request};
+use crate::db::{activity, history, providers, settings};
+
+async fn open() -> (TempDir, PathBuf, WriteConnection) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("qwarden.db");
+    let (writer, migrated) = WriteConnection::open(&path, 1).await.unwrap();
+    assert_eq!(migrated.from, 0);
+    (dir, path, writer)
+}
+
+fn batch(ops: Vec<WriteOp>) -> Vec<Arc<WriteOp>> {
+    ops.into_iter().map(Arc::new).collect()
+}
+
+fn put(key: &str, value: &str) -> WriteOp {
+    WriteOp::PutSetting {
+        key: key.into(),
+        value: value.into(),
+        at: 1,
+    }
+}
+
+fn log(id: &str) -> WriteOp {
+    WriteOp::RecordActivity(sample_activity(id))
+}
+
+async fn pragma(thread: &tokio_rusqlite::Connection, name: &'static str) -> i64 {
+    thread
+        .call(move |conn| Ok::<_, DbError>(conn.pragma_query_value(None, name, |row| row.get(0))?))
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn one_bad_write_fails_alone() {
+    let (_dir, path, writer) = open().await;
+    let (provider, config) = sample_provider("a");
+    let create = |operation: &str| WriteOp::CreateProvider {
+        provider: provider.clone(),
+        config: config.clone(),
+        operation: operation.into(),
+    };
+    let results = writer
+        .commit(batch(vec![
+            create("op-1"),
+            create("op-2"),
+            put("bad", "no json"),
+            put("good", "1"),
+            log("l1"),
+        ]))
+        .await
+        .unwrap();
+    assert!(matches!(
+        &results[..],
+        [Ok(_), Err(DbError::Conflict { column, .. }), Err(DbError::Invalid(_)), Ok(_), Ok(_)] if column == "id"
+    ));
+    let readers = ReadConnections::open(&path, 2).await.unwrap();
+    assert_eq!(
+        readers.run(settings::all).await.unwrap(),
+        [("good".to_owned(), "1".to_owned())]
+    );
+    assert_eq!(readers.run(providers::all).await.unwrap().len(), 1);
+    assert_eq!(
+        readers
+            .run(|conn| activity::recent(conn, 9))
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
+    // The intent that failed was not remembered as carried out.
+    let again = writer.commit(batch(vec![create("op-2")])).await.unwrap();
+    assert!(matches!(again[..], [Err(DbError::Conflict { .. })]));
+}
+
+#[tokio::test]
+async fn management_is_synced_and_history_is_not() {
+    let (_dir, _path, writer) = open().await;
+    assert_eq!(pragma(&writer.thread, "synchronous").await, 2);
+    for (ops, synchronous) in [
+        (vec![log("l1")], 1),
+        (vec![log("l2"), put("a", "1"), log("l3")], 2),
+        (vec![put("b", "1")], 2),
+        (vec![log("l4")], 1),
+    ] {
+        writer.commit(batch(ops)).await.unwrap();
+        assert_eq!(pragma(&writer.thread, "synchronous").await, synchronous);
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_the_batch_as_a_whole_and_heals() {
+    let (_dir, path, writer) = open().await;
+    let limit = |pages: i64| {
+        let thread = writer.thread.clone();
+        async move {
+            thread
+                .call(move |conn| {
+                    conn.pragma_update_and_check(None, "max_page_count", pages, |row| {
+                        row.get::<_, i64>(0)
+                    })
+                })
+                .await
+                .unwrap()
+        }
+    };
+    limit(1).await;
+    let big = format!("\"{}\"", "x".repeat(100_000));
+    let outcome = writer
+        .commit(batch(vec![put("small", "1"), put("big", &big), log("l1")]))
+        .await;
+    assert_eq!(outcome, Err(DbError::Full));
+    assert_eq!(outcome.unwrap_err().code(), "storage_full");
+    let readers = ReadConnections::open(&path, 1).await.unwrap();
+    assert_eq!(
+        readers.run(settings::all).await.unwrap(),
+        [],
+        "nothing of it is stored"
+    );
+    limit(1_000_000).await;
+    let healed = writer
+        .commit(batch(vec![put("small", "1"), put("big", &big)]))
+        .await
+        .unwrap();
+    assert!(healed.iter().all(Result::is_ok));
+}
+
+#[tokio::test]
+async fn a_transaction_that_was_left_open_is_rolled_back_first() {
+    let (_dir, path, writer) = open().await;
+    writer
+        .thread
+        .call(|conn| conn.execute_batch("BEGIN; INSERT INTO settings VALUES ('stale', '1', 1)"))
+        .await
+        .unwrap();
+    writer.commit(batch(vec![put("fresh", "1")])).await.unwrap();
+    let readers = ReadConnections::open(&path, 1).await.unwrap();
+    assert_eq!(
+        readers.run(settings::all).await.unwrap(),
+        [("fresh".to_owned(), "1".to_owned())]
+    );
+}
+
+#[tokio::test]
+async fn a_file_of_a_newer_qwarden_is_left_byte_for_byte() {
+    let (dir, path, writer) = open().await;
+    writer.commit(batch(vec![put("a", "1")])).await.unwrap();
+    // As after `kill -9`: with a log that was not folded in.
+    writer
+        .thread
+        .call(|conn| {
+            conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+            conn.pragma_update(None, "user_version", 99)
+        })
+        .await
+        .unwrap();
+    writer.close().await;
+    let log = dir.path().join("qwarden.db-wal");
+    let before = (fs::read(&path).unwrap(), fs::read(&log).unwrap());
+    assert!(!before.1.is_empty());
+    let refused = WriteConnection::open(&path, 1).await.err().unwrap();
+    assert_eq!(
+        refused,
+        DbError::NewerSchema {
+            found: 99,
+            known: migrate::SCHEMA_VERSION
+        }
+    );
+    assert_eq!(before, (fs::read(&path).unwrap(), fs::read(&log).unwrap()));
+    assert!(!dir.path().join("backups").exists());
+}
+
+#[tokio::test]
+async fn a_second_start_finds_everything() {
+    let (_dir, path, writer) = open().await;
+    let finish = WriteOp::FinishExchange {
+        request: sample_request("r1"),
+        outcome: sample_outcome("a1"),
+    };
+    writer.commit(batch(vec![finish])).await.unwrap();
+    writer.close().await;
+    let (_writer, migrated) = WriteConnection::open(&path, 2).await.unwrap();
+    assert_eq!((migrated.from, migrated.to, migrated.backup), (1, 1, None));
+    let readers = ReadConnections::open(&path, 1).await.unwrap();
+    assert_eq!(readers.run(history::counts).await.unwrap().responses, 1);
+}
+
+#[tokio::test]
+async fn readers_cannot_write_and_survive_a_job_that_panics() {
+    let (_dir, path, _writer) = open().await;
+    let readers = ReadConnections::open(&path, 1).await.unwrap();
+    let write = readers
+        .run(|conn| Ok(conn.execute("DELETE FROM settings", [])?))
+        .await;
+    assert_eq!(write, Err(DbError::ReadOnly));
+    let crash: Result<(), _> = readers.run(|_| panic!("a bug")).await;
+    assert!(matches!(crash, Err(DbError::Other(_))));
+    assert_eq!(readers.run(settings::all).await, Ok(vec![]));
+    assert_eq!(readers.readers[0].jobs.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn a_long_read_does_not_hold_up_the_next() {
+    let (_dir, path, _writer) = open().await;
+    let readers = ReadConnections::open(&path, 2).await.unwrap();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let busy = readers.clone();
+    let long = tokio::spawn(async move { busy.run(move |_| Ok(released.recv().is_ok())).await });
+    while readers
+        .readers
+        .iter()
+        .all(|reader| reader.jobs.load(Ordering::Relaxed) == 0)
+    {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..3 {
+        assert_eq!(readers.run(settings::all).await, Ok(vec![]));
+    }
+    release.send(()).unwrap();
+    assert_eq!(long.await.unwrap(), Ok(true));
+}
+
+#[tokio::test]
+async fn a_checkpoint_empties_the_log() {
+    let (dir, _path, writer) = open().await;
+    writer.commit(batch(vec![put("a", "1")])).await.unwrap();
+    let log = dir.path().join("qwarden.db-wal");
+    assert!(fs::metadata(&log).unwrap().len() > 0);
+    writer.checkpoint().await.unwrap();
+    assert_eq!(fs::metadata(&log).unwrap().len(), 0);
+    assert_eq!(pragma(&writer.thread, "auto_vacuum").await, 2);
+    assert_eq!(pragma(&writer.thread, "secure_delete").await, 1);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn database_and_log_are_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let (dir, _path, writer) = open().await;
+    writer.commit(batch(vec![put("a", "1")])).await.unwrap();
+    for name in ["qwarden.db", "qwarden.db-wal", "qwarden.db-shm"] {
+        let mode = fs::metadata(dir.path().join(name))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn damage_is_found() {
+    let (_dir, path, writer) = open().await;
+    let many = (0..300).map(|number| log(&format!("l{number}"))).collect();
+    writer.commit(batch(many)).await.unwrap();
+    writer.checkpoint().await.unwrap();
+    let readers = ReadConnections::open(&path, 1).await.unwrap();
+    assert_eq!(readers.quick_check().await, Ok(vec![]));
+    drop(readers);
+    writer.close().await;
+    let mut bytes = fs::read(&path).unwrap();
+    let last = bytes.len() - 3 * 4096;
+    bytes[last..].fill(7);
+    fs::write(&path, bytes).unwrap();
+    let readers = ReadConnections::open(&path, 1).await.unwrap();
+    assert!(!readers.quick_check().await.unwrap().is_empty());
+
+    fs::write(&path, "this is no database ".repeat(500)).unwrap();
+    assert!(matches!(
+        WriteConnection::open(&path, 1).await.err(),
+        Some(DbError::Corrupt(_))
+    ));
+}
+
+#[cfg(feature = "fault-injection")]
+#[tokio::test]
+async fn a_write_that_panics_closes_the_connection_and_stores_nothing() {
+    let (_dir, path, writer) = open().await;
+    let crash = writer
+        .commit(batch(vec![put("a", "1"), WriteOp::Panic]))
+        .await;
+    assert_eq!(crash, Err(DbError::Closed));
+    let after = writer.commit(batch(vec![put("a", "1")])).await;
+    assert!(after.unwrap_err().is_closed());
+    let (next, _) = WriteConnection::open(&path, 1).await.unwrap();
+    let readers = ReadConnections::open(&path, 1).await.unwrap();
+    assert_eq!(readers.run(settings::all).await, Ok(vec![]));
+    assert!(next.commit(batch(vec![put("a", "1")])).await.unwrap()[0].is_ok());
+}

@@ -1,0 +1,253 @@
+//! History as it is written: the request at the beginning of an exchange, the rest at its end.
+
+use rusqlite::{Connection, named_params};
+use serde::Serialize;
+
+use crate::db::error::DbError;
+use crate::db::usage;
+
+/// A body that `SQLite` does not take for JSON (it nests deeper than a thousand levels, say) is kept as a JSON string, and
+/// a session that was deleted meanwhile is left out: history is never refused for its content.
+const BEGIN: &str = "
+    INSERT INTO requests (request_id, client_request_id, session_id, timestamp, method, path, port, user_agent,
+                          openai_request, model, stream, created_at)
+    VALUES (:request_id, :client_request_id, (SELECT id FROM sessions WHERE id = :session_id), :timestamp, :method,
+            :path, :port, :user_agent,
+            CASE WHEN json_valid(:openai_request) THEN :openai_request ELSE json_quote(:openai_request) END,
+            :model, :stream, :timestamp)
+        ON CONFLICT (request_id) DO NOTHING";
+
+const RESPOND: &str = "
+    INSERT INTO responses (request_id, session_id, response_id, timestamp, openai_response, prompt_tokens,
+                           completion_tokens, total_tokens, cached_tokens, reasoning_tokens, finish_reason, error,
+                           error_code, provider_id, upstream_model, http_status, upstream_status, attempts, queue_ms,
+                           ttft_ms, duration_ms, created_at)
+    SELECT id, session_id, :response_id, :finished_at,
+           CASE WHEN json_valid(:openai_response) THEN :openai_response
+                WHEN :openai_response IS NOT NULL THEN json_quote(:openai_response) END,
+           :prompt_tokens, :completion_tokens, :total_tokens, :cached_tokens, :reasoning_tokens, :finish_reason,
+           :error, :error_code, :provider_id, :upstream_model, :http_status, :upstream_status, :attempts, :queue_ms,
+           :ttft_ms, :duration_ms, :finished_at
+      FROM requests
+     WHERE request_id = :request_id
+        ON CONFLICT (request_id) DO NOTHING";
+
+const SETTLE: &str = "
+    UPDATE requests SET status = :status, provider_id = :provider_id WHERE request_id = :request_id";
+
+const ATTEMPT: &str = "
+    INSERT INTO attempts (request_id, number, provider_id, upstream_model, started_at, duration_ms, ttft_ms,
+                          upstream_status, outcome, error, error_code)
+    SELECT id, :number, :provider_id, :upstream_model, :started_at, :duration_ms, :ttft_ms, :upstream_status, :outcome,
+           :error, :error_code
+      FROM requests
+     WHERE request_id = :request_id";
+
+const INTERRUPT: &str = "
+    UPDATE requests SET status = 'interrupted' WHERE status = 'in_progress' AND timestamp < :before";
+
+/// What a client asked. Written before an upstream is called. Has no `Debug`: bodies are never logged.
+#[derive(Clone, Serialize)]
+pub(crate) struct RequestRow {
+    pub(crate) request_id: String,
+    /// The client's own name for it.
+    pub(crate) client_request_id: Option<String>,
+    pub(crate) session_id: Option<String>,
+    /// Unix time, ms.
+    pub(crate) timestamp: i64,
+    pub(crate) method: String,
+    pub(crate) path: String,
+    /// The port it came in at.
+    pub(crate) port: u16,
+    pub(crate) user_agent: Option<String>,
+    /// JSON text.
+    pub(crate) openai_request: String,
+    pub(crate) model: String,
+    pub(crate) stream: bool,
+}
+
+/// How an exchange ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ExchangeStatus {
+    Completed,
+    Failed,
+    ClientClosed,
+}
+
+impl ExchangeStatus {
+    /// As the column says it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::ClientClosed => "client_closed",
+        }
+    }
+}
+
+/// The end of an exchange. Has no `Debug`: bodies are never logged.
+#[derive(Clone, Serialize)]
+pub(crate) struct OutcomeRow {
+    pub(crate) response_id: String,
+    pub(crate) status: ExchangeStatus,
+    /// The provider of the last attempt.
+    pub(crate) provider_id: Option<String>,
+    pub(crate) upstream_model: Option<String>,
+    /// Unix time, ms.
+    pub(crate) finished_at: i64,
+    /// JSON text.
+    pub(crate) openai_response: Option<String>,
+    pub(crate) prompt_tokens: Option<i64>,
+    pub(crate) completion_tokens: Option<i64>,
+    pub(crate) total_tokens: Option<i64>,
+    pub(crate) cached_tokens: Option<i64>,
+    pub(crate) reasoning_tokens: Option<i64>,
+    pub(crate) finish_reason: Option<String>,
+    pub(crate) error: Option<String>,
+    pub(crate) error_code: Option<String>,
+    /// What the client was answered.
+    pub(crate) http_status: u16,
+    /// What the last upstream answered.
+    pub(crate) upstream_status: Option<u16>,
+    /// From the request's arrival to the first attempt.
+    pub(crate) queue_ms: Option<i64>,
+    /// From the request's arrival to the first content.
+    pub(crate) ttft_ms: Option<i64>,
+    pub(crate) duration_ms: i64,
+    pub(crate) attempts: Vec<AttemptRow>,
+}
+
+/// How one try at a target ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum AttemptOutcome {
+    Succeeded,
+    Failed,
+    Cancelled,
+}
+
+impl AttemptOutcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        [Self::Succeeded, Self::Failed, Self::Cancelled]
+            .into_iter()
+            .find(|outcome| outcome.as_str() == text)
+    }
+}
+
+/// One try at a target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct AttemptRow {
+    /// From 1.
+    pub(crate) number: u32,
+    pub(crate) provider_id: String,
+    pub(crate) upstream_model: String,
+    /// Unix time, ms.
+    pub(crate) started_at: i64,
+    pub(crate) duration_ms: i64,
+    /// From its start to the first content.
+    pub(crate) ttft_ms: Option<i64>,
+    pub(crate) upstream_status: Option<u16>,
+    pub(crate) outcome: AttemptOutcome,
+    pub(crate) error: Option<String>,
+    pub(crate) error_code: Option<String>,
+}
+
+/// Writes the request row, unless it is there.
+pub(in crate::db) fn begin(conn: &Connection, request: &RequestRow) -> Result<(), DbError> {
+    conn.prepare_cached(BEGIN)?.execute(named_params! {
+        ":request_id": request.request_id,
+        ":client_request_id": request.client_request_id,
+        ":session_id": request.session_id,
+        ":timestamp": request.timestamp,
+        ":method": request.method,
+        ":path": request.path,
+        ":port": request.port,
+        ":user_agent": request.user_agent,
+        ":openai_request": request.openai_request,
+        ":model": request.model,
+        ":stream": request.stream,
+    })?;
+    Ok(())
+}
+
+/// Writes how the exchange ended. Does nothing when that is known already. The request row may have been shed, so it is
+/// written too when it is missing.
+pub(in crate::db) fn finish(
+    conn: &Connection,
+    request: &RequestRow,
+    outcome: &OutcomeRow,
+) -> Result<(), DbError> {
+    begin(conn, request)?;
+    if !respond(conn, &request.request_id, outcome)? {
+        return Ok(());
+    }
+    conn.prepare_cached(SETTLE)?.execute(named_params! {
+        ":status": outcome.status.as_str(),
+        ":provider_id": outcome.provider_id,
+        ":request_id": request.request_id,
+    })?;
+    for attempt in &outcome.attempts {
+        add_attempt(conn, &request.request_id, attempt)?;
+    }
+    usage::add(conn, &request.model, outcome)
+}
+
+/// Marks the exchanges that began before `before` (Unix time, ms) and did not end: the process that served them is gone.
+pub(in crate::db) fn interrupt(conn: &Connection, before: i64) -> Result<usize, DbError> {
+    Ok(conn
+        .prepare_cached(INTERRUPT)?
+        .execute(named_params! { ":before": before })?)
+}
+
+/// False when there was an answer.
+fn respond(conn: &Connection, request_id: &str, outcome: &OutcomeRow) -> Result<bool, DbError> {
+    let inserted = conn.prepare_cached(RESPOND)?.execute(named_params! {
+        ":request_id": request_id,
+        ":response_id": outcome.response_id,
+        ":finished_at": outcome.finished_at,
+        ":openai_response": outcome.openai_response,
+        ":prompt_tokens": outcome.prompt_tokens,
+        ":completion_tokens": outcome.completion_tokens,
+        ":total_tokens": outcome.total_tokens,
+        ":cached_tokens": outcome.cached_tokens,
+        ":reasoning_tokens": outcome.reasoning_tokens,
+        ":finish_reason": outcome.finish_reason,
+        ":error": outcome.error,
+        ":error_code": outcome.error_code,
+        ":provider_id": outcome.provider_id,
+        ":upstream_model": outcome.upstream_model,
+        ":http_status": outcome.http_status,
+        ":upstream_status": outcome.upstream_status,
+        ":attempts": i64::try_from(outcome.attempts.len()).unwrap_or(i64::MAX),
+        ":queue_ms": outcome.queue_ms,
+        ":ttft_ms": outcome.ttft_ms,
+        ":duration_ms": outcome.duration_ms,
+    })?;
+    Ok(inserted == 1)
+}
+
+fn add_attempt(conn: &Connection, request_id: &str, attempt: &AttemptRow) -> Result<(), DbError> {
+    conn.prepare_cached(ATTEMPT)?.execute(named_params! {
+        ":request_id": request_id,
+        ":number": attempt.number,
+        ":provider_id": attempt.provider_id,
+        ":upstream_model": attempt.upstream_model,
+        ":started_at": attempt.started_at,
+        ":duration_ms": attempt.duration_ms,
+        ":ttft_ms": attempt.ttft_ms,
+        ":upstream_status": attempt.upstream_status,
+        ":outcome": attempt.outcome.as_str(),
+        ":error": attempt.error,
+        ":error_code": attempt.error_code,
+    })?;
+    Ok(())
+}

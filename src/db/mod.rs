@@ -1,0 +1,25 @@
+//! The database: schema, rows, queries and write operations.
+//!
+//! Synchronous functions on a [`Connection`](connections::Connection); only [`connections`] knows a runtime. Times and
+//! ids come from the caller. Nothing above this module knows `SQLite`: failures leave it as [`error::DbError`].
+
+pub(crate) mod activity;
+pub(crate) mod audit;
+pub(crate) mod connections;
+pub(crate) mod credentials;
+pub(crate) mod error;
+mod files;
+pub(crate) mod history;
+pub(crate) mod instance;
+mod json;
+pub(crate) mod migrate;
+pub(crate) mod models;
+mod operations;
+pub(crate) mod ops;
+pub(crate) mod providers;
+pub(crate) mod sessions;
+pub(crate) mod settings;
+mod usage;
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,219 @@
+//! Write operations: plain data that can wait in a queue, and be applied twice with the effect of once.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rusqlite::Connection;
+
+use crate::db::activity::{self, ActivityRow, ActorEventRow};
+use crate::db::audit::{self, AuditRow};
+use crate::db::error::DbError;
+use crate::db::history::{self, OutcomeRow, RequestRow};
+use crate::db::providers::{self, ConfigRow, ProviderRow};
+use crate::db::{json, operations, settings};
+
+/// One write. Times are Unix ms; an `operation` is an id that the caller makes for this one intent.
+pub(crate) enum WriteOp {
+    /// The request row, before an upstream is called.
+    BeginExchange(Arc<RequestRow>),
+    /// How it ended, with the request row again in case that was shed. Counts for the usage once.
+    FinishExchange {
+        request: Arc<RequestRow>,
+        outcome: Box<OutcomeRow>,
+    },
+    /// Exchanges that began before `before` and did not end were interrupted.
+    InterruptUnfinished {
+        before: i64,
+    },
+    CreateProvider {
+        provider: ProviderRow,
+        config: Vec<ConfigRow>,
+        operation: String,
+    },
+    DeleteProvider {
+        id: String,
+        operation: String,
+    },
+    /// The providers of a first start; does nothing when there are any.
+    SeedProviders(Vec<(ProviderRow, Vec<ConfigRow>)>),
+    /// Its local server answered: a provider that waited for that becomes enabled.
+    ProviderSeen {
+        id: String,
+        at: i64,
+    },
+    /// `value` is JSON text.
+    PutSetting {
+        key: String,
+        value: String,
+        at: i64,
+    },
+    DeleteSetting {
+        key: String,
+    },
+    RecordActivity(ActivityRow),
+    RecordActorEvent(ActorEventRow),
+    RecordAudit(AuditRow),
+    /// Kills the thread of the writing connection.
+    #[cfg(feature = "fault-injection")]
+    Panic,
+}
+
+/// What a write did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    Done,
+    /// That many rows were changed.
+    Rows(usize),
+}
+
+impl WriteOp {
+    /// Whether somebody was promised that it is on the disk (R1). The rest is history.
+    pub(crate) fn is_management(&self) -> bool {
+        !matches!(
+            self,
+            Self::BeginExchange(_)
+                | Self::FinishExchange { .. }
+                | Self::InterruptUnfinished { .. }
+                | Self::RecordActivity(_)
+                | Self::RecordActorEvent(_)
+        )
+    }
+
+    /// About how many bytes it holds in memory.
+    pub(crate) fn weight(&self) -> usize {
+        let inside = match self {
+            Self::BeginExchange(request) => request_weight(request),
+            Self::FinishExchange { request, outcome } => {
+                request_weight(request) + outcome_weight(outcome)
+            }
+            Self::CreateProvider {
+                provider, config, ..
+            } => provider_weight(provider, config),
+            Self::SeedProviders(seeds) => seeds
+                .iter()
+                .map(|(provider, config)| provider_weight(provider, config))
+                .sum(),
+            Self::PutSetting { key, value, .. } => key.len() + value.len(),
+            Self::RecordActivity(row) => row.description.len() + json::weight(&row.metadata),
+            Self::RecordActorEvent(row) => length(row.reason.as_ref()),
+            Self::RecordAudit(row) => [&row.before, &row.after]
+                .into_iter()
+                .flatten()
+                .map(json::weight)
+                .sum(),
+            Self::InterruptUnfinished { .. }
+            | Self::DeleteProvider { .. }
+            | Self::ProviderSeen { .. }
+            | Self::DeleteSetting { .. } => 0,
+            #[cfg(feature = "fault-injection")]
+            Self::Panic => 0,
+        };
+        // What is left out above is short: ids, names, the queue's own entry.
+        256 + inside
+    }
+
+    /// Carries it out. Without effect when it was carried out before.
+    pub(crate) fn apply(&self, conn: &Connection) -> Result<Written, DbError> {
+        match self {
+            Self::BeginExchange(request) => history::begin(conn, request).map(done),
+            Self::FinishExchange { request, outcome } => {
+                history::finish(conn, request, outcome).map(done)
+            }
+            Self::InterruptUnfinished { before } => {
+                history::interrupt(conn, *before).map(Written::Rows)
+            }
+            Self::CreateProvider {
+                provider,
+                config,
+                operation,
+            } => once(conn, operation, || {
+                providers::insert(conn, provider, config)
+            }),
+            Self::DeleteProvider { id, operation } => {
+                once(conn, operation, || providers::delete(conn, id))
+            }
+            Self::SeedProviders(seeds) => providers::seed(conn, seeds).map(Written::Rows),
+            Self::ProviderSeen { id, at } => providers::seen(conn, id, *at).map(Written::Rows),
+            Self::PutSetting { key, value, at } => settings::put(conn, key, value, *at).map(done),
+            Self::DeleteSetting { key } => settings::delete(conn, key).map(Written::Rows),
+            Self::RecordActivity(row) => activity::insert(conn, row).map(done),
+            Self::RecordActorEvent(row) => activity::insert_actor_event(conn, row).map(done),
+            Self::RecordAudit(row) => audit::insert(conn, row).map(done),
+            #[cfg(feature = "fault-injection")]
+            #[expect(clippy::panic, reason = "its purpose, in tests alone")]
+            Self::Panic => panic!("a write that crashes on purpose"),
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::BeginExchange(_) => "begin exchange",
+            Self::FinishExchange { .. } => "finish exchange",
+            Self::InterruptUnfinished { .. } => "interrupt unfinished",
+            Self::CreateProvider { .. } => "create provider",
+            Self::DeleteProvider { .. } => "delete provider",
+            Self::SeedProviders(_) => "seed providers",
+            Self::ProviderSeen { .. } => "provider seen",
+            Self::PutSetting { .. } => "put setting",
+            Self::DeleteSetting { .. } => "delete setting",
+            Self::RecordActivity(_) => "record activity",
+            Self::RecordActorEvent(_) => "record actor event",
+            Self::RecordAudit(_) => "record audit",
+            #[cfg(feature = "fault-injection")]
+            Self::Panic => "panic",
+        }
+    }
+}
+
+/// Its name alone: most of them carry bodies or secrets.
+impl fmt::Debug for WriteOp {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+fn done((): ()) -> Written {
+    Written::Done
+}
+
+fn once(
+    conn: &Connection,
+    operation: &str,
+    write: impl FnOnce() -> Result<(), DbError>,
+) -> Result<Written, DbError> {
+    if operations::is_new(conn, operation)? {
+        write()?;
+    }
+    Ok(Written::Done)
+}
+
+fn request_weight(request: &RequestRow) -> usize {
+    request.openai_request.len()
+        + length(request.user_agent.as_ref())
+        + request.model.len()
+        + request.path.len()
+}
+
+fn outcome_weight(outcome: &OutcomeRow) -> usize {
+    let attempts: usize = outcome
+        .attempts
+        .iter()
+        .map(|attempt| 128 + length(attempt.error.as_ref()))
+        .sum();
+    length(outcome.openai_response.as_ref()) + length(outcome.error.as_ref()) + attempts
+}
+
+fn provider_weight(provider: &ProviderRow, config: &[ConfigRow]) -> usize {
+    let config: usize = config
+        .iter()
+        .map(|row| row.key.len() + json::weight(&row.value))
+        .sum();
+    length(provider.description.as_ref()) + config
+}
+
+fn length(text: Option<&String>) -> usize {
+    text.map_or(0, String::len)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+use serde_json::json;
+
+use super::*;
+use crate::db::testing::{
+    self, content, sample_activity, sample_outcome, sample_provider, sample_request,
+};
+
+/// One of each, in an order in which all of them have something to do.
+fn all_kinds() -> Vec<WriteOp> {
+    let (provider, config) = sample_provider("made");
+    let mut waiting = sample_provider("waiting");
+    waiting.0.enabled = false;
+    waiting.0.auto_enable = true;
+    vec![
+        WriteOp::SeedProviders(vec![sample_provider("seed"), waiting]),
+        WriteOp::ProviderSeen {
+            id: "waiting".into(),
+            at: 9,
+        },
+        WriteOp::CreateProvider {
+            provider,
+            config,
+            operation: "op-1".into(),
+        },
+        WriteOp::DeleteProvider {
+            id: "seed".into(),
+            operation: "op-2".into(),
+        },
+        WriteOp::PutSetting {
+            key: "server.port".into(),
+            value: "3001".into(),
+            at: 4,
+        },
+        WriteOp::PutSetting {
+            key: "logging.level".into(),
+            value: "\"info\"".into(),
+            at: 4,
+        },
+        WriteOp::DeleteSetting {
+            key: "server.port".into(),
+        },
+        WriteOp::BeginExchange(sample_request("r1")),
+        WriteOp::BeginExchange(sample_request("r2")),
+        WriteOp::FinishExchange {
+            request: sample_request("r1"),
+            outcome: sample_outcome("a1"),
+        },
+        WriteOp::InterruptUnfinished { before: i64::MAX },
+        WriteOp::FinishExchange {
+            request: sample_request("r3"),
+            outcome: sample_outcome("a3"),
+        },
+        WriteOp::RecordActivity(sample_activity("l1")),
+        WriteOp::RecordActorEvent(ActorEventRow {
+            id: "e1".into(),
+            actor: "database".into(),
+            event: "failed".into(),
+            incarnation: 2,
+            reason: Some("a crash".into()),
+            timestamp: 5,
+        }),
+        WriteOp::RecordAudit(AuditRow {
+            id: "u1".into(),
+            principal: "admin".into(),
+            action: "create".into(),
+            entity: "provider".into(),
+            entity_id: Some("made".into()),
+            before: None,
+            after: Some(json!({"id": "made"})),
+            request_id: None,
+            timestamp: 5,
+        }),
+    ]
+}
+
+/// Every variant that can be applied; a new one does not compile until it is thought of here.
+fn number(op: &WriteOp) -> usize {
+    match op {
+        WriteOp::BeginExchange(_) => 0,
+        WriteOp::FinishExchange { .. } => 1,
+        WriteOp::InterruptUnfinished { .. } => 2,
+        WriteOp::CreateProvider { .. } => 3,
+        WriteOp::DeleteProvider { .. } => 4,
+        WriteOp::SeedProviders(_) => 5,
+        WriteOp::ProviderSeen { .. } => 6,
+        WriteOp::PutSetting { .. } => 7,
+        WriteOp::DeleteSetting { .. } => 8,
+        WriteOp::RecordActivity(_) => 9,
+        WriteOp::RecordActorEvent(_) => 10,
+        WriteOp::RecordAudit(_) => 11,
+        #[cfg(feature = "fault-injection")]
+        WriteOp::Panic => usize::MAX,
+    }
+}
+
+#[test]
+fn every_operation_applied_twice_has_the_effect_of_once() {
+    let conn = testing::database();
+    let mut walked = std::collections::BTreeSet::new();
+    for op in all_kinds() {
+        let before = content(&conn);
+        op.apply(&conn).unwrap();
+        let once = content(&conn);
+        assert_ne!(before, once, "{op:?} has something to do");
+        op.apply(&conn).unwrap();
+        assert_eq!(once, content(&conn), "{op:?}");
+        walked.insert(number(&op));
+    }
+    assert_eq!(
+        walked.into_iter().collect::<Vec<_>>(),
+        (0..=11).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn a_whole_queue_may_be_repeated() {
+    let conn = testing::database();
+    for op in all_kinds() {
+        op.apply(&conn).unwrap();
+    }
+    let once = content(&conn);
+    for op in all_kinds() {
+        op.apply(&conn).unwrap();
+    }
+    let known: Vec<_> = once
+        .iter()
+        .filter(|row| !row.starts_with("settings: logging"))
+        .collect();
+    let again = content(&conn);
+    assert_eq!(
+        known,
+        again
+            .iter()
+            .filter(|row| !row.starts_with("settings: logging"))
+            .collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn another_intent_with_the_same_id_or_name_is_a_conflict() {
+    let conn = testing::database();
+    let create = |id: &str, name: &str, operation: &str| {
+        let (mut provider, config) = sample_provider(id);
+        provider.name = name.into();
+        WriteOp::CreateProvider {
+            provider,
+            config,
+            operation: operation.into(),
+        }
+        .apply(&conn)
+    };
+    let conflict = |column: &str| {
+        Err(DbError::Conflict {
+            table: "providers".into(),
+            column: column.into(),
+        })
+    };
+    assert_eq!(create("a", "A", "op-1"), Ok(Written::Done));
+    assert_eq!(create("a", "B", "op-2"), conflict("id"));
+    assert_eq!(create("b", "A", "op-3"), conflict("name"));
+    let delete = |operation: &str| {
+        WriteOp::DeleteProvider {
+            id: "a".into(),
+            operation: operation.into(),
+        }
+        .apply(&conn)
+    };
+    assert_eq!(delete("op-4"), Ok(Written::Done));
+    assert_eq!(delete("op-4"), Ok(Written::Done), "a repetition");
+    assert!(
+        matches!(delete("op-5"), Err(DbError::Missing { .. })),
+        "another intent"
+    );
+}
+
+#[test]
+fn history_is_no_management_and_all_else_is() {
+    let history = [0, 1, 2, 9, 10];
+    for op in all_kinds() {
+        assert_eq!(
+            op.is_management(),
+            !history.contains(&number(&op)),
+            "{op:?}"
+        );
+    }
+}
+
+#[test]
+fn bodies_weigh_what_they_hold_and_are_not_printed() {
+    let mut request = RequestRow::clone(&sample_request("r1"));
+    request.openai_request = "9".repeat(5_000);
+    let op = WriteOp::BeginExchange(Arc::new(request));
+    assert!((5_000..7_000).contains(&op.weight()));
+    assert_eq!(format!("{op:?}"), "begin exchange");
+}

@@ -1,0 +1,309 @@
+//! Tables `providers` and `provider_configs`: what requests can be routed to.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use rusqlite::{Connection, Row, named_params};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::db::error::DbError;
+use crate::db::json;
+use crate::db::models::{self, LinkedModel};
+
+const ALL: &str = "
+    SELECT id, name, type, enabled, priority, description, origin, auto_enable, created_at, updated_at
+      FROM providers
+     WHERE ?1 IS NULL OR id = ?1
+     ORDER BY priority DESC, name";
+
+/// A sealed value is text to nobody but its owner's key: to send it upstream in place of the secret would be wrong.
+const CONFIG: &str = "
+    SELECT provider_id, key, value, is_sensitive
+      FROM provider_configs
+     WHERE (?1 IS NULL OR provider_id = ?1) AND sealed = 0
+     ORDER BY provider_id, key";
+
+const INSERT: &str = "
+    INSERT INTO providers (id, name, type, enabled, priority, description, origin, auto_enable, created_at, updated_at)
+    VALUES (:id, :name, :type, :enabled, :priority, :description, :origin, :auto_enable, :created_at, :updated_at)";
+
+const INSERT_CONFIG: &str = "
+    INSERT INTO provider_configs (provider_id, key, value, is_sensitive, created_at, updated_at)
+    VALUES (:provider_id, :key, :value, :is_sensitive, :at, :at)";
+
+const ANY: &str = "SELECT 1 FROM providers LIMIT 1";
+
+const DELETE: &str = "DELETE FROM providers WHERE id = ?1";
+
+const SEEN: &str = "
+    UPDATE providers SET enabled = 1, auto_enable = 0, updated_at = ?2 WHERE id = ?1 AND auto_enable = 1";
+
+/// One provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct ProviderRow {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    pub(crate) enabled: bool,
+    /// The highest is tried first.
+    pub(crate) priority: i64,
+    pub(crate) description: Option<String>,
+    /// `user`, `seed`, `discovered` or `import`.
+    pub(crate) origin: String,
+    /// Becomes enabled when its local server is first seen.
+    pub(crate) auto_enable: bool,
+    /// Unix time, ms.
+    pub(crate) created_at: i64,
+    /// Unix time, ms.
+    pub(crate) updated_at: i64,
+}
+
+/// One key of a provider's configuration.
+#[derive(Clone, PartialEq, Serialize)]
+pub(crate) struct ConfigRow {
+    pub(crate) key: String,
+    pub(crate) value: Value,
+    /// Must not be shown or logged.
+    pub(crate) is_sensitive: bool,
+}
+
+impl fmt::Debug for ConfigRow {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value: &dyn fmt::Debug = if self.is_sensitive {
+            &"***"
+        } else {
+            &self.value
+        };
+        formatter
+            .debug_struct("ConfigRow")
+            .field("key", &self.key)
+            .field("value", value)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A provider with all that belongs to it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct StoredProvider {
+    pub(crate) provider: ProviderRow,
+    /// By key.
+    pub(crate) config: Vec<ConfigRow>,
+    /// The default one first, then by name.
+    pub(crate) models: Vec<LinkedModel>,
+}
+
+/// All providers, by falling priority, then by name.
+pub(crate) fn all(conn: &Connection) -> Result<Vec<StoredProvider>, DbError> {
+    stored(conn, None)
+}
+
+/// The provider `id`.
+pub(crate) fn find(conn: &Connection, id: &str) -> Result<Option<StoredProvider>, DbError> {
+    Ok(stored(conn, Some(id))?.pop())
+}
+
+/// Adds a provider. [`DbError::Conflict`] names `id` or `name`.
+pub(super) fn insert(
+    conn: &Connection,
+    provider: &ProviderRow,
+    config: &[ConfigRow],
+) -> Result<(), DbError> {
+    conn.prepare_cached(INSERT)?.execute(named_params! {
+        ":id": provider.id,
+        ":name": provider.name,
+        ":type": provider.kind,
+        ":enabled": provider.enabled,
+        ":priority": provider.priority,
+        ":description": provider.description,
+        ":origin": provider.origin,
+        ":auto_enable": provider.auto_enable,
+        ":created_at": provider.created_at,
+        ":updated_at": provider.updated_at,
+    })?;
+    let mut statement = conn.prepare_cached(INSERT_CONFIG)?;
+    for row in config {
+        statement.execute(named_params! {
+            ":provider_id": provider.id,
+            ":key": row.key,
+            ":value": row.value.to_string(),
+            ":is_sensitive": row.is_sensitive,
+            ":at": provider.updated_at,
+        })?;
+    }
+    Ok(())
+}
+
+/// Adds the providers of a first start. Returns how many: 0 when there are others already.
+pub(super) fn seed(
+    conn: &Connection,
+    seeds: &[(ProviderRow, Vec<ConfigRow>)],
+) -> Result<usize, DbError> {
+    if conn.prepare_cached(ANY)?.exists([])? {
+        return Ok(0);
+    }
+    for (provider, config) in seeds {
+        insert(conn, provider, config)?;
+    }
+    Ok(seeds.len())
+}
+
+/// Removes a provider, its configuration and its links.
+pub(super) fn delete(conn: &Connection, id: &str) -> Result<(), DbError> {
+    match conn.prepare_cached(DELETE)?.execute([id])? {
+        0 => Err(DbError::Missing {
+            what: "the provider",
+            id: id.to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Enables a provider that waited for its server to be seen. Returns 1 then, 0 when nothing changed.
+pub(super) fn seen(conn: &Connection, id: &str, at: i64) -> Result<usize, DbError> {
+    Ok(conn.prepare_cached(SEEN)?.execute((id, at))?)
+}
+
+fn stored(conn: &Connection, id: Option<&str>) -> Result<Vec<StoredProvider>, DbError> {
+    let mut statement = conn.prepare_cached(ALL)?;
+    let providers = statement
+        .query_map([id], provider)?
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut config = config(conn, id)?;
+    let mut models = models::linked(conn, id)?;
+    Ok(providers
+        .into_iter()
+        .map(|provider| StoredProvider {
+            config: config.remove(&provider.id).unwrap_or_default(),
+            models: models.remove(&provider.id).unwrap_or_default(),
+            provider,
+        })
+        .collect())
+}
+
+fn config(conn: &Connection, id: Option<&str>) -> Result<HashMap<String, Vec<ConfigRow>>, DbError> {
+    let mut statement = conn.prepare_cached(CONFIG)?;
+    let mut rows = statement.query([id])?;
+    let mut config: HashMap<String, Vec<ConfigRow>> = HashMap::new();
+    while let Some(row) = rows.next()? {
+        config
+            .entry(row.get("provider_id")?)
+            .or_default()
+            .push(ConfigRow {
+                key: row.get("key")?,
+                value: json::value(row, "value")?.unwrap_or_default(),
+                is_sensitive: row.get("is_sensitive")?,
+            });
+    }
+    Ok(config)
+}
+
+fn provider(row: &Row<'_>) -> rusqlite::Result<ProviderRow> {
+    Ok(ProviderRow {
+        id: row.get("id")?,
+        name: row.get("name")?,
+        kind: row.get("type")?,
+        enabled: row.get("enabled")?,
+        priority: row.get("priority")?,
+        description: row.get("description")?,
+        origin: row.get("origin")?,
+        auto_enable: row.get("auto_enable")?,
+        created_at: row.get("created_at")?,
+        updated_at: row.get("updated_at")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::db::testing::{self, sample_provider};
+
+    #[test]
+    fn providers_come_by_priority_then_name_with_their_configuration() {
+        let conn = testing::database();
+        for (id, name, priority) in [("a", "Z", 1), ("b", "B", 5), ("c", "A", 1)] {
+            let (mut provider, config) = sample_provider(id);
+            provider.name = name.into();
+            provider.priority = priority;
+            insert(&conn, &provider, &config).unwrap();
+        }
+        let all = all(&conn).unwrap();
+        let ids: Vec<_> = all
+            .iter()
+            .map(|stored| stored.provider.id.as_str())
+            .collect();
+        assert_eq!(ids, ["b", "c", "a"]);
+        let found = find(&conn, "c").unwrap().unwrap();
+        assert_eq!(found, all[1]);
+        assert_eq!(found.config, sample_provider("c").1);
+        assert_eq!(find(&conn, "d").unwrap(), None);
+        assert_eq!(
+            serde_json::to_value(&found.provider).unwrap()["type"],
+            json!("openai")
+        );
+    }
+
+    #[test]
+    fn a_sensitive_value_is_not_printed() {
+        let secret = ConfigRow {
+            key: "apiKey".into(),
+            value: json!("sk-1234"),
+            is_sensitive: true,
+        };
+        assert!(!format!("{secret:?}").contains("1234"));
+        let open = ConfigRow {
+            is_sensitive: false,
+            ..secret
+        };
+        assert!(format!("{open:?}").contains("1234"));
+    }
+
+    #[test]
+    fn seeds_are_sown_on_empty_ground_only() {
+        let conn = testing::database();
+        let seeds = [sample_provider("a"), sample_provider("b")];
+        assert_eq!(seed(&conn, &seeds).unwrap(), 2);
+        delete(&conn, "a").unwrap();
+        assert_eq!(seed(&conn, &seeds).unwrap(), 0);
+        assert_eq!(delete(&conn, "a").unwrap_err().code(), "not_found");
+    }
+
+    #[test]
+    fn a_server_that_is_seen_enables_its_provider_once() {
+        let conn = testing::database();
+        let (mut provider, config) = sample_provider("a");
+        provider.enabled = false;
+        provider.auto_enable = true;
+        insert(&conn, &provider, &config).unwrap();
+        assert_eq!(
+            (seen(&conn, "a", 9).unwrap(), seen(&conn, "a", 10).unwrap()),
+            (1, 0)
+        );
+        let stored = find(&conn, "a").unwrap().unwrap().provider;
+        assert!(stored.enabled && !stored.auto_enable);
+        assert_eq!(stored.updated_at, 9);
+    }
+
+    #[test]
+    fn a_sealed_value_is_not_taken_for_the_secret() {
+        let conn = testing::database();
+        let (provider, config) = sample_provider("a");
+        insert(&conn, &provider, &config).unwrap();
+        conn.execute(
+            "UPDATE provider_configs SET value = 'x9', sealed = 1 WHERE key = 'apiKey'",
+            [],
+        )
+        .unwrap();
+        let keys: Vec<_> = find(&conn, "a")
+            .unwrap()
+            .unwrap()
+            .config
+            .into_iter()
+            .map(|row| row.key)
+            .collect();
+        assert_eq!(keys, ["baseURL"]);
+    }
+}

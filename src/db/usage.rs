@@ -1,0 +1,67 @@
+//! Table `usage_rollups`: sums per hour, provider and model.
+
+use rusqlite::{Connection, named_params};
+
+use crate::db::error::DbError;
+use crate::db::history::{ExchangeStatus, OutcomeRow};
+
+const HOUR_MS: i64 = 3_600_000;
+/// No exchange counts for more: an upstream that claims absurd numbers would overflow the sums, and end the counting.
+const MOST: i64 = 1_000_000_000;
+
+const ADD: &str = "
+    INSERT INTO usage_rollups (hour, provider, model, requests, completed, failed, client_closed, attempts,
+                               prompt_tokens, completion_tokens, total_tokens, cached_tokens, reasoning_tokens,
+                               duration_ms)
+    VALUES (:hour, :provider, :model, 1, :completed, :failed, :client_closed, :attempts, :prompt_tokens,
+            :completion_tokens, :total_tokens, :cached_tokens, :reasoning_tokens, :duration_ms)
+        ON CONFLICT (hour, provider, model) DO UPDATE
+       SET requests = requests + 1,
+           completed = completed + excluded.completed,
+           failed = failed + excluded.failed,
+           client_closed = client_closed + excluded.client_closed,
+           attempts = attempts + excluded.attempts,
+           prompt_tokens = prompt_tokens + excluded.prompt_tokens,
+           completion_tokens = completion_tokens + excluded.completion_tokens,
+           total_tokens = total_tokens + excluded.total_tokens,
+           cached_tokens = cached_tokens + excluded.cached_tokens,
+           reasoning_tokens = reasoning_tokens + excluded.reasoning_tokens,
+           duration_ms = duration_ms + excluded.duration_ms";
+
+/// Adds one exchange, for the hour in which it ended. Not idempotent: the caller knows whether it was added before.
+pub(super) fn add(conn: &Connection, model: &str, outcome: &OutcomeRow) -> Result<(), DbError> {
+    let provider = outcome.provider_id.as_deref().unwrap_or_default();
+    let model = if outcome.provider_id.is_some() {
+        model
+    } else {
+        ""
+    };
+    let (prompt, completion) = (
+        bounded(outcome.prompt_tokens),
+        bounded(outcome.completion_tokens),
+    );
+    let total = outcome
+        .total_tokens
+        .map_or(prompt + completion, |total| bounded(Some(total)));
+    let is = |status| outcome.status == status;
+    conn.prepare_cached(ADD)?.execute(named_params! {
+        ":hour": outcome.finished_at - outcome.finished_at.rem_euclid(HOUR_MS),
+        ":provider": provider,
+        ":model": model,
+        ":completed": is(ExchangeStatus::Completed),
+        ":failed": is(ExchangeStatus::Failed),
+        ":client_closed": is(ExchangeStatus::ClientClosed),
+        ":attempts": bounded(i64::try_from(outcome.attempts.len()).ok()),
+        ":prompt_tokens": prompt,
+        ":completion_tokens": completion,
+        ":total_tokens": total,
+        ":cached_tokens": bounded(outcome.cached_tokens),
+        ":reasoning_tokens": bounded(outcome.reasoning_tokens),
+        ":duration_ms": bounded(Some(outcome.duration_ms)),
+    })?;
+    Ok(())
+}
+
+fn bounded(count: Option<i64>) -> i64 {
+    count.unwrap_or(0).clamp(0, MOST)
+}

@@ -1,0 +1,212 @@
+//! The way to one client: the head that is sent once, the events that follow, and when to stop.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::actors::ports::Connections;
+use crate::actors::router::resolve::Target;
+use crate::exchange::{Content, Delivery, Refusal};
+use crate::protocol::sse;
+
+/// Events that wait for a slow client before its upstream is made to wait too (R21).
+const EVENTS_WAITING: usize = 32;
+/// A client that takes nothing for this long is cut (R21).
+const STALLED: Duration = Duration::from_secs(120);
+
+/// Why an exchange stops before its upstream does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Interrupted {
+    ClientGone,
+    ShuttingDown,
+}
+
+/// The sending half.
+pub(crate) struct Downlink {
+    head: Option<oneshot::Sender<Result<Delivery, Refusal>>>,
+    pieces: mpsc::Sender<Piece>,
+    /// Until the head is sent.
+    receiver: Option<mpsc::Receiver<Piece>>,
+    /// Of the target that is being tried.
+    provider: String,
+    upstream_model: String,
+    attempts: u32,
+    aborting: CancellationToken,
+    keep_alive: Duration,
+    /// Whether the client asked for events: only then can it be kept waiting with comments.
+    streams: bool,
+}
+
+/// What travels to the client's body.
+enum Piece {
+    More(Bytes),
+    /// The end marker: only after it is the body complete.
+    Last(Bytes),
+}
+
+impl Downlink {
+    pub(crate) fn new(
+        head: oneshot::Sender<Result<Delivery, Refusal>>,
+        connections: &Connections,
+        keep_alive: Duration,
+        streams: bool,
+    ) -> Self {
+        let (pieces, receiver) = mpsc::channel(EVENTS_WAITING);
+        Self {
+            head: Some(head),
+            pieces,
+            receiver: Some(receiver),
+            provider: String::new(),
+            upstream_model: String::new(),
+            attempts: 0,
+            aborting: connections.aborting.clone(),
+            keep_alive,
+            streams,
+        }
+    }
+
+    /// Who is being asked, for the response headers.
+    pub(crate) fn serving(&mut self, target: &Target, attempts: u32) {
+        self.provider.clone_from(&target.provider);
+        self.upstream_model.clone_from(&target.upstream_model);
+        self.attempts = attempts;
+    }
+
+    /// Whether the client already has a response head, so that errors must go into the stream.
+    pub(crate) fn is_open(&self) -> bool {
+        self.head.is_none()
+    }
+
+    /// Waits for `work`, unless the client leaves or the port closes first. A streaming client that hears nothing
+    /// meanwhile gets a comment, so that it does not give up.
+    pub(crate) async fn patiently<T>(
+        &mut self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Interrupted> {
+        let mut work = pin!(work);
+        let aborting = self.aborting.clone();
+        loop {
+            let streams = self.streams;
+            let keep_alive = self.keep_alive;
+            tokio::select! {
+                biased;
+                done = &mut work => return Ok(done),
+                () = aborting.cancelled() => return Err(Interrupted::ShuttingDown),
+                () = self.gone() => return Err(Interrupted::ClientGone),
+                () = tokio::time::sleep(keep_alive), if streams => self.send(sse::comment("waiting for the model")).await?,
+            }
+        }
+    }
+
+    /// Resolves when nobody waits for the answer any more.
+    async fn gone(&mut self) {
+        match &mut self.head {
+            Some(head) => head.closed().await,
+            None => self.pieces.closed().await,
+        }
+    }
+
+    /// Sends events on, opening the response first. Waits while the client is slow.
+    pub(crate) async fn send(&mut self, bytes: Bytes) -> Result<(), Interrupted> {
+        self.open();
+        self.push(Piece::More(bytes)).await
+    }
+
+    /// Sends the end marker; the body is complete then.
+    pub(crate) async fn end(&mut self, bytes: Bytes) -> Result<(), Interrupted> {
+        self.open();
+        self.push(Piece::Last(bytes)).await
+    }
+
+    /// Tells of a failure inside the stream, then ends it: the OpenAI SDKs raise the error (R16).
+    pub(crate) async fn end_with_error(&mut self, message: &str, code: &str) {
+        let event = json!({"error": {"message": message, "type": "stream_error", "code": code, "param": null}});
+        let mut bytes = sse::data(&event.to_string()).to_vec();
+        bytes.extend_from_slice(&sse::data("[DONE]"));
+        // A client that is gone by now needs no farewell.
+        let _ = self.end(Bytes::from(bytes)).await;
+    }
+
+    /// Answers with one document.
+    pub(crate) fn deliver_whole(&mut self, body: Bytes) {
+        let delivery = self.delivery(Content::Whole(body));
+        if let Some(head) = self.head.take() {
+            let _ = head.send(Ok(delivery));
+        }
+    }
+
+    /// Answers with an error instead of a response.
+    pub(crate) fn refuse(&mut self, refusal: Refusal) {
+        if let Some(head) = self.head.take() {
+            let _ = head.send(Err(refusal));
+        }
+    }
+
+    fn open(&mut self) {
+        if let (Some(head), Some(receiver)) = (self.head.take(), self.receiver.take()) {
+            let _ = head.send(Ok(self.delivery(Content::Events(Pieces {
+                receiver,
+                ended: false,
+            }))));
+        }
+    }
+
+    async fn push(&mut self, piece: Piece) -> Result<(), Interrupted> {
+        match self.pieces.try_send(piece) {
+            Ok(()) => Ok(()),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(Interrupted::ClientGone),
+            Err(mpsc::error::TrySendError::Full(piece)) => tokio::select! {
+                sent = self.pieces.send_timeout(piece, STALLED) => sent.map_err(|_| Interrupted::ClientGone),
+                () = self.aborting.cancelled() => Err(Interrupted::ShuttingDown),
+            },
+        }
+    }
+
+    fn delivery(&self, content: Content) -> Delivery {
+        Delivery {
+            provider: self.provider.clone(),
+            upstream_model: self.upstream_model.clone(),
+            attempts: self.attempts,
+            content,
+        }
+    }
+}
+
+/// The receiving half: a response body.
+pub(crate) struct Pieces {
+    receiver: mpsc::Receiver<Piece>,
+    ended: bool,
+}
+
+/// The exchange ended without its end marker: the connection must break, or the client would take the text for whole.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer was cut short")]
+pub(crate) struct CutShort;
+
+impl Stream for Pieces {
+    type Item = Result<Bytes, CutShort>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        self.receiver.poll_recv(cx).map(|piece| match piece {
+            Some(Piece::More(bytes)) => Some(Ok(bytes)),
+            Some(Piece::Last(bytes)) => {
+                self.ended = true;
+                Some(Ok(bytes))
+            }
+            None => {
+                self.ended = true;
+                Some(Err(CutShort))
+            }
+        })
+    }
+}

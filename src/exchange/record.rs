@@ -1,0 +1,326 @@
+//! What is kept of an exchange: the request row before the upstream is called, the rest before the client's last byte.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use serde_json::json;
+
+use crate::actors::database::Database;
+use crate::actors::router::resolve::Target;
+use crate::clock::{new_id, now_ms};
+use crate::db::history::{AttemptOutcome, AttemptRow, ExchangeStatus, OutcomeRow, RequestRow};
+use crate::db::ops::WriteOp;
+use crate::protocol::openai::answer::Assembled;
+use crate::protocol::openai::chunk::{Scan, Usage};
+use crate::protocol::openai::request::ChatRequest;
+use crate::providers::UpstreamError;
+use crate::settings::{self, Settings};
+
+/// Who asked, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Subject {
+    /// Our own id of the exchange.
+    pub(crate) request_id: String,
+    /// What the client sent as `x-request-id`.
+    pub(crate) client_request_id: Option<String>,
+    pub(crate) path: &'static str,
+    pub(crate) port: u16,
+    pub(crate) user_agent: Option<String>,
+}
+
+/// How an exchange ended.
+pub(crate) enum Ending {
+    Completed,
+    Failed { message: String, code: &'static str },
+    ClientClosed,
+}
+
+/// Gathers one exchange's rows.
+pub(crate) struct Recorder {
+    database: Database,
+    request: Arc<RequestRow>,
+    began: Instant,
+    assembled: Assembled,
+    usage: Option<Usage>,
+    finish_reason: Option<String>,
+    whole: Option<Bytes>,
+    first_content: Option<Instant>,
+    upstream_status: Option<u16>,
+    attempts: Vec<AttemptRow>,
+    attempt_began: Instant,
+    commit_wait: Duration,
+    keep_answers: bool,
+    most_bytes: usize,
+    finished: bool,
+}
+
+impl Recorder {
+    pub(crate) fn new(
+        database: Database,
+        settings: &Settings,
+        request: &ChatRequest,
+        subject: &Subject,
+    ) -> Self {
+        let most_bytes = settings.size(settings::HISTORY_MAX_BODY);
+        let keep = settings.flag(settings::LOGGING_REQUESTS);
+        let row = RequestRow {
+            request_id: subject.request_id.clone(),
+            client_request_id: subject.client_request_id.clone(),
+            session_id: None,
+            timestamp: now_ms(),
+            method: "POST".into(),
+            path: subject.path.into(),
+            port: subject.port,
+            user_agent: subject.user_agent.clone(),
+            openai_request: if keep {
+                kept_text(&request.body, most_bytes)
+            } else {
+                left_out("not kept", request.body.len())
+            },
+            model: request.model.clone().unwrap_or_default(),
+            stream: request.stream,
+        };
+        let now = Instant::now();
+        Self {
+            database,
+            request: Arc::new(row),
+            began: now,
+            assembled: Assembled::default(),
+            usage: None,
+            finish_reason: None,
+            whole: None,
+            first_content: None,
+            upstream_status: None,
+            attempts: Vec::new(),
+            attempt_began: now,
+            commit_wait: settings.millis(settings::HISTORY_COMMIT_WAIT),
+            keep_answers: settings.flag(settings::LOGGING_RESPONSES),
+            most_bytes,
+            finished: false,
+        }
+    }
+
+    /// Queues the request row. Before the upstream is called, so that a request that ends with the process is seen.
+    pub(crate) fn begin(&self) {
+        self.database
+            .record(WriteOp::BeginExchange(self.request.clone()));
+    }
+
+    /// A request that never reached an upstream.
+    pub(crate) fn refused(
+        mut self,
+        message: &str,
+        code: &'static str,
+        status: u16,
+        received: Instant,
+    ) {
+        let ending = Ending::Failed {
+            message: message.to_owned(),
+            code,
+        };
+        let outcome = self.outcome(&ending, status, received);
+        self.database.record(WriteOp::FinishExchange {
+            request: self.request.clone(),
+            outcome: Box::new(outcome),
+        });
+    }
+
+    pub(crate) fn attempt(&mut self, number: u32, target: &Target) {
+        self.attempt_began = Instant::now();
+        self.upstream_status = None;
+        self.attempts.push(AttemptRow {
+            number,
+            provider_id: target.provider.clone(),
+            upstream_model: target.upstream_model.clone(),
+            started_at: now_ms(),
+            duration_ms: 0,
+            ttft_ms: None,
+            upstream_status: None,
+            outcome: AttemptOutcome::Succeeded,
+            error: None,
+            error_code: None,
+        });
+    }
+
+    pub(crate) fn upstream_answered(&mut self, status: u16) {
+        self.upstream_status = Some(status);
+    }
+
+    pub(crate) fn attempt_failed(&mut self, error: &UpstreamError) {
+        self.upstream_status = error.status().or(self.upstream_status);
+        self.close_attempt(
+            AttemptOutcome::Failed,
+            Some((error.to_string(), error.code())),
+        );
+    }
+
+    pub(crate) fn attempt_cancelled(&mut self) {
+        self.close_attempt(AttemptOutcome::Cancelled, None);
+    }
+
+    fn close_attempt(&mut self, outcome: AttemptOutcome, error: Option<(String, &'static str)>) {
+        let (took, status) = (millis(self.attempt_began.elapsed()), self.upstream_status);
+        let first = self
+            .first_content
+            .map(|at| millis(at.saturating_duration_since(self.attempt_began)));
+        if let Some(attempt) = self.attempts.last_mut() {
+            attempt.duration_ms = took;
+            attempt.upstream_status = status;
+            attempt.ttft_ms = first;
+            attempt.outcome = outcome;
+            if let Some((message, code)) = error {
+                attempt.error = Some(message);
+                attempt.error_code = Some(code.to_owned());
+            }
+        }
+    }
+
+    /// Takes in one event of the answer.
+    pub(crate) fn saw(&mut self, scan: &Scan) {
+        if self.first_content.is_none() && scan.has_content() {
+            self.first_content();
+        }
+        self.assembled.feed(scan);
+    }
+
+    pub(crate) fn first_content(&mut self) {
+        self.first_content = Some(Instant::now());
+    }
+
+    pub(crate) fn assembled(&self) -> &Assembled {
+        &self.assembled
+    }
+
+    /// Takes in an answer that came as one document.
+    pub(crate) fn answered(
+        &mut self,
+        usage: Option<Usage>,
+        finish_reason: Option<String>,
+        body: &Bytes,
+    ) {
+        self.usage = usage;
+        self.finish_reason = finish_reason;
+        self.whole = Some(body.clone());
+    }
+
+    /// Queues the outcome, and waits for its commit, at most as long as the setting says (R2). Only the first call
+    /// counts.
+    pub(crate) async fn finish(&mut self, ending: Ending, http_status: u16, received: Instant) {
+        if std::mem::replace(&mut self.finished, true) {
+            return;
+        }
+        let outcome = Box::new(self.outcome(&ending, http_status, received));
+        let queued = self.database.record(WriteOp::FinishExchange {
+            request: self.request.clone(),
+            outcome,
+        });
+        let Some(acknowledged) = queued.filter(|_| !self.commit_wait.is_zero()) else {
+            return;
+        };
+        if tokio::time::timeout(self.commit_wait, acknowledged)
+            .await
+            .is_err()
+        {
+            self.database.count_late_ack();
+        }
+    }
+
+    fn outcome(&mut self, ending: &Ending, http_status: u16, received: Instant) -> OutcomeRow {
+        if matches!(ending, Ending::Completed) {
+            self.close_attempt(AttemptOutcome::Succeeded, None);
+        }
+        let (status, error, error_code) = match ending {
+            Ending::Completed => (ExchangeStatus::Completed, None, None),
+            Ending::ClientClosed => (ExchangeStatus::ClientClosed, None, None),
+            Ending::Failed { message, code } => (
+                ExchangeStatus::Failed,
+                Some(message.clone()),
+                Some((*code).to_owned()),
+            ),
+        };
+        let usage = self
+            .usage
+            .take()
+            .or_else(|| self.assembled.usage())
+            .unwrap_or_default();
+        let count = |tokens: Option<u64>| tokens.and_then(|tokens| i64::try_from(tokens).ok());
+        let last = self.attempts.last();
+        OutcomeRow {
+            response_id: new_id(),
+            status,
+            provider_id: last.map(|attempt| attempt.provider_id.clone()),
+            upstream_model: last.map(|attempt| attempt.upstream_model.clone()),
+            finished_at: now_ms(),
+            openai_response: self.kept_answer(),
+            prompt_tokens: count(usage.prompt),
+            completion_tokens: count(usage.completion),
+            total_tokens: count(usage.total),
+            cached_tokens: count(usage.cached),
+            reasoning_tokens: count(usage.reasoning),
+            finish_reason: self
+                .finish_reason
+                .take()
+                .or_else(|| self.assembled.finish_reason()),
+            error,
+            error_code,
+            http_status,
+            upstream_status: self.upstream_status,
+            queue_ms: Some(millis(self.began.saturating_duration_since(received))),
+            ttft_ms: self
+                .first_content
+                .map(|at| millis(at.saturating_duration_since(received))),
+            duration_ms: millis(received.elapsed()),
+            attempts: std::mem::take(&mut self.attempts),
+        }
+    }
+
+    fn kept_answer(&mut self) -> Option<String> {
+        if !self.keep_answers {
+            return None;
+        }
+        match self.whole.take() {
+            Some(body) => Some(kept_text(&body, self.most_bytes)),
+            None if self.assembled.is_empty() => None,
+            None => Some(self.assembled.to_json().to_string()),
+        }
+    }
+}
+
+/// The body as the history keeps it: its own text, or a note of its size when it is longer than what is kept.
+fn kept_text(body: &Bytes, most_bytes: usize) -> String {
+    match std::str::from_utf8(body) {
+        Ok(text) if text.len() <= most_bytes => text.to_owned(),
+        Ok(_) => left_out("too long", body.len()),
+        Err(_) => left_out("not text", body.len()),
+    }
+}
+
+fn left_out(why: &str, bytes: usize) -> String {
+    json!({"qwarden": {"omitted": why, "bytes": bytes}}).to_string()
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The status a client gets for an upstream's failure: its own where it has one that is the caller's to see, else the
+/// gateway's word for what went wrong. Never 500, which would be a fault of ours (R24, R25).
+pub(crate) fn client_status(error: &UpstreamError) -> u16 {
+    match error {
+        UpstreamError::Status { status, .. } => match *status {
+            status @ (400..=499 | 502..=504) => status,
+            529 => 503,
+            _ => 502,
+        },
+        UpstreamError::InBand { fault, .. } => match fault.status {
+            Some(status @ (400..=499 | 502..=504)) => status,
+            _ => 502,
+        },
+        UpstreamError::Timeout { .. } => 504,
+        UpstreamError::Connect { .. }
+        | UpstreamError::Malformed { .. }
+        | UpstreamError::Cut { .. }
+        | UpstreamError::TooLarge { .. } => 502,
+    }
+}

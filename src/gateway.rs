@@ -1,0 +1,377 @@
+//! The one place that knows all parts: opens the database, grows the tree, gives each listener the service of its port.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+
+use crate::actors::listener::Serve;
+use crate::actors::ports::{Port, PortTaken};
+use crate::actors::router::seeds;
+use crate::actors::tree::{Handles, Seed, Tree};
+use crate::clock::now_ms;
+use crate::db::connections::{ReadConnections, WriteConnection};
+use crate::db::error::DbError;
+use crate::db::instance::{Instance, OpenError};
+use crate::db::ops::WriteOp;
+use crate::exchange::Exchanges;
+use crate::http::{App, Integrity, ports, serve};
+use crate::providers::http::Http;
+use crate::settings::{self, Settings};
+use crate::tasks::Tasks;
+
+/// How long the check of the file may take before it counts as undecided.
+const CHECK_DEADLINE: Duration = Duration::from_secs(600);
+/// What the parts of an orderly end may take, each.
+const MANAGEMENT_GRACE: Duration = Duration::from_millis(500);
+const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
+const TASKS_GRACE: Duration = Duration::from_secs(2);
+
+/// How a gateway is started. Settings given here win over stored ones for the life of the process.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// Where the database and everything beside it lives; created when missing.
+    pub data_dir: PathBuf,
+    /// Settings by key, e.g. `("server.port", 0)`; port 0 lets the system choose.
+    pub settings: Vec<(String, Value)>,
+}
+
+/// Why a gateway did not start: one line that says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The data directory is in use, or cannot be used.
+    #[error("{0}")]
+    DataDir(String),
+    /// A port cannot be had.
+    #[error("{0}")]
+    Port(String),
+    /// A setting given at the start is unknown or out of range.
+    #[error("{0}")]
+    Setting(String),
+    /// The database cannot be used.
+    #[error("{0}")]
+    Database(String),
+    /// The root supervisor did not start.
+    #[error("the root supervisor did not start: {0}")]
+    Root(String),
+}
+
+/// A running gateway.
+pub struct Gateway {
+    handles: Handles,
+    settings: watch::Receiver<Arc<Settings>>,
+    tasks: Tasks,
+    management: Arc<Port>,
+    qwen: Arc<Port>,
+    router: Arc<Port>,
+    root: JoinHandle<()>,
+    instance: Instance,
+    warnings: Vec<String>,
+}
+
+/// The services of the three ports, known once the handles are.
+struct Services {
+    qwen: serve::Service,
+    router: serve::Service,
+    management: serve::Service,
+}
+
+impl Gateway {
+    /// Starts everything. When it returns, all ports serve.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let started = Instant::now();
+        let flags = checked_flags(&config.settings)?;
+        let instance = Instance::open(&config.data_dir, std::process::id())
+            .map_err(|error| open_error(&error))?;
+        let (settings, warnings) = prepare_database(&instance, &flags).await?;
+        let host = loopback(&settings)?;
+        let tasks = Tasks::default();
+        let at = |key| SocketAddr::new(host, settings.port(key));
+        let qwen = Port::new("Qwen proxy", "--qwen-port", at(settings::SERVER_QWEN_PORT));
+        let router = Port::new("router", "--port", at(settings::SERVER_PORT));
+        let management = Port::new(
+            "management API",
+            "--api-port",
+            at(settings::SERVER_API_PORT),
+        );
+        let auto_start = settings.flag(settings::AUTO_START);
+        let wanted = [
+            Some(&management),
+            auto_start.then_some(&qwen),
+            auto_start.then_some(&router),
+        ];
+        for port in wanted.into_iter().flatten() {
+            port.open().map_err(|taken| port_error(&taken))?;
+        }
+
+        let admission = Arc::new(Semaphore::new(
+            settings.size(settings::SERVER_MAX_IN_FLIGHT),
+        ));
+        let (_settings_sender, settings) = watch::channel(Arc::new(settings));
+        let services: Arc<OnceLock<Services>> = Arc::default();
+        let tree = Tree::new(Seed {
+            database: instance.database().to_owned(),
+            http: Http::new(),
+            settings: settings.clone(),
+            tasks: tasks.clone(),
+            qwen: (qwen.clone(), serving(&services, |services| &services.qwen)),
+            router: (
+                router.clone(),
+                serving(&services, |services| &services.router),
+            ),
+            management: (
+                management.clone(),
+                serving(&services, |services| &services.management),
+            ),
+        });
+        let handles = tree.handles.clone();
+        let (integrity_sender, integrity) = watch::channel(Integrity::default());
+        let app = App {
+            exchanges: Exchanges {
+                router: handles.router.clone(),
+                database: handles.database.clone(),
+                settings: settings.clone(),
+                tasks: tasks.clone(),
+                admission,
+            },
+            handles: handles.clone(),
+            settings: settings.clone(),
+            tasks: tasks.clone(),
+            started,
+            integrity,
+            qwen_port: qwen.clone(),
+            router_port: router.clone(),
+        };
+        let _ = services.set(Services {
+            qwen: ports::qwen(app.clone()),
+            router: ports::router(app.clone()),
+            management: ports::management(app),
+        });
+        let root = tree
+            .start()
+            .await
+            .map_err(|error| StartError::Root(error.to_string()))?;
+        if auto_start {
+            let opened = handles
+                .gateway
+                .start()
+                .await
+                .map_err(|error| StartError::Root(error.to_string()))?;
+            opened.map_err(|taken| port_error(&taken))?;
+        }
+        // Ready means that a request would be served, not only accepted.
+        handles
+            .router
+            .providers()
+            .await
+            .map_err(|error| StartError::Root(error.to_string()))?;
+
+        let database = handles.database.clone();
+        tasks.spawn("integrity check", async move {
+            let found = match database.quick_check(CHECK_DEADLINE).await {
+                Ok(faults) if faults.is_empty() => Integrity::Sound,
+                Ok(faults) => Integrity::Damaged(faults),
+                Err(error) => Integrity::Unknown(error.to_string()),
+            };
+            if let Integrity::Damaged(faults) = &found {
+                tracing::error!(faults = faults.len(), "the database file is damaged");
+            }
+            integrity_sender.send_replace(found);
+        });
+        Ok(Self {
+            handles,
+            settings,
+            tasks,
+            management,
+            qwen,
+            router,
+            root,
+            instance,
+            warnings,
+        })
+    }
+
+    /// Where the router listens.
+    pub fn router_address(&self) -> SocketAddr {
+        self.router.address()
+    }
+
+    /// Where the Qwen proxy listens.
+    pub fn qwen_address(&self) -> SocketAddr {
+        self.qwen.address()
+    }
+
+    /// Where the management API listens.
+    pub fn management_address(&self) -> SocketAddr {
+        self.management.address()
+    }
+
+    /// The database file.
+    pub fn database_path(&self) -> &std::path::Path {
+        self.instance.database()
+    }
+
+    /// Stored or environment values that were refused at the start, for the log.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The least severe level that should be logged.
+    pub fn log_level(&self) -> String {
+        self.settings
+            .borrow()
+            .text(settings::LOGGING_LEVEL)
+            .unwrap_or("info")
+            .to_owned()
+    }
+
+    /// How long a shutdown lets open requests finish.
+    pub fn drain_timeout(&self) -> Duration {
+        self.settings
+            .borrow()
+            .millis(settings::SERVER_DRAIN_TIMEOUT)
+    }
+
+    /// Resolves when the root supervisor has ended, which only a failure or [`Gateway::shutdown`] brings about.
+    pub async fn ended(&mut self) {
+        let _ = (&mut self.root).await;
+    }
+
+    /// Closes the ports, lets requests finish within `grace`, ends the rest with an error, stores what is queued.
+    /// Returns whether everything ended in order.
+    pub async fn shutdown(mut self, grace: Duration) -> bool {
+        let mut orderly = match self.handles.gateway.stop(grace).await {
+            Ok(drained) => {
+                tracing::info!(
+                    drained = drained.drained,
+                    aborted = drained.aborted,
+                    "the gateway is stopped"
+                );
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "the gateway did not stop in order");
+                false
+            }
+        };
+        if let Some(connections) = self.management.close() {
+            connections.accepting_ended().await;
+            connections.drain(MANAGEMENT_GRACE).await;
+        }
+        if let Err(error) = self.handles.database.flush(FLUSH_DEADLINE).await {
+            tracing::error!(%error, "not everything queued could be stored");
+            orderly = false;
+        }
+        if let Err(error) = self.handles.supervision.stop().await {
+            tracing::error!(%error, "the actors did not stop in order");
+            orderly = false;
+        } else {
+            self.ended().await;
+        }
+        if !self.tasks.drain(TASKS_GRACE).await {
+            tracing::warn!(tasks = ?self.tasks.running(), "tasks were still running at the end");
+            orderly = false;
+        }
+        orderly
+    }
+}
+
+fn serving(services: &Arc<OnceLock<Services>>, pick: fn(&Services) -> &serve::Service) -> Serve {
+    let services = services.clone();
+    Arc::new(move |stream, connections| {
+        let service = services.get().map(|services| pick(services).clone());
+        Box::pin(async move {
+            // Set before the tree starts, so before anything is accepted.
+            if let Some(service) = service {
+                serve::connection(stream, service, connections).await;
+            }
+        })
+    })
+}
+
+/// Opens and migrates the file once before the tree does, so that what is wrong with it is one clear line and an exit,
+/// and so that the settings are known.
+async fn prepare_database(
+    instance: &Instance,
+    flags: &[(&'static str, Value)],
+) -> Result<(Settings, Vec<String>), StartError> {
+    let path = instance.database();
+    let (writer, migrated) = WriteConnection::open(path, now_ms())
+        .await
+        .map_err(|error| database_error(&error))?;
+    if let Some(backup) = &migrated.backup {
+        tracing::info!(from = migrated.from, to = migrated.to, backup = %backup.display(), "the database was migrated");
+    }
+    let readers = ReadConnections::open(path, 1)
+        .await
+        .map_err(|error| database_error(&error))?;
+    let stored = readers
+        .run(crate::db::settings::all)
+        .await
+        .map_err(|error| database_error(&error))?;
+    drop(readers);
+    let (settings, warnings) = Settings::resolve(&stored, |name| std::env::var(name).ok(), flags);
+    let now = now_ms();
+    let first = vec![
+        Arc::new(WriteOp::InterruptUnfinished { before: now }),
+        Arc::new(WriteOp::SeedProviders(seeds::seeds(
+            now,
+            settings.port(settings::SERVER_QWEN_PORT),
+        ))),
+    ];
+    for outcome in writer
+        .commit(first)
+        .await
+        .map_err(|error| database_error(&error))?
+    {
+        outcome.map_err(|error| database_error(&error))?;
+    }
+    writer.close().await;
+    Ok((settings, warnings))
+}
+
+fn checked_flags(given: &[(String, Value)]) -> Result<Vec<(&'static str, Value)>, StartError> {
+    let check = |(key, value): &(String, Value)| {
+        let setting = settings::find(key)
+            .ok_or_else(|| StartError::Setting(format!("there is no setting `{key}`")))?;
+        setting.check(value).map_err(StartError::Setting)?;
+        Ok((setting.key, value.clone()))
+    };
+    given.iter().map(check).collect()
+}
+
+/// Nothing but this machine is served: who else may ask is not decided yet (reliability contract, S1).
+fn loopback(settings: &Settings) -> Result<IpAddr, StartError> {
+    let host = settings.text(settings::SERVER_HOST).unwrap_or("127.0.0.1");
+    let address = if host == "localhost" {
+        "127.0.0.1"
+    } else {
+        host
+    };
+    match address.parse::<IpAddr>() {
+        Ok(address) if address.is_loopback() => Ok(address),
+        Ok(_) => Err(StartError::Setting(format!(
+            "the host `{host}` is not of this machine only; use 127.0.0.1 or ::1"
+        ))),
+        Err(_) => Err(StartError::Setting(format!(
+            "the host `{host}` is not an IP address; use 127.0.0.1 or ::1"
+        ))),
+    }
+}
+
+fn open_error(error: &OpenError) -> StartError {
+    StartError::DataDir(error.to_string())
+}
+
+fn database_error(error: &DbError) -> StartError {
+    StartError::Database(error.to_string())
+}
+
+fn port_error(taken: &PortTaken) -> StartError {
+    StartError::Port(taken.to_string())
+}

@@ -1,0 +1,108 @@
+//! `POST /v1/chat/completions`.
+
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use axum::routing::post;
+use hyper::HeaderMap;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
+
+use crate::actors::ports::Connections;
+use crate::clock::new_id;
+use crate::exchange::record::Subject;
+use crate::exchange::{Content, Delivery, Incoming};
+use crate::http::App;
+use crate::http::envelope::RequestId;
+use crate::http::error::ApiError;
+use crate::http::extract;
+use crate::protocol::openai::request;
+use crate::settings;
+
+const PATH: &str = "/v1/chat/completions";
+const PROVIDER: HeaderName = HeaderName::from_static("x-qwarden-provider");
+const MODEL: HeaderName = HeaderName::from_static("x-qwarden-model");
+const ATTEMPTS: HeaderName = HeaderName::from_static("x-qwarden-attempts");
+const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+pub(crate) fn routes() -> Router<App> {
+    Router::new().route(PATH, post(complete))
+}
+
+/// Completes a chat, streamed or whole.
+async fn complete(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
+    let received = Instant::now();
+    let id = request.extensions().get::<RequestId>().cloned();
+    let connections = request
+        .extensions()
+        .get::<Connections>()
+        .cloned()
+        .unwrap_or_default();
+    let subject = Subject {
+        request_id: id.as_ref().map_or_else(new_id, |id| id.own.clone()),
+        client_request_id: id.and_then(|id| id.client),
+        path: PATH,
+        port: app.router_port.address().port(),
+        user_agent: header(request.headers(), &USER_AGENT),
+    };
+    let limit = app.settings.borrow().size(settings::SERVER_MAX_BODY);
+    let body = extract::json_bytes(request, limit).await?;
+    let parsed = request::parse(body).map_err(ApiError::Fields)?;
+    let delivery = app
+        .exchanges
+        .run(Incoming {
+            request: parsed,
+            subject,
+            connections,
+            received,
+        })
+        .await?;
+    Ok(respond(delivery))
+}
+
+fn respond(delivery: Delivery) -> Response {
+    let Delivery {
+        provider,
+        upstream_model,
+        attempts,
+        content,
+    } = delivery;
+    let mut response = match content {
+        Content::Whole(body) => {
+            let mut response = Response::new(Body::from(body));
+            response
+                .headers_mut()
+                .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+        }
+        Content::Events(pieces) => {
+            let mut response = Response::new(Body::from_stream(pieces));
+            let headers = response.headers_mut();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+            headers.insert(BUFFERING, HeaderValue::from_static("no"));
+            response
+        }
+    };
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (PROVIDER, provider),
+        (MODEL, upstream_model),
+        (ATTEMPTS, attempts.to_string()),
+    ] {
+        // A model name may hold what a header may not: then the header is left out.
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
+    }
+    response
+}
+
+fn header(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    headers
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .map(|value| value.chars().take(256).collect())
+}

@@ -1,0 +1,90 @@
+//! `GET /v1/models` and `GET /v1/models/{id}`.
+
+use axum::extract::{Path, Query, State};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::actors::router::catalogue::Offer;
+use crate::actors::router::resolve::closest;
+use crate::http::App;
+use crate::http::error::ApiError;
+
+pub(crate) fn routes() -> Router<App> {
+    Router::new()
+        .route("/v1/models", get(list))
+        .route("/v1/models/{*id}", get(show))
+}
+
+#[derive(Deserialize)]
+struct Filter {
+    provider: Option<String>,
+}
+
+/// OpenAI's model object, and who serves it.
+#[derive(Serialize)]
+struct Model {
+    id: String,
+    object: &'static str,
+    created: u64,
+    owned_by: String,
+    providers: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context_length: Option<u64>,
+}
+
+impl From<Offer> for Model {
+    fn from(offer: Offer) -> Self {
+        Self {
+            id: offer.id,
+            object: "model",
+            created: offer.created.unwrap_or_default(),
+            owned_by: offer.owned_by.unwrap_or(offer.provider),
+            providers: offer.providers,
+            context_length: offer.context_length,
+        }
+    }
+}
+
+/// Every model of every enabled provider; with `provider`, the models of that one by their bare names.
+async fn list(
+    State(app): State<App>,
+    Query(filter): Query<Filter>,
+) -> Result<Json<Value>, ApiError> {
+    let offers = app.handles.router.models().await?;
+    let models: Vec<Model> = match filter.provider {
+        None => offers.into_iter().map(Model::from).collect(),
+        Some(provider) => {
+            let known = app.handles.router.providers().await?;
+            if provider != "echo" && !known.iter().any(|view| view.stored.provider.id == provider) {
+                return Err(ApiError::ProviderNotFound { id: provider });
+            }
+            let prefix = format!("{provider}/");
+            let qualified = offers
+                .into_iter()
+                .filter(|offer| offer.provider == provider);
+            let own = qualified.filter_map(|offer| match offer.id.strip_prefix(&prefix) {
+                Some(bare) => Some(Offer {
+                    id: bare.to_owned(),
+                    ..offer
+                }),
+                None => (provider == "echo").then_some(offer),
+            });
+            own.map(Model::from).collect()
+        }
+    };
+    Ok(Json(json!({"object": "list", "data": models})))
+}
+
+async fn show(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Model>, ApiError> {
+    let offers = app.handles.router.models().await?;
+    let names: Vec<String> = offers.iter().map(|offer| offer.id.clone()).collect();
+    match offers.into_iter().find(|offer| offer.id == id) {
+        Some(offer) => Ok(Json(offer.into())),
+        None => Err(ApiError::ModelNotFound {
+            closest: closest(&id, &names),
+            id,
+        }),
+    }
+}

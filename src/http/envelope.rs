@@ -1,0 +1,113 @@
+//! The outermost layer of every port: request id in and out, panics caught, every error written in one form.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::{HeaderMap, Method};
+
+use crate::clock::new_id;
+use crate::http::error::{ApiError, Retry};
+use crate::http::guard;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// Longer ids than this are not echoed.
+const LONGEST_ID: usize = 128;
+
+/// The ids of a request.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestId {
+    /// Ours, in the history.
+    pub(crate) own: String,
+    /// What the client sent, if it did.
+    pub(crate) client: Option<String>,
+}
+
+impl RequestId {
+    fn shown(&self) -> String {
+        self.client
+            .clone()
+            .unwrap_or_else(|| format!("req_{}", self.own))
+    }
+}
+
+/// Runs what is inside it, whatever that does.
+pub(crate) async fn envelope(mut request: Request, next: Next) -> Response {
+    let id = RequestId {
+        own: new_id(),
+        client: client_id(request.headers()),
+    };
+    let shown = id.shown();
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    request.extensions_mut().insert(id);
+    let response = match guard::admit(&request) {
+        Ok(()) => match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+            Ok(response) => response,
+            Err(_) => ApiError::Internal.into_response(),
+        },
+        Err(refused) => refused.into_response(),
+    };
+    let mut response = match response.extensions().get::<Arc<ApiError>>().cloned() {
+        Some(error) => written(&error, &shown, &method, &path, response.headers()),
+        None => response,
+    };
+    if let Ok(value) = HeaderValue::from_str(&shown) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
+
+fn written(
+    error: &ApiError,
+    request_id: &str,
+    method: &Method,
+    path: &str,
+    set: &HeaderMap,
+) -> Response {
+    let told = error.told();
+    let (status, code, message) = (
+        told.status.as_u16(),
+        told.code.as_str(),
+        told.message.as_str(),
+    );
+    if told.status.is_server_error() {
+        tracing::warn!(request.id = request_id, %method, path, status, code, message, "request failed");
+    } else {
+        tracing::debug!(request.id = request_id, %method, path, status, code, message, "request refused");
+    }
+    let mut response = Response::new(Body::from(told.body(request_id).to_string()));
+    *response.status_mut() = told.status;
+    let headers = response.headers_mut();
+    headers.extend(set.clone());
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.remove(hyper::header::CONTENT_LENGTH);
+    // The official SDKs and Claude Code obey this one (client-behaviour.md, 6).
+    match told.retry {
+        Retry::Never => {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
+        Retry::After(after) => {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("true"));
+            let seconds = after.as_millis().div_ceil(1_000).max(1);
+            headers.insert(
+                RETRY_AFTER,
+                HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)),
+            );
+        }
+    }
+    response
+}
+
+/// What the client calls its request, when that is fit to be shown again.
+fn client_id(headers: &HeaderMap) -> Option<String> {
+    let id = headers.get(REQUEST_ID)?.to_str().ok()?;
+    (!id.is_empty() && id.len() <= LONGEST_ID && id.bytes().all(|byte| byte.is_ascii_graphic()))
+        .then(|| id.to_owned())
+}

@@ -1,0 +1,146 @@
+//! Bodies: bounded, JSON only, and refused in words.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::HeaderMap;
+use hyper::body::Body as _;
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use serde_json::{Map, Value};
+
+use crate::http::error::ApiError;
+
+/// Longest management body (S15).
+const MANAGEMENT_LIMIT: usize = 1 << 20;
+/// How long a body may stall between two reads (R28).
+const STALL: Duration = Duration::from_secs(30);
+/// What is read and thrown away of a body that is too long, so that a client that is still sending gets to read why.
+const DISCARDED: usize = 128 << 20;
+const DISCARD_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The whole body, at most `limit` bytes, declared to be JSON.
+pub(crate) async fn json_bytes(request: Request, limit: usize) -> Result<Bytes, ApiError> {
+    declared_json(request.headers())?;
+    let mut body = request.into_body();
+    // A body that announces its length need not be read to know that it is too long.
+    if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
+        discard(body).await;
+        return Err(ApiError::TooLarge { limit });
+    }
+    let mut collected = Collected::Nothing;
+    loop {
+        let frame = match tokio::time::timeout(STALL, body.frame()).await {
+            Err(_) => return Err(ApiError::BodyTooSlow),
+            Ok(None) => return Ok(collected.finish()),
+            Ok(Some(Err(_))) => return Err(ApiError::BodyBroken),
+            Ok(Some(Ok(frame))) => frame,
+        };
+        if let Ok(bytes) = frame.into_data() {
+            if collected.len() + bytes.len() > limit {
+                discard(body).await;
+                return Err(ApiError::TooLarge { limit });
+            }
+            collected = collected.and(bytes, body.size_hint().lower());
+        }
+    }
+}
+
+/// A management body: one JSON object.
+pub(crate) async fn json_object(request: Request) -> Result<Map<String, Value>, ApiError> {
+    let bytes = json_bytes(request, MANAGEMENT_LIMIT).await?;
+    match serde_json::from_slice(&bytes) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(ApiError::Validation(vec![
+            "the body must be a JSON object".into(),
+        ])),
+        // Only the place is told: serde's own words repeat the input.
+        Err(error) => Err(ApiError::Validation(vec![format!(
+            "the body is not JSON (line {}, column {})",
+            error.line(),
+            error.column()
+        )])),
+    }
+}
+
+fn declared_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    if let Some(encoding) = headers.get(CONTENT_ENCODING) {
+        let got = encoding.to_str().unwrap_or("an unreadable one").to_owned();
+        if !got.eq_ignore_ascii_case("identity") {
+            return Err(ApiError::Encoding { got });
+        }
+    }
+    let got = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let essence = got.map(|got| {
+        got.split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_lowercase()
+    });
+    match essence.as_deref() {
+        Some("application/json") => Ok(()),
+        _ => Err(ApiError::MediaType {
+            got: got.map(str::to_owned),
+        }),
+    }
+}
+
+async fn discard(mut body: Body) {
+    let reading = async {
+        let mut read = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            read += frame.data_ref().map_or(0, Bytes::len);
+            if read > DISCARDED {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DISCARD_DEADLINE, reading).await;
+}
+
+/// A body as it arrives. One that comes in one piece, as most do, is never copied.
+enum Collected {
+    Nothing,
+    One(Bytes),
+    Many(BytesMut),
+}
+
+impl Collected {
+    fn len(&self) -> usize {
+        match self {
+            Self::Nothing => 0,
+            Self::One(bytes) => bytes.len(),
+            Self::Many(bytes) => bytes.len(),
+        }
+    }
+
+    fn and(self, bytes: Bytes, expected: u64) -> Self {
+        match self {
+            Self::Nothing => Self::One(bytes),
+            Self::One(first) => {
+                let expected = usize::try_from(expected).unwrap_or_default();
+                let mut many = BytesMut::with_capacity(first.len() + bytes.len() + expected);
+                many.extend_from_slice(&first);
+                many.extend_from_slice(&bytes);
+                Self::Many(many)
+            }
+            Self::Many(mut many) => {
+                many.extend_from_slice(&bytes);
+                Self::Many(many)
+            }
+        }
+    }
+
+    fn finish(self) -> Bytes {
+        match self {
+            Self::Nothing => Bytes::new(),
+            Self::One(bytes) => bytes,
+            Self::Many(bytes) => bytes.freeze(),
+        }
+    }
+}

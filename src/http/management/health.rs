@@ -1,0 +1,123 @@
+//! `/api/health`: whether the gateway lives, is ready, and what ails it.
+
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
+use hyper::StatusCode;
+use serde_json::{Map, Value, json};
+
+use crate::actors::vitals::Life;
+use crate::clock::{now_ms, rfc3339};
+use crate::http::{App, Integrity};
+
+pub(crate) fn routes() -> Router<App> {
+    Router::new()
+        .route("/", get(about))
+        .route("/api/health", get(health))
+        .route("/api/health/live", get(live))
+        .route("/api/health/ready", get(ready))
+}
+
+async fn about() -> Json<Value> {
+    Json(json!({
+        "name": "qwarden management",
+        "version": env!("CARGO_PKG_VERSION"),
+        "endpoints": {
+            "health": "GET /api/health, /api/health/live, /api/health/ready",
+            "supervision": "GET /api/supervision, POST /api/supervision/{name}/restart",
+            "proxy": "GET /api/proxy/status, POST /api/proxy/start, POST /api/proxy/stop",
+            "providers": "GET, POST /api/providers, GET, DELETE /api/providers/{id}",
+        },
+    }))
+}
+
+/// Always 200 while the process serves; `status` says how well.
+async fn health(State(app): State<App>) -> Json<Value> {
+    let database = app.handles.database.health();
+    let integrity = app.integrity.borrow().clone();
+    let standing = app.handles.credentials.standing().await;
+    let mut actors = Map::new();
+    let mut all_run = true;
+    for vitals in app.handles.supervision.vitals() {
+        let life = vitals.life();
+        all_run &= life == Life::Running || vitals.name.starts_with("listener-");
+        actors.insert(
+            vitals.name.into(),
+            json!({"state": life, "restarts": vitals.restarts(), "last_failure": vitals.last_failure()}),
+        );
+    }
+    let sound = !matches!(integrity, Integrity::Damaged(_));
+    let status = if all_run && sound && database.status == "ok" {
+        "ok"
+    } else {
+        "degraded"
+    };
+    let router = app
+        .handles
+        .gateway
+        .ports()
+        .iter()
+        .all(|port| port.opened_since().is_some());
+    Json(json!({
+        "status": status,
+        "service": "api-server",
+        "timestamp": rfc3339(now_ms()),
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime": app.started.elapsed().as_secs(),
+        "checks": {
+            "db": {"status": database.status, "queued": database.queued, "integrity": integrity,
+                   "log_dropped_total": database.log_dropped_total, "commits": database.commits,
+                   "commit_waits_expired": database.commit_waits_expired},
+            "router": if router { "ok" } else { "stopped" },
+            "qwen": if router { "ok" } else { "stopped" },
+            "credentials": match standing {
+                Ok(standing) if standing.valid => "valid",
+                Ok(standing) if standing.stored > 0 => "expired",
+                Ok(_) => "missing",
+                Err(_) => "unavailable",
+            },
+        },
+        "actors": actors,
+        "tasks": app.tasks.running(),
+    }))
+}
+
+/// The process answers.
+async fn live() -> Json<Value> {
+    Json(json!({"status": "ok"}))
+}
+
+/// 200 when a completion would be served and its history kept, else 503 with the reasons.
+async fn ready(State(app): State<App>) -> (StatusCode, Json<Value>) {
+    let mut reasons = Vec::new();
+    for vitals in app.handles.supervision.vitals() {
+        if matches!(
+            vitals.life(),
+            Life::Melted | Life::Restarting | Life::Starting
+        ) {
+            reasons.push(format!("actor {} is not running", vitals.name));
+        }
+    }
+    let database = app.handles.database.health().status;
+    if database != "ok" {
+        reasons.push(format!("the database refuses writes: {database}"));
+    }
+    if app.handles.supervision.tree().await.is_err() {
+        reasons.push("the root supervisor does not answer".into());
+    }
+    for port in app
+        .handles
+        .gateway
+        .ports()
+        .iter()
+        .filter(|port| port.opened_since().is_none())
+    {
+        reasons.push(format!("the {} is stopped", port.name));
+    }
+    let (status, word) = if reasons.is_empty() {
+        (StatusCode::OK, "ready")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not_ready")
+    };
+    (status, Json(json!({"status": word, "reasons": reasons})))
+}

@@ -1,0 +1,8 @@
+//! :3002: seeing and steering the gateway.
+
+#[cfg(feature = "fault-injection")]
+pub(crate) mod fault;
+pub(crate) mod health;
+pub(crate) mod providers;
+pub(crate) mod proxy;
+pub(crate) mod supervision;

@@ -1,0 +1,169 @@
+//! `/api/proxy`: starting, stopping and seeing the gateway's two ports.
+
+use std::time::Duration;
+
+use axum::extract::{Query, State};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::actors::gateway::Started;
+use crate::actors::ports::Port;
+use crate::actors::vitals::{Life, Vitals};
+use crate::db::models;
+use crate::http::App;
+use crate::http::error::ApiError;
+use crate::http::management::providers;
+
+/// What a stop allows open requests unless told otherwise, and the most it can be told (ms).
+const STOP_GRACE: u64 = 2_000;
+const LONGEST_GRACE: u64 = 600_000;
+
+pub(crate) fn routes() -> Router<App> {
+    Router::new()
+        .route("/api/proxy/start", post(start))
+        .route("/api/proxy/stop", post(stop))
+        .route("/api/proxy/status", get(status))
+}
+
+#[derive(Deserialize)]
+struct StopQuery {
+    drain_ms: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct StatusQuery {
+    fields: Option<String>,
+}
+
+async fn start(State(app): State<App>) -> Result<Json<Value>, ApiError> {
+    let started = app
+        .handles
+        .gateway
+        .start()
+        .await?
+        .map_err(ApiError::PortTaken)?;
+    let mut body = standing(&app).await?;
+    body.insert("success".into(), true.into());
+    if started == Started::Already {
+        body.insert("message".into(), "Proxy servers are already running".into());
+    } else {
+        app.handles.events.publish(
+            "proxy:status",
+            "started",
+            "gateway started".into(),
+            json!({"status": "running"}),
+        );
+    }
+    Ok(Json(Value::Object(body)))
+}
+
+async fn stop(
+    State(app): State<App>,
+    Query(query): Query<StopQuery>,
+) -> Result<Json<Value>, ApiError> {
+    let grace = match query.drain_ms.as_deref().map(str::parse) {
+        None => STOP_GRACE,
+        Some(Ok(grace)) if grace <= LONGEST_GRACE => grace,
+        Some(_) => {
+            return Err(ApiError::Query {
+                param: "drain_ms",
+                code: "invalid_drain_ms",
+                message: format!("`drain_ms` must be an integer from 0 to {LONGEST_GRACE}"),
+            });
+        }
+    };
+    let drained = app
+        .handles
+        .gateway
+        .stop(Duration::from_millis(grace))
+        .await?;
+    app.handles.events.publish(
+        "proxy:status",
+        "stopped",
+        "gateway stopped".into(),
+        json!({"status": "stopped"}),
+    );
+    let mut body = standing(&app).await?;
+    body.insert("success".into(), true.into());
+    body.insert(
+        "message".into(),
+        "Proxy servers stopped successfully".into(),
+    );
+    body.insert("drained".into(), drained.drained.into());
+    body.insert("aborted".into(), drained.aborted.into());
+    Ok(Json(Value::Object(body)))
+}
+
+async fn status(
+    State(app): State<App>,
+    Query(query): Query<StatusQuery>,
+) -> Result<Json<Value>, ApiError> {
+    let mut body = standing(&app).await?;
+    if let Some(fields) = query.fields {
+        let wanted: Vec<_> = fields.split(',').map(str::trim).collect();
+        body.retain(|key, _| wanted.contains(&key.as_str()));
+    }
+    Ok(Json(Value::Object(body)))
+}
+
+/// The contract's object S.
+async fn standing(app: &App) -> Result<Map<String, Value>, ApiError> {
+    let (router, router_runs) = service(app, &app.router_port, "listener-router");
+    let (qwen, qwen_runs) = service(app, &app.qwen_port, "listener-qwen");
+    let (status, message) = match (router_runs, qwen_runs) {
+        (true, true) => ("running", "All proxy servers are running"),
+        (false, false) => ("stopped", "Proxy servers are not running"),
+        _ => ("partial", "Some proxy servers are running"),
+    };
+    let views = app.handles.router.providers().await?;
+    let models = app.handles.database.read(models::all).await?;
+    let credentials = app.handles.credentials.standing().await?;
+    let enabled = views
+        .iter()
+        .filter(|view| view.stored.provider.enabled)
+        .count();
+    let providers: Vec<_> = views
+        .iter()
+        .map(|view| providers::shown(&view.stored.provider))
+        .collect();
+    let body = json!({
+        "status": status,
+        "providerRouter": router,
+        "qwenProxy": qwen,
+        "providers": {"total": providers.len(), "enabled": enabled, "items": providers},
+        "models": {"total": models.len(), "items": models},
+        "credentials": {
+            "valid": credentials.valid,
+            "expiresAt": credentials.expires_at.map(|at| at / 1_000),
+        },
+        "extensionConnected": false,
+        "message": message,
+    });
+    match body {
+        Value::Object(body) => Ok(body),
+        _ => Err(ApiError::Internal),
+    }
+}
+
+fn service(app: &App, port: &Port, listener: &str) -> (Value, bool) {
+    let vitals = app
+        .handles
+        .supervision
+        .vitals()
+        .find(|vitals| vitals.name == listener);
+    let since = port.opened_since();
+    let running = since.is_some() && vitals.is_some_and(|vitals| vitals.life() == Life::Running);
+    let shown = json!({
+        "running": running,
+        "port": port.address().port(),
+        "pid": running.then(std::process::id),
+        "uptime": since.filter(|_| running).map_or(0, |since| since.elapsed().as_secs()),
+        "state": vitals.map(|vitals| vitals.life()),
+        "restarts": vitals.map_or(0, |vitals| vitals.restarts()),
+        "last_error": vitals.and_then(|vitals| Vitals::last_failure(vitals)).map(|failure| failure.reason),
+        "in_flight": port.in_flight(),
+    });
+    (shown, running)
+}

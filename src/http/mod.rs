@@ -1,0 +1,45 @@
+//! The three ports over HTTP: parse, ask a handle, encode. No SQL, no upstream, no business rule.
+
+pub(crate) mod completions;
+pub(crate) mod envelope;
+pub(crate) mod error;
+pub(crate) mod extract;
+pub(crate) mod guard;
+pub(crate) mod management;
+pub(crate) mod ports;
+pub(crate) mod serve;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use crate::actors::ports::Port;
+use crate::actors::tree::Handles;
+use crate::exchange::Exchanges;
+use crate::settings::Settings;
+use crate::tasks::Tasks;
+
+/// What handlers may use: the handles, and what never changes.
+#[derive(Clone)]
+pub(crate) struct App {
+    pub(crate) handles: Handles,
+    pub(crate) exchanges: Exchanges,
+    pub(crate) settings: watch::Receiver<Arc<Settings>>,
+    pub(crate) tasks: Tasks,
+    pub(crate) started: Instant,
+    pub(crate) integrity: watch::Receiver<Integrity>,
+    pub(crate) qwen_port: Arc<Port>,
+    pub(crate) router_port: Arc<Port>,
+}
+
+/// What the check of the database file beside serving found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Integrity {
+    #[default]
+    Checking,
+    Sound,
+    Damaged(Vec<String>),
+    Unknown(String),
+}

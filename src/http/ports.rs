@@ -1,0 +1,57 @@
+//! What is served where, and the layers a request meets.
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::from_fn;
+
+use crate::http::error::ApiError;
+use crate::http::{App, completions, envelope, management};
+
+/// :3000, the Qwen proxy.
+pub(crate) fn qwen(app: App) -> Router {
+    layered(completions::qwen::routes(), app)
+}
+
+/// :3001, the router.
+pub(crate) fn router(app: App) -> Router {
+    layered(
+        completions::chat::routes()
+            .merge(completions::models::routes())
+            .merge(completions::about::routes()),
+        app,
+    )
+}
+
+/// :3002, management.
+pub(crate) fn management(app: App) -> Router {
+    let routes = management::health::routes()
+        .merge(management::providers::routes())
+        .merge(management::proxy::routes())
+        .merge(management::supervision::routes());
+    #[cfg(feature = "fault-injection")]
+    let routes = routes.merge(management::fault::routes());
+    layered(routes, app)
+}
+
+/// The same for every port: the envelope is outermost, so that it writes every error, the fallbacks' too.
+fn layered(routes: Router<App>, app: App) -> Router {
+    routes
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .with_state(app)
+        .layer(from_fn(envelope::envelope))
+}
+
+async fn no_route(request: Request) -> ApiError {
+    ApiError::NoRoute {
+        method: request.method().to_string(),
+        path: request.uri().path().to_owned(),
+    }
+}
+
+async fn no_method(request: Request) -> ApiError {
+    ApiError::Method {
+        method: request.method().to_string(),
+        path: request.uri().path().to_owned(),
+    }
+}

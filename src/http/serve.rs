@@ -1,0 +1,55 @@
+//! One connection: hyper's HTTP/1 with the deadlines that axum's own `serve` lacks.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tower::ServiceExt;
+
+use crate::actors::ports::Connections;
+
+/// What a connection is served with.
+pub(crate) type Service = Router;
+
+/// How long a connection may take to send a request's head; also how long it may idle between two requests, since
+/// hyper starts this clock when the connection becomes idle.
+const HEADER_DEADLINE: Duration = Duration::from_secs(75);
+/// hyper grows its read buffer up to this. Heads must fit into it (S15); an 80 KB head passed a setting of 64 KiB.
+const BUFFER: usize = 32 << 10;
+
+/// Serves requests until the client leaves or the port closes.
+pub(crate) async fn connection(stream: TcpStream, service: Service, connections: Connections) {
+    let told = connections.clone();
+    let handle = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(connections.clone());
+        service.clone().oneshot(request)
+    });
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_DEADLINE)
+        .max_buf_size(BUFFER);
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), handle));
+    let mut closing = false;
+    loop {
+        tokio::select! {
+            ended = &mut serving => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection ended early");
+                }
+                return;
+            }
+            () = told.closing.cancelled(), if !closing => {
+                closing = true;
+                serving.as_mut().graceful_shutdown();
+            }
+            () = told.killing.cancelled() => return,
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! qwarden: a resilient local gateway to language models.
+//!
+//! Three ports (a Qwen proxy, a router over many providers, a management API), one process, one SQLite database, and a
+//! tree of actors that are restarted when they fail:
+//!
+//! ```text
+//! root
+//! ├─ database              the only door to SQLite
+//! ├─ events                what happened, and a ring buffer of it
+//! ├─ credentials           the Qwen logins
+//! ├─ qwen-sessions         conversations and the chats that continue them
+//! ├─ router                providers, models, route plans
+//! ├─ gateway               what "start" and "stop" act on
+//! │  ├─ listener-qwen      :3000
+//! │  └─ listener-router    :3001
+//! └─ listener-management   :3002
+//! ```
+//!
+//! Modules, each importing only from those above it:
+
+pub(crate) mod clock;
+pub(crate) mod settings;
+pub(crate) mod tasks;
+
+pub(crate) mod protocol;
+
+pub(crate) mod db;
+pub(crate) mod providers;
+
+pub(crate) mod actors;
+pub(crate) mod exchange;
+pub(crate) mod http;
+
+pub mod gateway;
+
+pub mod cli;

@@ -1,0 +1,4 @@
+//! The wire formats: serde types and pure translations. No I/O, no clock, no runtime.
+
+pub(crate) mod openai;
+pub(crate) mod sse;

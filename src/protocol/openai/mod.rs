@@ -1,0 +1,8 @@
+//! `OpenAI` chat completions: requests as clients send them, answers as upstreams send them.
+
+pub(crate) mod answer;
+pub(crate) mod build;
+pub(crate) mod chunk;
+pub(crate) mod error;
+mod lenient;
+pub(crate) mod request;

@@ -1,0 +1,215 @@
+//! A chat request: checked for what routing and every upstream need, and passed on as the client wrote it.
+
+mod check;
+mod members;
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use self::members::{Kind, Members, is_empty_array, kind_of, members, range_in};
+
+/// One thing that is wrong with a request, in words for the person who wrote the client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FieldError {
+    /// Path of the field, such as `messages[3].role`; None when the body as a whole is meant.
+    pub(crate) param: Option<String>,
+    pub(crate) message: String,
+    /// `missing_required_parameter`, `invalid_type`, `invalid_value`, `invalid_json`, `empty_body` or `too_deep`.
+    pub(crate) code: &'static str,
+}
+
+impl FieldError {
+    fn of(param: impl Into<String>, code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            param: Some(param.into()),
+            message: message.into(),
+            code,
+        }
+    }
+
+    fn whole(code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            param: None,
+            message: message.into(),
+            code,
+        }
+    }
+}
+
+/// A checked request and the client's own bytes.
+#[derive(Debug, Clone)]
+pub(crate) struct ChatRequest {
+    /// The body as it came.
+    pub(crate) body: Bytes,
+    /// The model the client named, if any.
+    pub(crate) model: Option<String>,
+    pub(crate) stream: bool,
+    /// Whether the client asked for the usage chunk of a stream.
+    pub(crate) include_usage: bool,
+    /// Whether there is at least one tool.
+    pub(crate) has_tools: bool,
+    pub(crate) message_count: usize,
+    places: Places,
+}
+
+/// Where in the body the values stand that may have to be replaced.
+#[derive(Debug, Clone, Default)]
+struct Places {
+    /// Right behind the `{` of the body.
+    start: usize,
+    model: Option<Range<usize>>,
+    stream_options: Option<Range<usize>>,
+    /// Right behind the `{` of `stream_options`, when it is an object; and whether that is empty.
+    options_start: Option<usize>,
+    options_are_empty: bool,
+    include_usage: Option<Range<usize>>,
+    /// One of these keys stands there twice: which of them counts differs between servers.
+    is_ambiguous: bool,
+}
+
+/// Checks a body and finds what routing needs. The error lists every problem there is.
+pub(crate) fn parse(body: Bytes) -> Result<ChatRequest, Vec<FieldError>> {
+    let fields = check::top_level(&body).map_err(|error| vec![error])?;
+    let mut errors = Vec::new();
+    let message_count = check::messages(&fields, &mut errors);
+    check::options(&fields, &mut errors);
+    let model = fields.text("model", &mut errors);
+    let stream = fields.flag("stream", "stream", &mut errors);
+    let options = match fields
+        .get("stream_options")
+        .filter(|options| kind_of(options) == Kind::Object)
+    {
+        Some(options) => members(options).unwrap_or_default(),
+        None => Members::default(),
+    };
+    let include_usage = options.flag("include_usage", "stream_options.include_usage", &mut errors);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let range = |value: &RawValue| range_in(&body, value);
+    let stream_options = fields
+        .get("stream_options")
+        .filter(|value| value.get() != "null");
+    let places = Places {
+        start: body
+            .iter()
+            .position(|byte| *byte == b'{')
+            .map_or(0, |at| at + 1),
+        model: fields.last("model").map(range),
+        stream_options: fields.last("stream_options").map(range),
+        options_start: stream_options.map(|options| range(options).start + 1),
+        options_are_empty: options.0.is_empty(),
+        include_usage: options.last("include_usage").map(range),
+        is_ambiguous: fields.is_repeated("model")
+            || fields.is_repeated("stream_options")
+            || options.is_repeated("include_usage"),
+    };
+    let has_tools = fields
+        .get("tools")
+        .is_some_and(|tools| !is_empty_array(tools));
+    Ok(ChatRequest {
+        body,
+        model,
+        stream,
+        include_usage,
+        has_tools,
+        message_count,
+        places,
+    })
+}
+
+impl ChatRequest {
+    /// The body for an upstream: the client's own bytes, with `model` rewritten when one is given, and with the usage
+    /// chunk of a stream asked for when `ask_usage`. Nothing else in it changes.
+    pub(crate) fn upstream_body(&self, model: Option<&str>, ask_usage: bool) -> Bytes {
+        let model =
+            model.filter(|model| self.places.is_ambiguous || self.model.as_deref() != Some(*model));
+        let ask_usage = ask_usage && self.stream && !self.include_usage;
+        if model.is_none() && !ask_usage {
+            return self.body.clone();
+        }
+        if self.places.is_ambiguous {
+            return self.encode_again(model, ask_usage);
+        }
+        let mut edits: Vec<(Range<usize>, String)> = Vec::with_capacity(2);
+        if let Some(model) = model {
+            let value = Value::from(model).to_string();
+            match &self.places.model {
+                Some(range) => edits.push((range.clone(), value)),
+                None => edits.push((
+                    self.places.start..self.places.start,
+                    format!("\"model\":{value},"),
+                )),
+            }
+        }
+        if ask_usage {
+            edits.push(self.usage_edit());
+        }
+        edits.sort_by_key(|(range, _)| range.start);
+        self.splice(&edits)
+            .unwrap_or_else(|| self.encode_again(model, ask_usage))
+    }
+
+    fn usage_edit(&self) -> (Range<usize>, String) {
+        let places = &self.places;
+        match (
+            &places.include_usage,
+            places.options_start,
+            &places.stream_options,
+        ) {
+            (Some(range), ..) => (range.clone(), "true".to_owned()),
+            (None, Some(start), _) if places.options_are_empty => {
+                (start..start, r#""include_usage":true"#.to_owned())
+            }
+            (None, Some(start), _) => (start..start, r#""include_usage":true,"#.to_owned()),
+            (None, None, Some(null)) => (null.clone(), r#"{"include_usage":true}"#.to_owned()),
+            (None, None, None) => (
+                places.start..places.start,
+                r#""stream_options":{"include_usage":true},"#.to_owned(),
+            ),
+        }
+    }
+
+    /// `edits` are in order and do not overlap.
+    fn splice(&self, edits: &[(Range<usize>, String)]) -> Option<Bytes> {
+        let added: usize = edits.iter().map(|(_, text)| text.len()).sum();
+        let mut out = Vec::with_capacity(self.body.len() + added);
+        let mut copied = 0;
+        for (range, text) in edits {
+            out.extend_from_slice(self.body.get(copied..range.start)?);
+            out.extend_from_slice(text.as_bytes());
+            copied = range.end;
+        }
+        out.extend_from_slice(self.body.get(copied..)?);
+        Some(Bytes::from(out))
+    }
+
+    fn encode_again(&self, model: Option<&str>, ask_usage: bool) -> Bytes {
+        let Ok(Value::Object(mut whole)) = serde_json::from_slice(&self.body) else {
+            return self.body.clone();
+        };
+        if let Some(model) = model {
+            whole.insert("model".to_owned(), json!(model));
+        }
+        if ask_usage {
+            match whole.get_mut("stream_options") {
+                Some(Value::Object(options)) => {
+                    options.insert("include_usage".to_owned(), json!(true));
+                }
+                _ => {
+                    whole.insert(
+                        "stream_options".to_owned(),
+                        json!({ "include_usage": true }),
+                    );
+                }
+            }
+        }
+        Bytes::from(Value::Object(whole).to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests;

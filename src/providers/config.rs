@@ -1,0 +1,357 @@
+//! What a provider's configuration may say, checked before anything is made of it.
+
+use std::time::Duration;
+
+use reqwest::Url;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use secrecy::SecretString;
+use serde_json::{Map, Value};
+
+use super::address;
+use super::presets::{self, Preset};
+
+/// Headers that belong to the connection, not to the configuration.
+const RESERVED: [&str; 9] = [
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "te",
+    "trailer",
+    "upgrade",
+    "accept-encoding",
+    "content-type",
+];
+
+/// A configured provider as it is stored.
+#[derive(Clone)]
+pub(crate) struct Definition {
+    pub(crate) id: String,
+    /// The name of a preset, `echo`, or anything else: that is a generic `OpenAI`-compatible server.
+    pub(crate) kind: String,
+    /// May hold secrets.
+    pub(crate) config: Map<String, Value>,
+}
+
+/// Everything that is wrong with a configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the configuration of provider `{provider}` is not valid: {}",
+    listed(errors)
+)]
+pub(crate) struct InvalidConfig {
+    pub(crate) provider: String,
+    pub(crate) errors: Vec<ConfigError>,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ConfigError {
+    /// The configuration key, such as `baseURL`.
+    pub(crate) key: String,
+    pub(crate) message: String,
+}
+
+/// A configuration in the form the adapter works with.
+pub(super) struct Settings {
+    pub(super) id: String,
+    pub(super) kind: &'static str,
+    pub(super) chat: Url,
+    pub(super) models: Url,
+    pub(super) key: Option<SecretString>,
+    pub(super) headers: HeaderMap,
+    pub(super) timeout: Option<Duration>,
+}
+
+/// Checks a configuration. Unknown keys are left alone: other readers may know them.
+pub(super) fn read(definition: &Definition) -> Result<Settings, InvalidConfig> {
+    let preset = presets::find(&definition.kind);
+    let mut errors = Vec::new();
+    let base = base_url(definition, preset, &mut errors);
+    let key = api_key(definition, &mut errors);
+    let timeout = timeout(definition, &mut errors);
+    let headers = headers(definition, &mut errors);
+    match base {
+        Some(base) if errors.is_empty() => Ok(Settings {
+            id: definition.id.clone(),
+            kind: preset.map_or(presets::GENERIC, |preset| preset.kind),
+            chat: below(&base, "chat/completions"),
+            models: below(&base, "models"),
+            key,
+            headers,
+            timeout,
+        }),
+        _ => Err(InvalidConfig {
+            provider: definition.id.clone(),
+            errors,
+        }),
+    }
+}
+
+impl Definition {
+    /// A value; null and the empty string count as absent.
+    fn value(&self, key: &str) -> Option<&Value> {
+        self.config
+            .get(key)
+            .filter(|value| !value.is_null() && value.as_str() != Some(""))
+    }
+}
+
+fn base_url(
+    definition: &Definition,
+    preset: Option<&Preset>,
+    errors: &mut Vec<ConfigError>,
+) -> Option<Url> {
+    let text = match definition.value("baseURL") {
+        Some(Value::String(text)) => text.trim(),
+        Some(_) => return refuse(errors, "baseURL", "must be a string"),
+        None => match preset.and_then(|preset| preset.base_url) {
+            Some(default) => default,
+            None => {
+                return refuse(
+                    errors,
+                    "baseURL",
+                    "is required, such as `http://127.0.0.1:8000/v1`",
+                );
+            }
+        },
+    };
+    let Ok(mut url) = Url::parse(text) else {
+        return refuse(
+            errors,
+            "baseURL",
+            "must be a URL, such as `http://127.0.0.1:8000/v1`",
+        );
+    };
+    if !matches!(url.scheme(), "http" | "https") {
+        return refuse(errors, "baseURL", "must begin with `http://` or `https://`");
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return refuse(errors, "baseURL", "must name a host");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return refuse(
+            errors,
+            "baseURL",
+            "must not hold a user name or password; use `apiKey` or `headers`",
+        );
+    }
+    if let Some(why) = address::url_refusal(&url) {
+        return refuse(errors, "baseURL", &format!("must not be {why}"));
+    }
+    url.set_fragment(None);
+    let mut path = url.path().trim_end_matches('/').to_owned();
+    if preset.is_some_and(|preset| preset.append_v1) && !path.ends_with("/v1") {
+        path.push_str("/v1");
+    }
+    url.set_path(&path);
+    Some(url)
+}
+
+/// `base` with `path` appended; a query in the base, such as Azure's `api-version`, stays.
+fn below(base: &Url, path: &str) -> Url {
+    let mut url = base.clone();
+    url.set_path(&format!("{}/{path}", base.path().trim_end_matches('/')));
+    url
+}
+
+fn api_key(definition: &Definition, errors: &mut Vec<ConfigError>) -> Option<SecretString> {
+    match definition.value("apiKey")? {
+        Value::String(key) if HeaderValue::from_str(key.trim()).is_ok() => {
+            Some(SecretString::from(key.trim()))
+        }
+        Value::String(_) => refuse(
+            errors,
+            "apiKey",
+            "holds characters that a header cannot carry",
+        ),
+        _ => refuse(errors, "apiKey", "must be a string"),
+    }
+}
+
+/// `timeout` is in milliseconds; a number written as a string is taken too, as stored configurations have both.
+fn timeout(definition: &Definition, errors: &mut Vec<ConfigError>) -> Option<Duration> {
+    let value = definition.value("timeout")?;
+    let number = value
+        .as_f64()
+        .or_else(|| value.as_str().and_then(|text| text.trim().parse().ok()));
+    match number {
+        Some(ms) if (1.0..=86_400_000.0).contains(&ms) => {
+            Some(Duration::from_secs_f64(ms / 1000.0))
+        }
+        _ => refuse(
+            errors,
+            "timeout",
+            "must be a positive number of milliseconds, at most one day",
+        ),
+    }
+}
+
+fn headers(definition: &Definition, errors: &mut Vec<ConfigError>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let Some(value) = definition.value("headers") else {
+        return headers;
+    };
+    let Value::Object(wanted) = value else {
+        refuse::<()>(errors, "headers", "must be an object of strings");
+        return headers;
+    };
+    for (name, value) in wanted {
+        let key = format!("headers.{name}");
+        let Ok(parsed) = HeaderName::from_bytes(name.as_bytes()) else {
+            refuse::<()>(errors, &key, "is not a header name");
+            continue;
+        };
+        if RESERVED.contains(&parsed.as_str()) {
+            refuse::<()>(errors, &key, "is set by the gateway itself");
+            continue;
+        }
+        let problem = match value.as_str().map(HeaderValue::from_str) {
+            Some(Ok(mut text)) => {
+                text.set_sensitive(true);
+                headers.insert(parsed, text);
+                continue;
+            }
+            Some(Err(_)) => "holds characters that a header cannot carry",
+            None => "must be a string",
+        };
+        refuse::<()>(errors, &key, problem);
+    }
+    headers
+}
+
+fn refuse<T>(errors: &mut Vec<ConfigError>, key: &str, problem: &str) -> Option<T> {
+    errors.push(ConfigError {
+        key: key.to_owned(),
+        message: format!("`{key}` {problem}"),
+    });
+    None
+}
+
+fn listed(errors: &[ConfigError]) -> String {
+    errors
+        .iter()
+        .map(|error| error.message.as_str())
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read_json(kind: &str, config: Value) -> Result<Settings, InvalidConfig> {
+        let Value::Object(config) = config else {
+            panic!("not an object")
+        };
+        read(&Definition {
+            id: "p".into(),
+            kind: kind.into(),
+            config,
+        })
+    }
+
+    #[test]
+    fn addresses_are_normalised() {
+        for (kind, base, chat) in [
+            ("x", "http://h:1/v1/", "http://h:1/v1/chat/completions"),
+            ("x", "http://h:1", "http://h:1/chat/completions"),
+            (
+                "x",
+                "https://h/a?api-version=1",
+                "https://h/a/chat/completions?api-version=1",
+            ),
+            (
+                "qwen-proxy",
+                "http://localhost:3000",
+                "http://localhost:3000/v1/chat/completions",
+            ),
+            (
+                "qwen-proxy",
+                "http://localhost:3000/v1/",
+                "http://localhost:3000/v1/chat/completions",
+            ),
+        ] {
+            let settings = read_json(kind, json!({ "baseURL": base, "other": 1 }))
+                .ok()
+                .unwrap();
+            assert_eq!(settings.chat.as_str(), chat);
+        }
+        assert_eq!(
+            read_json("x", json!({ "baseURL": "http://h" }))
+                .ok()
+                .unwrap()
+                .kind,
+            "generic-openai"
+        );
+    }
+
+    #[test]
+    fn each_bad_key_is_named_and_all_at_once() {
+        for (config, key) in [
+            (json!({}), "baseURL"),
+            (json!({ "baseURL": "" }), "baseURL"),
+            (json!({ "baseURL": 7 }), "baseURL"),
+            (json!({ "baseURL": "h:1" }), "baseURL"),
+            (json!({ "baseURL": "ftp://h" }), "baseURL"),
+            (json!({ "baseURL": "http://" }), "baseURL"),
+            (json!({ "baseURL": "http://u:p@h" }), "baseURL"),
+            (json!({ "baseURL": "http://169.254.169.254" }), "baseURL"),
+            (json!({ "baseURL": "http://h", "timeout": 0 }), "timeout"),
+            (
+                json!({ "baseURL": "http://h", "timeout": "soon" }),
+                "timeout",
+            ),
+            (json!({ "baseURL": "http://h", "apiKey": 7 }), "apiKey"),
+            (json!({ "baseURL": "http://h", "apiKey": "a\nb" }), "apiKey"),
+            (json!({ "baseURL": "http://h", "headers": [] }), "headers"),
+            (
+                json!({ "baseURL": "http://h", "headers": { "a": 1 } }),
+                "headers.a",
+            ),
+            (
+                json!({ "baseURL": "http://h", "headers": { "a b": "" } }),
+                "headers.a b",
+            ),
+            (
+                json!({ "baseURL": "http://h", "headers": { "Host": "x" } }),
+                "headers.Host",
+            ),
+        ] {
+            let error = read_json("x", config.clone()).err().unwrap();
+            assert_eq!(
+                error
+                    .errors
+                    .iter()
+                    .map(|error| error.key.as_str())
+                    .collect::<Vec<_>>(),
+                [key],
+                "{config}"
+            );
+        }
+        assert_eq!(
+            read_json("x", json!({ "timeout": -1, "apiKey": [] }))
+                .err()
+                .unwrap()
+                .errors
+                .len(),
+            3
+        );
+    }
+
+    #[test]
+    fn no_message_shows_a_secret() {
+        let error = read_json(
+            "x",
+            json!({ "apiKey": "sk-\u{7}secret", "headers": { "a": "hush\n" } }),
+        )
+        .err()
+        .unwrap();
+        assert!(
+            !error.to_string().contains("secret") && !error.to_string().contains("hush"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,220 @@
+//! Why an attempt failed, in the terms routing decides by.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::protocol::openai::error::UpstreamFault;
+
+/// Which clock ran out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Connect,
+    FirstByte,
+    /// Nothing at all came.
+    Idle,
+    /// Bytes came, but no event. Decided by whoever reads the events.
+    Progress,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Connect => "to connect",
+            Self::FirstByte => "to begin its answer",
+            Self::Idle => "to send more",
+            Self::Progress => "to get on with its answer",
+        })
+    }
+}
+
+/// What the upstream did. No variant holds an address, a header or a key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum UpstreamError {
+    #[error("cannot connect to provider `{provider}`: {reason}")]
+    Connect { provider: String, reason: String },
+    #[error("provider `{provider}` took longer than {} ms {phase}", after.as_millis())]
+    Timeout {
+        provider: String,
+        phase: Phase,
+        after: Duration,
+    },
+    #[error("provider `{provider}` answered {status}: {}", fault.message)]
+    Status {
+        provider: String,
+        status: u16,
+        fault: UpstreamFault,
+        retry_after: Option<Duration>,
+        /// The upstream's `x-should-retry`.
+        should_retry: Option<bool>,
+    },
+    #[error("provider `{provider}` sent what is not an answer: {reason}")]
+    Malformed { provider: String, reason: String },
+    #[error("provider `{provider}` ended early: {reason}")]
+    Cut { provider: String, reason: String },
+    #[error("provider `{provider}` sent more than {limit} bytes")]
+    TooLarge { provider: String, limit: usize },
+    /// An error inside a 200 stream or body.
+    #[error("provider `{provider}` reported: {}", fault.message)]
+    InBand {
+        provider: String,
+        fault: UpstreamFault,
+    },
+}
+
+impl UpstreamError {
+    /// Whether the same or another target may be tried, provided that the client has seen nothing yet.
+    pub(crate) fn is_retryable(&self) -> bool {
+        match self {
+            Self::Connect { .. }
+            | Self::Timeout { .. }
+            | Self::Malformed { .. }
+            | Self::Cut { .. } => true,
+            Self::TooLarge { .. } => false,
+            Self::Status {
+                status,
+                fault,
+                should_retry,
+                ..
+            } => !fault.is_quota() && should_retry.unwrap_or_else(|| is_passing(*status)),
+            Self::InBand { fault, .. } => !fault.is_quota() && fault.status.is_none_or(is_passing),
+        }
+    }
+
+    /// The id of the provider it happened with.
+    pub(crate) fn provider(&self) -> &str {
+        match self {
+            Self::Connect { provider, .. }
+            | Self::Timeout { provider, .. }
+            | Self::Status { provider, .. }
+            | Self::Malformed { provider, .. }
+            | Self::Cut { provider, .. }
+            | Self::TooLarge { provider, .. }
+            | Self::InBand { provider, .. } => provider,
+        }
+    }
+
+    /// The stable word for rows, metrics and clients.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Connect { .. } => "upstream_unreachable",
+            Self::Timeout {
+                phase: Phase::Connect,
+                ..
+            } => "upstream_connect_timeout",
+            Self::Timeout {
+                phase: Phase::FirstByte,
+                ..
+            } => "upstream_first_byte_timeout",
+            Self::Timeout {
+                phase: Phase::Idle | Phase::Progress,
+                ..
+            } => "upstream_idle_timeout",
+            Self::Status { fault, .. } | Self::InBand { fault, .. } if fault.is_quota() => {
+                "insufficient_quota"
+            }
+            Self::Status {
+                status: 401 | 403, ..
+            } => "upstream_auth",
+            Self::Status { status: 429, .. } => "upstream_rate_limited",
+            Self::Status { status: 500.., .. } => "upstream_error",
+            Self::Status { .. } => "upstream_refused",
+            Self::Malformed { .. } => "upstream_malformed",
+            Self::Cut { .. } => "upstream_cut",
+            Self::TooLarge { .. } => "upstream_too_large",
+            Self::InBand { .. } => "upstream_in_band_error",
+        }
+    }
+
+    /// The status the upstream sent, or named inside its error.
+    pub(crate) fn status(&self) -> Option<u16> {
+        match self {
+            Self::Status { status, .. } => Some(*status),
+            Self::InBand { fault, .. } => fault.status,
+            Self::Connect { .. }
+            | Self::Timeout { .. }
+            | Self::Malformed { .. }
+            | Self::Cut { .. }
+            | Self::TooLarge { .. } => None,
+        }
+    }
+
+    /// How long the upstream asked to be left alone.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// What the upstream said, when it said something.
+    pub(crate) fn fault(&self) -> Option<&UpstreamFault> {
+        match self {
+            Self::Status { fault, .. } | Self::InBand { fault, .. } => Some(fault),
+            _ => None,
+        }
+    }
+}
+
+/// 408, 429 and 5xx pass (R22); 409 and 425 are in the same spirit, and the SDKs retry them too.
+fn is_passing(status: u16) -> bool {
+    matches!(status, 408 | 409 | 425 | 429 | 500..)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(status: u16, code: Option<&str>, should_retry: Option<bool>) -> UpstreamError {
+        let fault = UpstreamFault {
+            message: "m".into(),
+            code: code.map(str::to_owned),
+            ..UpstreamFault::default()
+        };
+        UpstreamError::Status {
+            provider: "p".into(),
+            status,
+            fault,
+            retry_after: None,
+            should_retry,
+        }
+    }
+
+    #[test]
+    fn what_passes_is_retryable() {
+        for (error, retryable, code) in [
+            (status(429, None, None), true, "upstream_rate_limited"),
+            (
+                status(429, Some("insufficient_quota"), None),
+                false,
+                "insufficient_quota",
+            ),
+            (status(503, None, None), true, "upstream_error"),
+            (status(503, None, Some(false)), false, "upstream_error"),
+            (status(400, None, None), false, "upstream_refused"),
+            (status(400, None, Some(true)), true, "upstream_refused"),
+            (status(401, None, None), false, "upstream_auth"),
+            (
+                UpstreamError::Connect {
+                    provider: "p".into(),
+                    reason: "r".into(),
+                },
+                true,
+                "upstream_unreachable",
+            ),
+            (
+                UpstreamError::TooLarge {
+                    provider: "p".into(),
+                    limit: 1,
+                },
+                false,
+                "upstream_too_large",
+            ),
+        ] {
+            assert_eq!(
+                (error.is_retryable(), error.code()),
+                (retryable, code),
+                "{error}"
+            );
+        }
+    }
+}

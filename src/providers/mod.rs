@@ -1,0 +1,115 @@
+//! One adapter per kind of upstream behind one trait. Knows HTTP; knows no routing, database or client.
+
+pub(crate) mod address;
+pub(crate) mod config;
+pub(crate) mod echo;
+pub(crate) mod error;
+pub(crate) mod http;
+mod openai;
+pub(crate) mod presets;
+mod response;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+
+pub(crate) use self::config::{Definition, InvalidConfig};
+pub(crate) use self::error::{Phase, UpstreamError};
+pub(crate) use self::http::Http;
+
+/// The body of an answer as the upstream sends it. Ends after its first error; dropping it cancels the upstream.
+pub(crate) type ByteStream = BoxStream<'static, Result<Bytes, UpstreamError>>;
+
+/// One attempt.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    /// A chat completion request in `OpenAI`'s form; its model is already the upstream's.
+    pub(crate) body: Bytes,
+    /// Whether the body asks for a stream.
+    pub(crate) stream: bool,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) request_id: String,
+}
+
+/// How long an upstream may take. A `timeout` in the provider's configuration replaces `first_byte` and `idle`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadlines {
+    /// Until the connection stands, TLS included.
+    pub(crate) connect: Duration,
+    /// From the start of the call to the headers of the answer.
+    pub(crate) first_byte: Duration,
+    /// Between two pieces of the body.
+    pub(crate) idle: Duration,
+}
+
+/// What an upstream answered, with a 2xx status.
+pub(crate) enum Answer {
+    /// Server-sent events, not looked into.
+    Stream {
+        status: u16,
+        headers: AnswerHeaders,
+        bytes: ByteStream,
+    },
+    /// A completion: JSON with choices.
+    Whole {
+        status: u16,
+        headers: AnswerHeaders,
+        body: Bytes,
+    },
+}
+
+/// The headers of an answer that are worth keeping. None of them is passed on as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct AnswerHeaders {
+    /// The upstream's own id of the request, for asking its operator about it.
+    pub(crate) upstream_request_id: Option<String>,
+}
+
+/// A model an upstream offers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct UpstreamModel {
+    pub(crate) id: String,
+    pub(crate) owned_by: Option<String>,
+    /// Unix seconds.
+    pub(crate) created: Option<u64>,
+    /// Tokens.
+    pub(crate) context_length: Option<u64>,
+}
+
+/// A configured upstream.
+pub(crate) trait Provider: Send + Sync + 'static {
+    /// The kind of adapter: metric label and log field. A vendor's preset name, or `generic-openai`.
+    fn kind(&self) -> &'static str;
+
+    /// Makes one attempt. Resolves when headers came (stream) or the body is whole; dropping it or the stream cancels it.
+    fn complete(&self, call: Call) -> BoxFuture<'_, Result<Answer, UpstreamError>>;
+
+    /// Lists models; also the health probe. `deadline` is for the whole exchange.
+    fn models(
+        &self,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<Vec<UpstreamModel>, UpstreamError>>;
+}
+
+/// Says what is wrong with a configuration, without making anything of it.
+pub(crate) fn check(definition: &Definition) -> Result<(), InvalidConfig> {
+    match definition.kind.as_str() {
+        echo::KIND => Ok(()),
+        _ => config::read(definition).map(drop),
+    }
+}
+
+/// Makes the adapter of a configured provider. Nothing is connected yet.
+pub(crate) fn build(
+    definition: &Definition,
+    http: &Http,
+) -> Result<Arc<dyn Provider>, InvalidConfig> {
+    if definition.kind == echo::KIND {
+        return Ok(Arc::new(echo::Echo));
+    }
+    let settings = config::read(definition)?;
+    Ok(Arc::new(openai::OpenAi::new(settings, http.clone())))
+}

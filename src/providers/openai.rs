@@ -1,0 +1,307 @@
+//! Any server that speaks `OpenAI`'s chat completions.
+//!
+//! The body goes out as it is given, and the events come back as they are. What a 200 hides that is no answer (an error
+//! as JSON, an HTML page, an empty body) becomes a typed error here, before anything reaches a client.
+
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::{RequestBuilder, Response};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::config::Settings;
+use super::error::{Phase, UpstreamError};
+use super::http::{Http, reason};
+use super::response::{self, ContentType};
+use super::{Answer, Call, Deadlines, Provider, UpstreamModel};
+use crate::protocol::openai::answer;
+
+/// Most bytes of a whole completion (S15).
+const WHOLE_LIMIT: usize = 64 * 1024 * 1024;
+/// Most bytes of a list of models.
+const MODELS_LIMIT: usize = 4 * 1024 * 1024;
+
+pub(super) struct OpenAi {
+    settings: Settings,
+    http: Http,
+}
+
+impl OpenAi {
+    pub(super) fn new(settings: Settings, http: Http) -> Self {
+        Self { settings, http }
+    }
+
+    async fn complete(&self, call: Call) -> Result<Answer, UpstreamError> {
+        let deadlines = self.deadlines(call.deadlines);
+        let client = self
+            .http
+            .client(&self.settings.chat, deadlines.connect)
+            .map_err(|reason| self.unreachable(reason))?;
+        let accept = if call.stream {
+            "text/event-stream"
+        } else {
+            "application/json"
+        };
+        let request = client
+            .post(self.settings.chat.clone())
+            .header(CONTENT_TYPE, "application/json")
+            .header(ACCEPT, accept)
+            .body(call.body);
+        let response = self.send(request, deadlines).await?;
+        if !response.status().is_success() {
+            return Err(response::status_error(self.id(), response).await);
+        }
+        if call.stream {
+            self.streamed(response, deadlines.idle).await
+        } else {
+            self.whole(response, deadlines.idle).await
+        }
+    }
+
+    async fn models(&self, deadline: Duration) -> Result<Vec<UpstreamModel>, UpstreamError> {
+        let deadlines = Deadlines {
+            connect: deadline.min(Duration::from_secs(5)),
+            first_byte: deadline,
+            idle: deadline,
+        };
+        let exchange = async {
+            let client = self
+                .http
+                .client(&self.settings.models, deadlines.connect)
+                .map_err(|reason| self.unreachable(reason))?;
+            let request = client
+                .get(self.settings.models.clone())
+                .header(ACCEPT, "application/json");
+            let mut response = self.send(request, deadlines).await?;
+            if !response.status().is_success() {
+                return Err(response::status_error(self.id(), response).await);
+            }
+            let body =
+                response::collect(&self.settings.id, &mut response, MODELS_LIMIT, deadline).await?;
+            read_models(&body).ok_or_else(|| {
+                response::not_an_answer(
+                    self.id(),
+                    &body,
+                    "the list of models is not JSON of the expected shape",
+                )
+            })
+        };
+        match timeout(deadline, exchange).await {
+            Ok(result) => result,
+            Err(_) => Err(self.late(Phase::FirstByte, deadline)),
+        }
+    }
+
+    /// Sends a request and waits for the headers of its answer.
+    async fn send(
+        &self,
+        request: RequestBuilder,
+        deadlines: Deadlines,
+    ) -> Result<Response, UpstreamError> {
+        // The configured headers come last: a vendor's own `authorization` replaces the key.
+        let request = match &self.settings.key {
+            Some(key) => request.header(AUTHORIZATION, bearer(key)),
+            None => request,
+        };
+        let request = request.headers(self.settings.headers.clone());
+        match timeout(deadlines.first_byte, request.send()).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) if error.is_connect() && error.is_timeout() => {
+                Err(self.late(Phase::Connect, deadlines.connect))
+            }
+            Ok(Err(error)) if error.is_connect() => Err(self.unreachable(reason(error))),
+            Ok(Err(error)) => Err(UpstreamError::Cut {
+                provider: self.id(),
+                reason: reason(error),
+            }),
+            Err(_) => Err(self.late(Phase::FirstByte, deadlines.first_byte)),
+        }
+    }
+
+    async fn streamed(
+        &self,
+        mut response: Response,
+        idle: Duration,
+    ) -> Result<Answer, UpstreamError> {
+        let (status, headers) = (
+            response.status().as_u16(),
+            response::answer_headers(response.headers()),
+        );
+        let kind = response::content_type(response.headers());
+        let first = match &kind {
+            ContentType::Missing => {
+                response::next_chunk(&self.settings.id, &mut response, idle).await?
+            }
+            ContentType::EventStream | ContentType::Other(_) => None,
+        };
+        if kind == ContentType::EventStream || first.as_deref().is_some_and(looks_like_events) {
+            let bytes = response::byte_stream(self.id(), first, response, idle);
+            return Ok(Answer::Stream {
+                status,
+                headers,
+                bytes,
+            });
+        }
+        let body = response::collect_error(&mut response, first).await;
+        let what = match &kind {
+            ContentType::Other(kind) => format!("`{kind}` instead of an event stream"),
+            ContentType::Missing | ContentType::EventStream => {
+                "something else than an event stream".to_owned()
+            }
+        };
+        Err(response::not_an_answer(self.id(), &body, &what))
+    }
+
+    async fn whole(&self, mut response: Response, idle: Duration) -> Result<Answer, UpstreamError> {
+        let (status, headers) = (
+            response.status().as_u16(),
+            response::answer_headers(response.headers()),
+        );
+        if response::content_type(response.headers()) == ContentType::EventStream {
+            let reason = "an event stream, which was not asked for".to_owned();
+            return Err(UpstreamError::Malformed {
+                provider: self.id(),
+                reason,
+            });
+        }
+        let body = response::collect(&self.settings.id, &mut response, WHOLE_LIMIT, idle).await?;
+        match answer::scan_whole(&body) {
+            Ok(whole) if whole.has_choices && whole.error.is_none() => Ok(Answer::Whole {
+                status,
+                headers,
+                body,
+            }),
+            Ok(whole) if whole.error.is_none() => Err(response::not_an_answer(
+                self.id(),
+                &body,
+                "JSON without `choices` instead of a completion",
+            )),
+            Ok(answer::Whole {
+                error: Some(fault), ..
+            }) => Err(UpstreamError::InBand {
+                provider: self.id(),
+                fault,
+            }),
+            Ok(_) | Err(_) => Err(response::not_an_answer(
+                self.id(),
+                &body,
+                "a body that is not a completion",
+            )),
+        }
+    }
+
+    fn deadlines(&self, given: Deadlines) -> Deadlines {
+        match self.settings.timeout {
+            Some(timeout) => Deadlines {
+                first_byte: timeout,
+                idle: timeout,
+                ..given
+            },
+            None => given,
+        }
+    }
+
+    fn id(&self) -> String {
+        self.settings.id.clone()
+    }
+
+    fn unreachable(&self, reason: String) -> UpstreamError {
+        UpstreamError::Connect {
+            provider: self.id(),
+            reason,
+        }
+    }
+
+    fn late(&self, phase: Phase, after: Duration) -> UpstreamError {
+        UpstreamError::Timeout {
+            provider: self.id(),
+            phase,
+            after,
+        }
+    }
+}
+
+impl Provider for OpenAi {
+    fn kind(&self) -> &'static str {
+        self.settings.kind
+    }
+
+    fn complete(&self, call: Call) -> BoxFuture<'_, Result<Answer, UpstreamError>> {
+        self.complete(call).boxed()
+    }
+
+    fn models(
+        &self,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<Vec<UpstreamModel>, UpstreamError>> {
+        self.models(deadline).boxed()
+    }
+}
+
+/// The header's value; marked so that nothing prints it. The key was checked when the configuration was read.
+fn bearer(key: &SecretString) -> HeaderValue {
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
+        .unwrap_or(HeaderValue::from_static(""));
+    value.set_sensitive(true);
+    value
+}
+
+/// Whether a body without a content type begins like server-sent events.
+fn looks_like_events(first: &[u8]) -> bool {
+    let start = first
+        .strip_prefix(b"\xEF\xBB\xBF")
+        .unwrap_or(first)
+        .trim_ascii_start();
+    [b"data:".as_slice(), b"event:", b"id:", b"retry:", b":"]
+        .iter()
+        .any(|field| start.starts_with(field))
+}
+
+/// `{"data":[..]}` (`OpenAI`), `{"models":[..]}` (Ollama's own), or a bare list (Together).
+fn read_models(body: &[u8]) -> Option<Vec<UpstreamModel>> {
+    let value: Value = serde_json::from_slice(body).ok()?;
+    let rows = match &value {
+        Value::Array(rows) => rows,
+        other => match other.get("data").or_else(|| other.get("models"))? {
+            Value::Array(rows) => rows,
+            // Ollama without any model.
+            Value::Null => return Some(Vec::new()),
+            _ => return None,
+        },
+    };
+    Some(rows.iter().filter_map(read_model).collect())
+}
+
+fn read_model(row: &Value) -> Option<UpstreamModel> {
+    let text = |key: &str| {
+        row.get(key)
+            .and_then(Value::as_str)
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
+    };
+    let lengths = [
+        "context_length",
+        "context_window",
+        "max_context_length",
+        "max_model_len",
+    ];
+    Some(UpstreamModel {
+        id: row
+            .as_str()
+            .map(str::to_owned)
+            .or_else(|| text("id"))
+            .or_else(|| text("name"))?,
+        owned_by: text("owned_by"),
+        created: row.get("created").and_then(Value::as_u64),
+        context_length: lengths
+            .iter()
+            .find_map(|key| row.get(*key).and_then(Value::as_u64)),
+    })
+}
+
+#[cfg(test)]
+mod tests;

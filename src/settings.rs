@@ -1,0 +1,415 @@
+//! Every setting once: key, type, default, range, environment name, and when a change takes effect.
+//!
+//! Knows nobody. Precedence: command line over database over environment over default. A stored value that does
+//! not pass its own check falls back to the next source with a warning, so that a damaged row never stops a start.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// What a setting's value may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    /// An integer within the two bounds, both included.
+    Integer(i64, i64),
+    /// `true` or `false`.
+    Boolean,
+    /// Any text, may be empty.
+    Text,
+    /// One of the listed words.
+    OneOf(&'static [&'static str]),
+}
+
+/// A default, as plain data.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fallback {
+    Integer(i64),
+    Boolean(bool),
+    Text(&'static str),
+    /// No value unless somebody sets one.
+    None,
+}
+
+/// One row of [`SETTINGS`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setting {
+    pub(crate) key: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) fallback: Fallback,
+    /// Environment variable read when nothing is stored.
+    pub(crate) env: Option<&'static str>,
+    pub(crate) help: &'static str,
+}
+
+const fn setting(
+    key: &'static str,
+    kind: Kind,
+    fallback: Fallback,
+    env: Option<&'static str>,
+    help: &'static str,
+) -> Setting {
+    Setting {
+        key,
+        kind,
+        fallback,
+        env,
+        help,
+    }
+}
+
+pub(crate) const SERVER_PORT: &str = "server.port";
+pub(crate) const SERVER_HOST: &str = "server.host";
+pub(crate) const SERVER_QWEN_PORT: &str = "server.qwenPort";
+pub(crate) const SERVER_API_PORT: &str = "server.apiPort";
+pub(crate) const SERVER_TIMEOUT: &str = "server.timeout";
+pub(crate) const SERVER_CONNECT_TIMEOUT: &str = "server.connectTimeout";
+pub(crate) const SERVER_KEEP_ALIVE: &str = "server.keepAlive";
+pub(crate) const SERVER_DRAIN_TIMEOUT: &str = "server.drainTimeout";
+pub(crate) const SERVER_MAX_IN_FLIGHT: &str = "server.maxInFlight";
+pub(crate) const SERVER_MAX_BODY: &str = "server.maxBody";
+pub(crate) const HISTORY_COMMIT_WAIT: &str = "history.commitWait";
+pub(crate) const HISTORY_MAX_BODY: &str = "history.maxBody";
+pub(crate) const LOGGING_LEVEL: &str = "logging.level";
+pub(crate) const LOGGING_REQUESTS: &str = "logging.logRequests";
+pub(crate) const LOGGING_RESPONSES: &str = "logging.logResponses";
+pub(crate) const AUTO_START: &str = "system.autoStart";
+pub(crate) const DISCOVERY: &str = "system.discovery";
+pub(crate) const ACTIVE_PROVIDER: &str = "active_provider";
+pub(crate) const ACTIVE_MODEL: &str = "active_model";
+
+/// The table everything derives from.
+pub(crate) const SETTINGS: &[Setting] = &[
+    setting(
+        SERVER_PORT,
+        Kind::Integer(0, 65_535),
+        Fallback::Integer(3001),
+        Some("PORT"),
+        "port of the router",
+    ),
+    setting(
+        SERVER_QWEN_PORT,
+        Kind::Integer(0, 65_535),
+        Fallback::Integer(3000),
+        Some("QWEN_PROXY_PORT"),
+        "port of the Qwen proxy",
+    ),
+    setting(
+        SERVER_API_PORT,
+        Kind::Integer(0, 65_535),
+        Fallback::Integer(3002),
+        Some("API_PORT"),
+        "port of the management API",
+    ),
+    setting(
+        SERVER_HOST,
+        Kind::Text,
+        Fallback::Text("127.0.0.1"),
+        Some("HOST"),
+        "address all ports are bound to",
+    ),
+    setting(
+        SERVER_TIMEOUT,
+        Kind::Integer(1_000, 600_000),
+        Fallback::Integer(120_000),
+        Some("REQUEST_TIMEOUT"),
+        "ms an upstream may stay silent",
+    ),
+    setting(
+        SERVER_CONNECT_TIMEOUT,
+        Kind::Integer(100, 60_000),
+        Fallback::Integer(5_000),
+        None,
+        "ms to connect to an upstream",
+    ),
+    setting(
+        SERVER_KEEP_ALIVE,
+        Kind::Integer(10, 600_000),
+        Fallback::Integer(15_000),
+        None,
+        "ms of silence after which a client gets a comment",
+    ),
+    setting(
+        SERVER_DRAIN_TIMEOUT,
+        Kind::Integer(0, 600_000),
+        Fallback::Integer(10_000),
+        None,
+        "ms open requests may take to finish at shutdown",
+    ),
+    setting(
+        SERVER_MAX_IN_FLIGHT,
+        Kind::Integer(1, 100_000),
+        Fallback::Integer(512),
+        None,
+        "completions served at once",
+    ),
+    setting(
+        SERVER_MAX_BODY,
+        Kind::Integer(1_024, 1 << 30),
+        Fallback::Integer(32 << 20),
+        None,
+        "bytes of one completion request",
+    ),
+    setting(
+        HISTORY_COMMIT_WAIT,
+        Kind::Integer(0, 5_000),
+        Fallback::Integer(50),
+        None,
+        "ms the last byte may wait for its row, 0 = do not wait",
+    ),
+    setting(
+        HISTORY_MAX_BODY,
+        Kind::Integer(0, 64 << 20),
+        Fallback::Integer(1 << 20),
+        None,
+        "bytes of a request or answer kept in the history",
+    ),
+    setting(
+        LOGGING_LEVEL,
+        Kind::OneOf(&["debug", "info", "warn", "error"]),
+        Fallback::Text("info"),
+        Some("LOG_LEVEL"),
+        "least severe level logged",
+    ),
+    setting(
+        LOGGING_REQUESTS,
+        Kind::Boolean,
+        Fallback::Boolean(true),
+        Some("LOG_REQUESTS"),
+        "keep the bodies of requests",
+    ),
+    setting(
+        LOGGING_RESPONSES,
+        Kind::Boolean,
+        Fallback::Boolean(true),
+        Some("LOG_RESPONSES"),
+        "keep the bodies of answers",
+    ),
+    setting(
+        AUTO_START,
+        Kind::Boolean,
+        Fallback::Boolean(true),
+        None,
+        "open the gateway ports when the service starts",
+    ),
+    setting(
+        DISCOVERY,
+        Kind::Boolean,
+        Fallback::Boolean(true),
+        None,
+        "look for local model servers when the service starts",
+    ),
+    setting(
+        ACTIVE_PROVIDER,
+        Kind::Text,
+        Fallback::None,
+        Some("DEFAULT_PROVIDER"),
+        "provider of requests that name none",
+    ),
+    setting(
+        ACTIVE_MODEL,
+        Kind::Text,
+        Fallback::None,
+        None,
+        "model of requests that name none",
+    ),
+];
+
+/// The row of `key`, or `None` when there is no such setting.
+pub(crate) fn find(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}
+
+impl Setting {
+    /// Whether `value` may be stored under this key; the error says what would be accepted.
+    pub(crate) fn check(&self, value: &Value) -> Result<(), String> {
+        let good = match self.kind {
+            Kind::Integer(least, most) => {
+                value.as_i64().is_some_and(|n| (least..=most).contains(&n))
+            }
+            Kind::Boolean => value.is_boolean(),
+            Kind::Text => value.is_string(),
+            Kind::OneOf(words) => value.as_str().is_some_and(|word| words.contains(&word)),
+        };
+        if good {
+            Ok(())
+        } else {
+            Err(format!("`{}` must be {}", self.key, self.kind.wanted()))
+        }
+    }
+
+    /// Reads the text of an environment variable or a flag as this setting's type.
+    fn read_text(&self, text: &str) -> Value {
+        match self.kind {
+            Kind::Integer(..) => text.trim().parse::<i64>().map_or(Value::Null, Value::from),
+            Kind::Boolean => match text.trim().to_ascii_lowercase().as_str() {
+                "1" | "true" | "yes" | "on" => Value::Bool(true),
+                "0" | "false" | "no" | "off" => Value::Bool(false),
+                _ => Value::Null,
+            },
+            Kind::Text | Kind::OneOf(_) => Value::from(text),
+        }
+    }
+
+    fn default_value(&self) -> Option<Value> {
+        match self.fallback {
+            Fallback::Integer(n) => Some(Value::from(n)),
+            Fallback::Boolean(b) => Some(Value::from(b)),
+            Fallback::Text(text) => Some(Value::from(text)),
+            Fallback::None => None,
+        }
+    }
+}
+
+impl Kind {
+    fn wanted(self) -> String {
+        match self {
+            Self::Integer(least, most) => format!("an integer from {least} to {most}"),
+            Self::Boolean => "true or false".into(),
+            Self::Text => "a string".into(),
+            Self::OneOf(words) => format!("one of {}", words.join(", ")),
+        }
+    }
+}
+
+/// The values in force, all checked.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settings {
+    values: BTreeMap<&'static str, Value>,
+}
+
+impl Settings {
+    /// Merges the sources. The second half of the answer names the stored or environment values that were refused.
+    pub(crate) fn resolve(
+        stored: &[(String, String)],
+        environment: impl Fn(&str) -> Option<String>,
+        flags: &[(&'static str, Value)],
+    ) -> (Self, Vec<String>) {
+        let mut values = BTreeMap::new();
+        let mut refused = Vec::new();
+        for setting in SETTINGS {
+            let flag = flags
+                .iter()
+                .find(|(key, _)| *key == setting.key)
+                .map(|(_, value)| value.clone());
+            let kept = stored
+                .iter()
+                .find(|(key, _)| key == setting.key)
+                .map(|(_, text)| serde_json::from_str(text).unwrap_or(Value::Null));
+            let from_environment = setting
+                .env
+                .and_then(&environment)
+                .filter(|text| !text.is_empty())
+                .map(|text| setting.read_text(&text));
+            let mut chosen = None;
+            for candidate in [flag, kept, from_environment].into_iter().flatten() {
+                match setting.check(&candidate) {
+                    Ok(()) => {
+                        chosen = Some(candidate);
+                        break;
+                    }
+                    Err(reason) => refused.push(reason),
+                }
+            }
+            if let Some(value) = chosen.or_else(|| setting.default_value()) {
+                values.insert(setting.key, value);
+            }
+        }
+        (Self { values }, refused)
+    }
+
+    /// An integer setting; 0 for a key that is not one, which a unit test rules out.
+    pub(crate) fn integer(&self, key: &str) -> i64 {
+        self.values
+            .get(key)
+            .and_then(Value::as_i64)
+            .unwrap_or_default()
+    }
+
+    /// An integer setting as a size.
+    pub(crate) fn size(&self, key: &str) -> usize {
+        usize::try_from(self.integer(key)).unwrap_or_default()
+    }
+
+    /// An integer setting that counts milliseconds.
+    pub(crate) fn millis(&self, key: &str) -> Duration {
+        Duration::from_millis(u64::try_from(self.integer(key)).unwrap_or_default())
+    }
+
+    /// An integer setting that is a TCP port.
+    pub(crate) fn port(&self, key: &str) -> u16 {
+        u16::try_from(self.integer(key)).unwrap_or_default()
+    }
+
+    /// A boolean setting.
+    pub(crate) fn flag(&self, key: &str) -> bool {
+        self.values
+            .get(key)
+            .and_then(Value::as_bool)
+            .unwrap_or_default()
+    }
+
+    /// A text setting, `None` when unset or empty.
+    pub(crate) fn text(&self, key: &str) -> Option<&str> {
+        self.values
+            .get(key)
+            .and_then(Value::as_str)
+            .filter(|text| !text.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nothing(_: &str) -> Option<String> {
+        None
+    }
+
+    #[test]
+    fn every_default_passes_its_own_check_and_keys_are_unique() {
+        for setting in SETTINGS {
+            if let Some(value) = setting.default_value() {
+                assert_eq!(setting.check(&value), Ok(()), "{}", setting.key);
+            }
+            assert_eq!(
+                SETTINGS
+                    .iter()
+                    .filter(|other| other.key == setting.key)
+                    .count(),
+                1
+            );
+            assert!(!setting.help.is_empty());
+        }
+    }
+
+    #[test]
+    fn flags_beat_the_database_beats_the_environment() {
+        let stored = [("server.port".to_owned(), "4000".to_owned())];
+        let environment = |name: &str| (name == "PORT").then(|| "5000".to_owned());
+        let port = |stored: &[_], flags: &[_]| {
+            Settings::resolve(stored, environment, flags)
+                .0
+                .port(SERVER_PORT)
+        };
+        assert_eq!(port(&stored, &[(SERVER_PORT, Value::from(6000))]), 6000);
+        assert_eq!(port(&stored, &[]), 4000);
+        assert_eq!(port(&[], &[]), 5000);
+        assert_eq!(
+            Settings::resolve(&[], nothing, &[]).0.port(SERVER_PORT),
+            3001
+        );
+    }
+
+    #[test]
+    fn a_damaged_row_falls_back_and_is_named() {
+        let stored = [
+            ("server.timeout".to_owned(), "5".to_owned()),
+            ("logging.level".to_owned(), "\"loud\"".to_owned()),
+        ];
+        let (settings, refused) = Settings::resolve(&stored, nothing, &[]);
+        assert_eq!(settings.millis(SERVER_TIMEOUT), Duration::from_secs(120));
+        assert_eq!(settings.text(LOGGING_LEVEL), Some("info"));
+        assert_eq!(refused.len(), 2);
+    }
+}

@@ -1,0 +1,26 @@
+//! The gateway over loopback: a real listening gateway, a scripted upstream, a real database file.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test's own tasks end with its runtime"
+)]
+#![expect(
+    unreachable_pub,
+    reason = "the support modules are shared by all others"
+)]
+
+mod support;
+
+mod completions;
+mod durability;
+mod errors;
+mod layers;
+mod lifecycle;
+mod management;
+mod streams;
+mod supervision;

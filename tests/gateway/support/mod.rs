@@ -1,0 +1,239 @@
+//! A real gateway, a scripted upstream and a client, all over loopback.
+
+pub mod binary;
+pub mod upstream;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use qwarden::gateway::{Config, Gateway};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Longer than anything here takes; only a hang reaches it.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A gateway of this process, on free ports, with a database of its own.
+pub struct TestGateway {
+    pub gateway: Gateway,
+    pub client: reqwest::Client,
+    dir: TempDir,
+}
+
+impl TestGateway {
+    pub async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// With these settings besides.
+    pub async fn with(settings: &[(&str, Value)]) -> Self {
+        let dir = TempDir::new().expect("a temporary directory");
+        let mut given: Vec<(String, Value)> = [
+            ("server.port", json!(0)),
+            ("server.qwenPort", json!(0)),
+            ("server.apiPort", json!(0)),
+            ("system.discovery", json!(false)),
+            // Far beyond what a commit takes: a test must not depend on the default's race with a busy disk.
+            ("history.commitWait", json!(5000)),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .to_vec();
+        given.extend(
+            settings
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), value.clone())),
+        );
+        let config = Config {
+            data_dir: dir.path().join("data"),
+            settings: given,
+        };
+        let gateway = Gateway::start(config).await.expect("the gateway starts");
+        Self {
+            gateway,
+            client: client(),
+            dir,
+        }
+    }
+
+    pub fn router(&self, path: &str) -> String {
+        format!("http://{}{path}", self.gateway.router_address())
+    }
+
+    pub fn qwen(&self, path: &str) -> String {
+        format!("http://{}{path}", self.gateway.qwen_address())
+    }
+
+    pub fn api(&self, path: &str) -> String {
+        format!("http://{}{path}", self.gateway.management_address())
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.dir.path().join("data").join("qwarden.db")
+    }
+
+    /// Registers `upstream` as the provider `id`.
+    pub async fn provider(&self, id: &str, upstream: &upstream::Upstream) {
+        self.provider_at(id, &upstream.base_url()).await;
+    }
+
+    pub async fn provider_at(&self, id: &str, base_url: &str) {
+        let body = json!({"id": id, "name": id, "type": "openai-compatible", "config": {"baseURL": base_url, "apiKey": "sk-upstream"}});
+        let response = self.post(&self.api("/api/providers"), &body).await;
+        assert_eq!(
+            response.status(),
+            201,
+            "{}",
+            response.text().await.unwrap_or_default()
+        );
+    }
+
+    pub async fn post(&self, url: &str, body: &Value) -> reqwest::Response {
+        self.client
+            .post(url)
+            .json(body)
+            .send()
+            .await
+            .expect("the gateway answers")
+    }
+
+    pub async fn get(&self, url: &str) -> (u16, Value) {
+        let response = self
+            .client
+            .get(url)
+            .send()
+            .await
+            .expect("the gateway answers");
+        let status = response.status().as_u16();
+        (status, response.json().await.expect("a JSON body"))
+    }
+
+    pub async fn chat(&self, body: &Value) -> reqwest::Response {
+        self.post(&self.router("/v1/chat/completions"), body).await
+    }
+
+    /// One cell of the database, read from outside.
+    pub fn cell<T: rusqlite::types::FromSql>(&self, sql: &str) -> T {
+        read_cell(&self.database(), sql)
+    }
+
+    /// The node of the live tree.
+    pub async fn actor(&self, name: &str) -> Value {
+        let (status, tree) = self.get(&self.api("/api/supervision")).await;
+        assert_eq!(status, 200);
+        find(&tree, name).unwrap_or_else(|| panic!("no actor {name} in {tree}"))
+    }
+
+    pub async fn crash(&self, actor: &str) -> u16 {
+        let url = self.api(&format!("/api/fault/crash/{actor}"));
+        self.client
+            .post(url)
+            .send()
+            .await
+            .expect("the gateway answers")
+            .status()
+            .as_u16()
+    }
+
+    /// Waits until `actor` runs in an incarnation later than `than`, and returns its node.
+    pub async fn incarnation_after(&self, actor: &str, than: u64) -> Value {
+        let looking = async {
+            loop {
+                let node = self.actor(actor).await;
+                if node["state"] == "running" && node["incarnation"].as_u64() > Some(than) {
+                    return node;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, looking)
+            .await
+            .expect("the actor comes back")
+    }
+
+    /// Stops in order; fails the test when anything is left over.
+    pub async fn stop(self) {
+        assert!(
+            self.gateway.shutdown(Duration::from_secs(5)).await,
+            "the gateway ends in order"
+        );
+    }
+}
+
+pub fn client() -> reqwest::Client {
+    reqwest::Client::builder()
+        .no_proxy()
+        .timeout(PATIENCE)
+        .build()
+        .expect("a client")
+}
+
+pub fn read_cell<T: rusqlite::types::FromSql>(database: &std::path::Path, sql: &str) -> T {
+    let conn = rusqlite::Connection::open(database).expect("the database opens");
+    conn.busy_timeout(PATIENCE).expect("a busy timeout");
+    conn.query_row(sql, [], |row| row.get(0))
+        .unwrap_or_else(|error| panic!("{sql}: {error}"))
+}
+
+fn find(node: &Value, name: &str) -> Option<Value> {
+    if node["name"] == name {
+        return Some(node.clone());
+    }
+    node["children"]
+        .as_array()?
+        .iter()
+        .find_map(|child| find(child, name))
+}
+
+/// A request for `model` that says `text`.
+pub fn say(model: &str, text: &str) -> Value {
+    json!({"model": model, "messages": [{"role": "user", "content": text}]})
+}
+
+/// The same, streamed.
+pub fn say_streamed(model: &str, text: &str) -> Value {
+    json!({"model": model, "stream": true, "messages": [{"role": "user", "content": text}]})
+}
+
+/// The text of a streamed answer, and how it ended.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    pub text: String,
+    pub finish_reasons: Vec<String>,
+    pub errors: Vec<Value>,
+    pub done: usize,
+    pub usages: usize,
+}
+
+/// Reads events as a client would.
+pub fn hear(events: &str) -> Heard {
+    let mut heard = Heard::default();
+    for line in events.lines() {
+        let Some(data) = line.strip_prefix("data: ") else {
+            assert!(
+                line.is_empty() || line.starts_with(':') || line.starts_with("event:"),
+                "odd line {line:?}"
+            );
+            continue;
+        };
+        if data == "[DONE]" {
+            heard.done += 1;
+            continue;
+        }
+        let event: Value = serde_json::from_str(data).expect("every data line is JSON");
+        if !event["error"].is_null() {
+            heard.errors.push(event["error"].clone());
+        }
+        if event["usage"].is_object() {
+            heard.usages += 1;
+        }
+        for choice in event["choices"].as_array().into_iter().flatten() {
+            heard
+                .text
+                .push_str(choice["delta"]["content"].as_str().unwrap_or_default());
+            heard
+                .finish_reasons
+                .extend(choice["finish_reason"].as_str().map(str::to_owned));
+        }
+    }
+    heard
+}
