@@ -11,7 +11,9 @@ use tokio::task::JoinHandle;
 
 use crate::actors::listener::Serve;
 use crate::actors::ports::{Port, PortTaken};
+use crate::actors::router::resolve::closest;
 use crate::actors::router::seeds;
+use crate::actors::settings::SettingsStore;
 use crate::actors::tree::{Handles, Seed, Tree};
 use crate::clock::now_ms;
 use crate::db::connections::{ReadConnections, WriteConnection};
@@ -25,7 +27,7 @@ use crate::settings::{self, Settings};
 use crate::tasks::Tasks;
 
 /// How long the check of the file may take before it counts as undecided.
-const CHECK_DEADLINE: Duration = Duration::from_secs(600);
+const CHECK_DEADLINE: Duration = Duration::from_mins(10);
 /// What the parts of an orderly end may take, each.
 const MANAGEMENT_GRACE: Duration = Duration::from_millis(500);
 const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
@@ -112,7 +114,7 @@ impl Gateway {
         let admission = Arc::new(Semaphore::new(
             settings.size(settings::SERVER_MAX_IN_FLIGHT),
         ));
-        let (_settings_sender, settings) = watch::channel(Arc::new(settings));
+        let (sender, settings) = watch::channel(Arc::new(settings));
         let services: Arc<OnceLock<Services>> = Arc::default();
         let tree = Tree::new(Seed {
             database: instance.database().to_owned(),
@@ -141,6 +143,7 @@ impl Gateway {
             },
             handles: handles.clone(),
             settings: settings.clone(),
+            store: SettingsStore::new(handles.database.clone(), flags, sender),
             tasks: tasks.clone(),
             started,
             integrity,
@@ -337,12 +340,33 @@ async fn prepare_database(
 
 fn checked_flags(given: &[(String, Value)]) -> Result<Vec<(&'static str, Value)>, StartError> {
     let check = |(key, value): &(String, Value)| {
-        let setting = settings::find(key)
-            .ok_or_else(|| StartError::Setting(format!("there is no setting `{key}`")))?;
+        let setting =
+            settings::find(key).ok_or_else(|| StartError::Setting(unknown_setting(key)))?;
         setting.check(value).map_err(StartError::Setting)?;
         Ok((setting.key, value.clone()))
     };
     given.iter().map(check).collect()
+}
+
+fn unknown_setting(key: &str) -> String {
+    let keys: Vec<String> = settings::SETTINGS
+        .iter()
+        .map(|setting| setting.key.to_owned())
+        .collect();
+    let close = closest(key, &keys);
+    let meant = settings::SETTINGS
+        .iter()
+        .filter(|setting| close.iter().any(|close| close == setting.key));
+    let meant: Vec<String> = meant
+        .map(|setting| format!("`{}` ({})", setting.key, setting.help))
+        .collect();
+    match meant.as_slice() {
+        [] => format!(
+            "there is no setting `{key}`; there are: {}",
+            keys.join(", ")
+        ),
+        meant => format!("there is no setting `{key}`; closest: {}", meant.join(", ")),
+    }
 }
 
 /// Nothing but this machine is served: who else may ask is not decided yet (reliability contract, S1).

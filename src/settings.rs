@@ -290,6 +290,7 @@ impl Settings {
         for setting in SETTINGS {
             let flag = flags
                 .iter()
+                .rev()
                 .find(|(key, _)| *key == setting.key)
                 .map(|(_, value)| value.clone());
             let kept = stored
@@ -408,7 +409,7 @@ mod tests {
             ("logging.level".to_owned(), "\"loud\"".to_owned()),
         ];
         let (settings, refused) = Settings::resolve(&stored, nothing, &[]);
-        assert_eq!(settings.millis(SERVER_TIMEOUT), Duration::from_secs(120));
+        assert_eq!(settings.millis(SERVER_TIMEOUT), Duration::from_mins(2));
         assert_eq!(settings.text(LOGGING_LEVEL), Some("info"));
         assert_eq!(refused.len(), 2);
     }

@@ -1,9 +1,11 @@
 //! Where an actor is reached, whichever incarnation of it lives: the inside of every handle.
 //!
-//! An [`Address`] follows the incarnations and asks again when one dies under a call, but only once: a message that
-//! killed two incarnations is the likely cause, and asking on would burn the restart window of the whole gateway.
+//! An [`Address`] follows the incarnations and asks again when one dies under a call. A message that was in an
+//! incarnation's hands when it died is asked once more and no further: it is the likely cause, and asking on would burn
+//! the restart window of the whole gateway. A message that only waited is innocent and may wait on.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ractor::ActorRef;
@@ -24,12 +26,29 @@ pub(crate) type Reply<R> = oneshot::Sender<R>;
 /// What travels in a mailbox.
 pub(crate) enum Envelope<M> {
     /// From outside: holds its place in the bounded mailbox until it was handled.
-    Asked(M, OwnedSemaphorePermit),
+    Asked(M, Place),
     /// From the actor's own tasks, which its own state bounds.
     Told(M),
     /// Panics inside `handle`, as a bug would.
     #[cfg(feature = "fault-injection")]
     Crash,
+}
+
+/// A message's place in the mailbox, and how far the actor has come with it.
+pub(crate) struct Place {
+    _permit: OwnedSemaphorePermit,
+    in_hand: Arc<AtomicBool>,
+}
+
+impl Place {
+    /// The actor works on the message now: until it says that it is done, a death is laid at this message's door.
+    pub(crate) fn begin(&self) {
+        self.in_hand.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn done(self) {
+        self.in_hand.store(false, Ordering::Release);
+    }
 }
 
 /// Why an actor gave no answer. Always passing: the caller may try again.
@@ -81,7 +100,7 @@ impl<M: Message> Address<M> {
     }
 
     /// Asks the actor and waits for its answer, at most `deadline`. What is asked must be idempotent: when an
-    /// incarnation dies under the call, the next one is asked once more.
+    /// incarnation dies under the call, the next one is asked.
     pub(crate) async fn call<R, F>(&self, deadline: Duration, message: F) -> Result<R, Unavailable>
     where
         R: Send + 'static,
@@ -101,12 +120,18 @@ impl<M: Message> Address<M> {
                     Err(_) => return Err(Unavailable::Overloaded { actor }),
                 };
                 let (reply, answer) = oneshot::channel();
+                let in_hand = Arc::new(AtomicBool::new(false));
+                let place = Place {
+                    _permit: permit,
+                    in_hand: in_hand.clone(),
+                };
                 if incarnation
-                    .send_message(Envelope::Asked(message(reply), permit))
+                    .send_message(Envelope::Asked(message(reply), place))
                     .is_ok()
                 {
                     match timeout_at(until, answer).await {
                         Ok(Ok(answer)) => return Ok(answer),
+                        Ok(Err(_)) if !in_hand.load(Ordering::Acquire) => {}
                         Ok(Err(_)) if deaths == 1 => return Err(Unavailable::Crashed { actor }),
                         Ok(Err(_)) => deaths += 1,
                         Err(_) => return Err(Unavailable::Deadline { actor, deadline }),
@@ -136,8 +161,12 @@ impl<M: Message> Address<M> {
         let Ok(permit) = self.vitals.admission.clone().try_acquire_owned() else {
             return Err(Unavailable::Overloaded { actor });
         };
+        let place = Place {
+            _permit: permit,
+            in_hand: Arc::default(),
+        };
         incarnation
-            .send_message(Envelope::Asked(message, permit))
+            .send_message(Envelope::Asked(message, place))
             .map_err(|_| Unavailable::Stopped { actor })
     }
 

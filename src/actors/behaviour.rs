@@ -87,16 +87,22 @@ impl<B: Behaviour> Actor for Supervised<B> {
         envelope: Self::Msg,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let (message, permit) = match envelope {
-            Envelope::Asked(message, permit) => (message, Some(permit)),
+        let (message, place) = match envelope {
+            Envelope::Asked(message, place) => (message, Some(place)),
             Envelope::Told(message) => (message, None),
             #[cfg(feature = "fault-injection")]
             Envelope::Crash => return Err(injected_panic()),
         };
         self.vitals.count(message.name());
-        let handled = B::handle(message, state).await;
-        drop(permit);
-        handled
+        if let Some(place) = &place {
+            place.begin();
+        }
+        B::handle(message, state).await?;
+        // Not reached by a panic or a failure: the message stays the suspect then.
+        if let Some(place) = place {
+            place.done();
+        }
+        Ok(())
     }
 
     async fn handle_supervisor_evt(

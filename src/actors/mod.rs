@@ -12,6 +12,7 @@ pub(crate) mod ports;
 pub(crate) mod root;
 pub(crate) mod router;
 pub(crate) mod sessions;
+pub(crate) mod settings;
 pub(crate) mod supervisor;
 pub(crate) mod tree;
 pub(crate) mod vitals;

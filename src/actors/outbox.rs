@@ -278,7 +278,7 @@ mod tests {
     fn a_full_queue_sheds_and_counts() {
         let outbox = Outbox::default();
         let acks: Vec<_> = (0..MOST_ROWS + 5)
-            .map(|n| outbox.push(history(n as i64)))
+            .map(|n| outbox.push(history(i64::try_from(n).expect("few"))))
             .collect();
         assert_eq!(acks.iter().filter(|ack| ack.is_none()).count(), 5);
         assert_eq!(outbox.dropped(), 5);

@@ -162,7 +162,7 @@ pub(crate) struct LifeEvent {
 
 /// The children of one supervisor.
 pub(crate) struct Children<M: Message> {
-    children: Vec<Child>,
+    list: Vec<Child>,
     own: Own<M>,
     wrap: fn(Report) -> M,
     tasks: Tasks,
@@ -202,7 +202,7 @@ impl<M: Message> Children<M> {
             })
             .collect();
         Self {
-            children,
+            list: children,
             own,
             wrap,
             tasks,
@@ -216,9 +216,9 @@ impl<M: Message> Children<M> {
     /// order has to be kept for correctness, and one child that cannot start holds up none of the others.
     pub(crate) fn start_all(&mut self) {
         self.stopping = false;
-        for child in 0..self.children.len() {
+        for child in 0..self.list.len() {
             if self
-                .children
+                .list
                 .get(child)
                 .is_some_and(|child| child.cell.is_none())
             {
@@ -229,19 +229,15 @@ impl<M: Message> Children<M> {
 
     /// Whether every child lives.
     pub(crate) fn all_running(&self) -> bool {
-        self.children.iter().all(|child| child.cell.is_some())
+        self.list.iter().all(|child| child.cell.is_some())
     }
 
     /// What the live view shows, in the order of the tree.
     pub(crate) fn snapshots(&self) -> Vec<Snapshot> {
-        self.children
+        self.list
             .iter()
             .map(|child| child.spec.snapshot())
             .collect()
-    }
-
-    pub(crate) fn specs(&self) -> impl Iterator<Item = &ChildSpec> {
-        self.children.iter().map(|child| &child.spec)
     }
 
     /// Ends the child in order and starts it anew; answers when the new incarnation serves.
@@ -251,13 +247,13 @@ impl<M: Message> Children<M> {
         reply: Reply<Result<(), Unavailable>>,
     ) -> Result<(), UnknownChild> {
         let Some(index) = self
-            .children
+            .list
             .iter()
             .position(|child| child.spec.vitals.name == name)
         else {
             return Err(UnknownChild);
         };
-        let Some(child) = self.children.get_mut(index) else {
+        let Some(child) = self.list.get_mut(index) else {
             return Err(UnknownChild);
         };
         child.waiting.push(reply);
@@ -283,7 +279,7 @@ impl<M: Message> Children<M> {
     pub(crate) fn stop_all(&mut self) -> impl Future<Output = ()> + Send + use<M> {
         self.stopping = true;
         let mut living = Vec::new();
-        for child in &mut self.children {
+        for child in &mut self.list {
             (child.spec.clear)();
             child.spec.vitals.set_life(Life::Stopped);
             child.restarting = false;
@@ -310,7 +306,7 @@ impl<M: Message> Children<M> {
             Report::Started { child, outcome } => self.started(child, outcome),
             Report::RestartDue { child } => {
                 if self
-                    .children
+                    .list
                     .get(child)
                     .is_some_and(|child| child.cell.is_none())
                     && !self.stopping
@@ -319,7 +315,7 @@ impl<M: Message> Children<M> {
                 }
             }
             Report::KillDue { id } => {
-                for child in &self.children {
+                for child in &self.list {
                     if let Some(cell) = child.cell.as_ref().filter(|cell| cell.get_id() == id) {
                         cell.kill();
                     }
@@ -339,7 +335,7 @@ impl<M: Message> Children<M> {
         };
         let id = cell.get_id();
         let index = self
-            .children
+            .list
             .iter()
             .position(|child| child.cell.as_ref().is_some_and(|cell| cell.get_id() == id));
         let Some(index) = index else {
@@ -348,7 +344,7 @@ impl<M: Message> Children<M> {
             }
             return;
         };
-        let Some(child) = self.children.get_mut(index) else {
+        let Some(child) = self.list.get_mut(index) else {
             return;
         };
         child.cell = None;
@@ -368,7 +364,7 @@ impl<M: Message> Children<M> {
     }
 
     fn start(&mut self, index: usize) {
-        let Some(child) = self.children.get(index) else {
+        let Some(child) = self.list.get(index) else {
             return;
         };
         if child.spec.vitals.life() != Life::Melted {
@@ -392,7 +388,7 @@ impl<M: Message> Children<M> {
     }
 
     fn started(&mut self, index: usize, outcome: Result<ActorCell, String>) {
-        let Some(child) = self.children.get_mut(index) else {
+        let Some(child) = self.list.get_mut(index) else {
             return;
         };
         match outcome {
@@ -414,7 +410,7 @@ impl<M: Message> Children<M> {
                 self.tell(index, "started", None);
             }
             Err(reason) if self.stopping => {
-                tracing::debug!(reason, "a child that was starting is not needed any more")
+                tracing::debug!(reason, "a child that was starting is not needed any more");
             }
             Err(reason) => self.died(index, &reason),
         }
@@ -425,7 +421,7 @@ impl<M: Message> Children<M> {
         if self.stopping {
             return;
         }
-        let Some(child) = self.children.get_mut(index) else {
+        let Some(child) = self.list.get_mut(index) else {
             return;
         };
         let now = Instant::now();
@@ -484,7 +480,7 @@ impl<M: Message> Children<M> {
     }
 
     fn tell(&self, index: usize, event: &'static str, reason: Option<String>) {
-        if let Some(child) = self.children.get(index) {
+        if let Some(child) = self.list.get(index) {
             let incarnation = child.spec.vitals.snapshot(Vec::new()).incarnation;
             (self.observe)(LifeEvent {
                 actor: child.spec.vitals.name,

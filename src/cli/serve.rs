@@ -102,7 +102,7 @@ impl Options {
     fn config(self) -> anyhow::Result<Config> {
         let mut given: Vec<(String, Value)> = Vec::new();
         let mut put = |key: &str, value: Option<Value>| {
-            given.extend(value.map(|value| (key.to_owned(), value)))
+            given.extend(value.map(|value| (key.to_owned(), value)));
         };
         put(settings::SERVER_HOST, self.host.map(Value::from));
         put(settings::SERVER_PORT, self.port.map(Value::from));

@@ -1,12 +1,14 @@
 //! Tables `activity` and `actor_events`: what happened, for people.
 
-use rusqlite::{Connection, Row, named_params};
+use rusqlite::{Connection, named_params};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::db::error::DbError;
+#[cfg(test)]
 use crate::db::json;
 
+#[cfg(test)]
 const RECENT: &str = "
     SELECT id, type, action, description, metadata, timestamp
       FROM activity
@@ -49,7 +51,8 @@ pub(crate) struct ActorEventRow {
 }
 
 /// The newest `limit` lines, the newest first.
-pub(crate) fn recent(conn: &Connection, limit: u32) -> Result<Vec<ActivityRow>, DbError> {
+#[cfg(test)]
+pub(super) fn recent(conn: &Connection, limit: u32) -> Result<Vec<ActivityRow>, DbError> {
     let mut statement = conn.prepare_cached(RECENT)?;
     let rows = statement.query_map([limit], activity)?;
     Ok(rows.collect::<Result<_, _>>()?)
@@ -82,7 +85,8 @@ pub(super) fn insert_actor_event(conn: &Connection, row: &ActorEventRow) -> Resu
     Ok(())
 }
 
-fn activity(row: &Row<'_>) -> rusqlite::Result<ActivityRow> {
+#[cfg(test)]
+fn activity(row: &rusqlite::Row<'_>) -> rusqlite::Result<ActivityRow> {
     Ok(ActivityRow {
         id: row.get("id")?,
         kind: row.get("type")?,

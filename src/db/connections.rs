@@ -54,7 +54,7 @@ impl WriteConnection {
     /// Opens the file, made when it is missing, and brings it to the current schema. `now_ms` is Unix time. A file of a
     /// newer qwarden is left as it is.
     pub(crate) async fn open(path: &Path, now_ms: i64) -> Result<(Self, Migrated), DbError> {
-        files::open_private_file(path).map_err(|error| DbError::Io(error.kind().to_string()))?;
+        files::ensure_private_file(path).map_err(|error| DbError::Io(error.kind().to_string()))?;
         let thread = open_thread(path).await?;
         let path = path.to_owned();
         let migrated = thread

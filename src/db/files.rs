@@ -13,13 +13,18 @@ pub(crate) fn create_private_dir(dir: &Path) -> io::Result<()> {
     builder.create(dir)
 }
 
-/// Opens the file for reading and writing, made if missing, its content kept.
+/// Makes the file when it is missing. An existing one is not opened: closing it again would drop the locks that `SQLite`
+/// holds on it elsewhere in this process (<https://sqlite.org/howtocorrupt.html>, section 2.2).
+pub(crate) fn ensure_private_file(path: &Path) -> io::Result<()> {
+    match options().create_new(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => restrict(path, 0o600),
+        outcome => outcome.map(drop),
+    }
+}
+
+/// Opens the file for reading and writing, made if missing, its content kept. Not for databases.
 pub(crate) fn open_private_file(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(path)?;
+    let file = options().create(true).truncate(false).open(path)?;
     restrict(path, 0o600)?;
     Ok(file)
 }
@@ -38,4 +43,12 @@ pub(crate) fn restrict(path: &Path, mode: u32) -> io::Result<()> {
     #[cfg(not(unix))]
     let _ = (fs::metadata(path)?, mode);
     Ok(())
+}
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
 }

@@ -16,7 +16,6 @@ pub(crate) const BACKUPS: &str = "backups";
 /// The hold on a data directory. It ends with the value, and with the process however that ends.
 #[derive(Debug)]
 pub(crate) struct Instance {
-    dir: PathBuf,
     database: PathBuf,
     /// Holds the operating system's lock as long as it is open.
     _lock: File,
@@ -26,7 +25,7 @@ pub(crate) struct Instance {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
     #[error(
-        "the data directory `{}` is in use by another qwarden{}; stop that one, or choose another data directory",
+        "the data directory `{}` is in use by another qwarden{}; stop that one, or choose another place with --data-dir",
         dir.display(),
         process(*pid)
     )]
@@ -51,8 +50,8 @@ impl Instance {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(OpenError::InUse {
-                    pid: written_pid(&mut lock),
                     dir: dir.to_owned(),
+                    pid: written_pid(&mut lock),
                 });
             }
             Err(TryLockError::Error(error)) => return Err(unusable(error)),
@@ -60,9 +59,8 @@ impl Instance {
         write_pid(&mut lock, pid).map_err(unusable)?;
         tighten(dir, &lock).map_err(unusable)?;
         let database = dir.join(DATABASE);
-        files::open_private_file(&database).map_err(unusable)?;
+        files::ensure_private_file(&database).map_err(unusable)?;
         Ok(Self {
-            dir: dir.to_owned(),
             database,
             _lock: lock,
         })
@@ -71,10 +69,6 @@ impl Instance {
     /// The database file. It exists, perhaps empty.
     pub(crate) fn database(&self) -> &Path {
         &self.database
-    }
-
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
     }
 }
 
@@ -222,7 +216,10 @@ mod tests {
         assert!(refused.to_string().contains("(process 41234)"), "{refused}");
         drop(first);
         let next = Instance::open(dir.path(), 7).unwrap();
-        assert_eq!(fs::read_to_string(next.dir().join(LOCK)).unwrap(), "7\n");
+        assert_eq!(
+            fs::read_to_string(next.database().with_file_name(LOCK)).unwrap(),
+            "7\n"
+        );
     }
 
     #[test]

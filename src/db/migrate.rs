@@ -180,7 +180,7 @@ fn back_up(conn: &Connection, database: &Path, from: i64, now_ms: i64) -> Result
     files::create_private_dir(&folder).map_err(unusable)?;
     let backup = folder.join(format!("qwarden-v{from}-{now_ms}.db"));
     let partial = backup.with_extension("partial");
-    drop(files::open_private_file(&partial).map_err(unusable)?);
+    files::ensure_private_file(&partial).map_err(unusable)?;
     if let Err(error) = copy(conn, &partial) {
         let _ = fs::remove_file(&partial);
         return Err(error);

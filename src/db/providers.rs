@@ -100,7 +100,8 @@ pub(crate) fn all(conn: &Connection) -> Result<Vec<StoredProvider>, DbError> {
 }
 
 /// The provider `id`.
-pub(crate) fn find(conn: &Connection, id: &str) -> Result<Option<StoredProvider>, DbError> {
+#[cfg(test)]
+fn find(conn: &Connection, id: &str) -> Result<Option<StoredProvider>, DbError> {
     Ok(stored(conn, Some(id))?.pop())
 }
 

@@ -19,7 +19,7 @@ use crate::protocol::sse;
 /// Events that wait for a slow client before its upstream is made to wait too (R21).
 const EVENTS_WAITING: usize = 32;
 /// A client that takes nothing for this long is cut (R21).
-const STALLED: Duration = Duration::from_secs(120);
+const STALLED: Duration = Duration::from_mins(2);
 
 /// Why an exchange stops before its upstream does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

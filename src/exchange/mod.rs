@@ -23,7 +23,7 @@ use crate::exchange::downlink::{Downlink, Interrupted, Pieces};
 use crate::exchange::record::{Ending, Recorder, Subject};
 use crate::protocol::openai::answer;
 use crate::protocol::openai::request::ChatRequest;
-use crate::providers::{Answer, Call, Deadlines, UpstreamError};
+use crate::providers::{Answer, AnswerHeaders, Call, Deadlines, UpstreamError};
 use crate::settings::{self, Settings};
 use crate::tasks::Tasks;
 
@@ -98,12 +98,14 @@ impl Exchanges {
         let plan = match self.router.plan(incoming.request.model.as_deref()).await {
             Ok(Ok(plan)) => plan,
             Ok(Err(no_target)) => {
-                recorder.refused(
-                    &no_target.to_string(),
-                    "model_not_found",
-                    404,
-                    incoming.received,
-                );
+                recorder
+                    .refused(
+                        &no_target.to_string(),
+                        "model_not_found",
+                        404,
+                        incoming.received,
+                    )
+                    .await;
                 return Err(Refusal::NoTarget(no_target));
             }
             Err(unavailable) => return Err(Refusal::Unavailable(unavailable)),
@@ -196,15 +198,37 @@ impl Exchange {
             Err(interrupted) => return Attempted::Interrupted(interrupted),
         };
         match answer {
-            Answer::Whole { status, body, .. } => {
-                self.recorder.upstream_answered(status);
+            Answer::Whole {
+                status,
+                headers,
+                body,
+            } => {
+                self.answered(target, status, &headers);
                 self.whole(target, body).await
             }
-            Answer::Stream { status, bytes, .. } => {
-                self.recorder.upstream_answered(status);
+            Answer::Stream {
+                status,
+                headers,
+                bytes,
+            } => {
+                self.answered(target, status, &headers);
                 self.stream(target, bytes, deadlines.idle).await
             }
         }
+    }
+
+    fn answered(&mut self, target: &Target, status: u16, headers: &AnswerHeaders) {
+        self.recorder.upstream_answered(status);
+        tracing::debug!(
+            request.id = self.request_id,
+            provider.id = target.provider,
+            provider.kind = target.adapter.kind(),
+            upstream.request_id = headers.upstream_request_id,
+            status,
+            tools = self.request.has_tools,
+            messages = self.request.message_count,
+            "upstream answered"
+        );
     }
 
     async fn whole(&mut self, target: &Target, body: Bytes) -> Attempted {

@@ -108,7 +108,7 @@ impl Recorder {
     }
 
     /// A request that never reached an upstream.
-    pub(crate) fn refused(
+    pub(crate) async fn refused(
         mut self,
         message: &str,
         code: &'static str,
@@ -119,11 +119,7 @@ impl Recorder {
             message: message.to_owned(),
             code,
         };
-        let outcome = self.outcome(&ending, status, received);
-        self.database.record(WriteOp::FinishExchange {
-            request: self.request.clone(),
-            outcome: Box::new(outcome),
-        });
+        self.finish(ending, status, received).await;
     }
 
     pub(crate) fn attempt(&mut self, number: u32, target: &Target) {
@@ -308,19 +304,21 @@ fn millis(duration: Duration) -> i64 {
 /// gateway's word for what went wrong. Never 500, which would be a fault of ours (R24, R25).
 pub(crate) fn client_status(error: &UpstreamError) -> u16 {
     match error {
-        UpstreamError::Status { status, .. } => match *status {
-            status @ (400..=499 | 502..=504) => status,
-            529 => 503,
-            _ => 502,
-        },
-        UpstreamError::InBand { fault, .. } => match fault.status {
-            Some(status @ (400..=499 | 502..=504)) => status,
-            _ => 502,
-        },
+        UpstreamError::Status { status, .. } => shown_status(Some(*status)),
+        UpstreamError::InBand { fault, .. } => shown_status(fault.status),
         UpstreamError::Timeout { .. } => 504,
         UpstreamError::Connect { .. }
         | UpstreamError::Malformed { .. }
         | UpstreamError::Cut { .. }
         | UpstreamError::TooLarge { .. } => 502,
+    }
+}
+
+fn shown_status(upstream: Option<u16>) -> u16 {
+    match upstream {
+        Some(status) if matches!(status, 400..=499 | 502..=504) => status,
+        // Anthropic's and some vendors' word for overloaded.
+        Some(529) => 503,
+        Some(_) | None => 502,
     }
 }

@@ -123,6 +123,11 @@ impl Exchange {
 
     /// The body ended without an end marker: whole only if every choice said why it finished.
     async fn ended(&mut self, target: &Target, reader: Reader) -> Attempted {
+        let inside = if reader.is_mid_event() {
+            "inside an event"
+        } else {
+            "before the answer did"
+        };
         if let Some(frame) = reader.finish() {
             match self.frame(target, frame).await {
                 Step::Go => {}
@@ -133,7 +138,7 @@ impl Exchange {
         if self.recorder.assembled().is_complete() {
             return self.complete(None).await;
         }
-        let reason = "the stream ended before the answer did".into();
+        let reason = format!("the stream ended {inside}");
         self.broken(UpstreamError::Cut {
             provider: target.provider.clone(),
             reason,

@@ -68,6 +68,9 @@ pub(crate) enum ApiError {
         id: String,
     },
     InvalidConfig(Vec<(String, String)>),
+    RequestNotFound {
+        id: String,
+    },
     MissingCredentials,
     ModelNotFound {
         id: String,
@@ -75,7 +78,7 @@ pub(crate) enum ApiError {
     },
     NoTarget(NoTarget),
     Upstream {
-        error: UpstreamError,
+        error: Box<UpstreamError>,
         attempts: u32,
     },
     Unavailable(Unavailable),
@@ -307,6 +310,12 @@ impl ApiError {
                 told.param = faults.first().map(|(key, _)| format!("config.{key}"));
                 told.errors(messages)
             }
+            Self::RequestNotFound { id } => Told::new(
+                S::NOT_FOUND,
+                "not_found_error",
+                "request_not_found",
+                format!("there is no request `{id}`"),
+            ),
             Self::MissingCredentials => Told::new(
                 S::UNAUTHORIZED,
                 "authentication_error",
@@ -393,8 +402,8 @@ fn upstream(error: &UpstreamError, attempts: u32) -> Told {
         502 | 503 => "connection_error",
         _ => "provider_error",
     };
-    let (kind, code, message) = match error {
-        UpstreamError::Status { fault, .. } | UpstreamError::InBand { fault, .. } => (
+    let (kind, code, message) = match error.fault() {
+        Some(fault) => (
             fault.kind.clone().unwrap_or_else(|| kind.to_owned()),
             fault
                 .code
@@ -402,7 +411,7 @@ fn upstream(error: &UpstreamError, attempts: u32) -> Told {
                 .unwrap_or_else(|| error.code().to_owned()),
             fault.message.clone(),
         ),
-        _ => (kind.to_owned(), error.code().to_owned(), error.to_string()),
+        None => (kind.to_owned(), error.code().to_owned(), error.to_string()),
     };
     let details = json!({"provider": error.provider(), "upstream_status": error.status(), "attempts": attempts});
     let told = Told::new(status, &kind, &code, message).details(details);
@@ -501,7 +510,10 @@ impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::NoTarget(reason) => Self::NoTarget(reason),
-            Refusal::Upstream { error, attempts } => Self::Upstream { error, attempts },
+            Refusal::Upstream { error, attempts } => Self::Upstream {
+                error: Box::new(error),
+                attempts,
+            },
             Refusal::Unavailable(reason) => Self::Unavailable(reason),
             Refusal::Overloaded => Self::Overloaded,
             Refusal::ShuttingDown => Self::ShuttingDown,

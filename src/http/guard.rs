@@ -27,31 +27,24 @@ pub(crate) fn admit(request: &Request) -> Result<(), ApiError> {
             got: Some(host.to_owned()),
         });
     }
-    match headers.get(ORIGIN) {
-        Some(origin) => {
-            let origin = origin.to_str().unwrap_or_default();
-            if origin == format!("http://{host}") {
-                Ok(())
-            } else {
-                Err(ApiError::Origin {
-                    got: origin.to_owned(),
-                })
-            }
+    if let Some(origin) = headers.get(ORIGIN) {
+        let origin = origin.to_str().unwrap_or_default();
+        if origin == format!("http://{host}") {
+            return Ok(());
         }
-        None => {
-            let site = headers
-                .get("sec-fetch-site")
-                .and_then(|site| site.to_str().ok());
-            let foreign = matches!(site, Some("cross-site" | "same-site"));
-            if foreign {
-                Err(ApiError::Origin {
-                    got: "another site".into(),
-                })
-            } else {
-                Ok(())
-            }
-        }
+        return Err(ApiError::Origin {
+            got: origin.to_owned(),
+        });
     }
+    let site = headers
+        .get("sec-fetch-site")
+        .and_then(|site| site.to_str().ok());
+    if matches!(site, Some("cross-site" | "same-site")) {
+        return Err(ApiError::Origin {
+            got: "another site".into(),
+        });
+    }
+    Ok(())
 }
 
 /// Any port is fine, so that a forwarded port works.

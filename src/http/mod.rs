@@ -15,6 +15,7 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 use crate::actors::ports::Port;
+use crate::actors::settings::SettingsStore;
 use crate::actors::tree::Handles;
 use crate::exchange::Exchanges;
 use crate::settings::Settings;
@@ -26,6 +27,7 @@ pub(crate) struct App {
     pub(crate) handles: Handles,
     pub(crate) exchanges: Exchanges,
     pub(crate) settings: watch::Receiver<Arc<Settings>>,
+    pub(crate) store: SettingsStore,
     pub(crate) tasks: Tasks,
     pub(crate) started: Instant,
     pub(crate) integrity: watch::Receiver<Integrity>,

@@ -27,6 +27,7 @@ pub(crate) fn management(app: App) -> Router {
     let routes = management::health::routes()
         .merge(management::providers::routes())
         .merge(management::proxy::routes())
+        .merge(management::requests::routes())
         .merge(management::supervision::routes());
     #[cfg(feature = "fault-injection")]
     let routes = routes.merge(management::fault::routes());

@@ -42,7 +42,7 @@ use crate::protocol::sse;
 pub(crate) const KIND: &str = "echo";
 
 /// Most bytes of an answer that is not streamed.
-const WHOLE_LIMIT: usize = 16 * 1024 * 1024;
+const WHOLE_LIMIT: usize = 64 * 1024 * 1024;
 
 /// Needs no configuration, and calls itself `echo` in its errors.
 pub(crate) struct Echo;

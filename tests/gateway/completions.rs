@@ -63,6 +63,32 @@ async fn echo_answers_plain_and_streamed_and_is_in_the_database() {
 }
 
 #[tokio::test]
+async fn an_exchange_is_shown_by_the_id_its_client_got() {
+    let gateway = TestGateway::start().await;
+    let response = gateway.chat(&say("echo", "keep this")).await;
+    let id = response.headers()["x-request-id"]
+        .to_str()
+        .expect("text")
+        .to_owned();
+    let (status, kept) = gateway
+        .get(&gateway.api(&format!("/api/requests/{id}")))
+        .await;
+    assert_eq!(status, 200);
+    assert_eq!(
+        kept["openai_request"]["messages"][0]["content"],
+        "keep this"
+    );
+    assert_eq!(kept["response"]["finish_reason"], "stop");
+    assert_eq!(kept["attempts"][0]["provider_id"], "echo");
+    let (status, error) = gateway.get(&gateway.api("/api/requests/nope")).await;
+    assert_eq!(
+        (status, &error["error"]["code"]),
+        (404, &json!("request_not_found"))
+    );
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn echo_does_what_its_directives_say() {
     let gateway = TestGateway::start().await;
     let text = "echo:reasoning let me think\necho:tool read {\"path\":\"a b\"}\ndone";

@@ -1,6 +1,5 @@
 //! The gateway over loopback: a real listening gateway, a scripted upstream, a real database file.
 #![expect(
-    clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     reason = "a test fails by panicking"

@@ -99,7 +99,10 @@ async fn r10_no_crash_breaks_a_stream_or_loses_a_row() {
             "after {actor}"
         );
     }
-    let expected: String = (0..WORDS).map(|word| format!("w{word} ")).collect();
+    let expected = (0..WORDS)
+        .map(|word| format!("w{word} "))
+        .collect::<Vec<_>>()
+        .concat();
     while let Some(heard) = streams.join_next().await {
         let heard = heard.expect("no stream breaks");
         assert_eq!(

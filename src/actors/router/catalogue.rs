@@ -119,12 +119,11 @@ pub(crate) fn offers(registry: &Registry, listings: &Listings) -> Vec<Offer> {
                 id: format!("{}/{}", entry.id(), model.id),
                 ..offer.clone()
             });
-            match place.get(&model.id).and_then(|place| bare.get_mut(*place)) {
-                Some(known) => known.providers.push(entry.id().to_owned()),
-                None => {
-                    place.insert(model.id, bare.len());
-                    bare.push(offer);
-                }
+            if let Some(known) = place.get(&model.id).and_then(|place| bare.get_mut(*place)) {
+                known.providers.push(entry.id().to_owned());
+            } else {
+                place.insert(model.id, bare.len());
+                bare.push(offer);
             }
         }
     }

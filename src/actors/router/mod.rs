@@ -38,7 +38,7 @@ const MAILBOX: usize = 8_192;
 /// How long an upstream may take to list its models; requests that wait for the list wait this long.
 const LIST_DEADLINE: Duration = Duration::from_secs(2);
 /// A list older than this is asked for anew when somebody lists models; the old one is served meanwhile.
-const LIST_FRESH: Duration = Duration::from_secs(60);
+const LIST_FRESH: Duration = Duration::from_mins(1);
 /// An unknown model makes us ask again, but not more often than this.
 const LIST_RETRY: Duration = Duration::from_secs(5);
 /// Requests that may wait for lists at once.
@@ -111,7 +111,7 @@ impl Router {
 
     /// Reads the providers again and answers when they are in force.
     async fn refresh(&self) -> Result<(), StoreError> {
-        Ok(self.address.call(PLAN_DEADLINE, Message::Refresh).await??)
+        self.address.call(PLAN_DEADLINE, Message::Refresh).await?
     }
 }
 
@@ -139,11 +139,14 @@ pub(crate) fn child(arguments: Arguments) -> (ChildSpec, Router) {
     (spec, Router { address, database })
 }
 
+type PlanReply = Reply<Result<RoutePlan, NoTarget>>;
+type RefreshReply = Reply<Result<(), StoreError>>;
+
 pub(crate) enum Message {
-    Plan(Option<String>, Reply<Result<RoutePlan, NoTarget>>),
+    Plan(Option<String>, PlanReply),
     Models(Reply<Vec<Offer>>),
     Providers(Reply<Vec<ProviderView>>),
-    Refresh(Reply<Result<(), StoreError>>),
+    Refresh(RefreshReply),
     /// Our task read the providers.
     Loaded(Result<Vec<StoredProvider>, StoreError>),
     /// Our task asked an upstream for its models.
@@ -177,11 +180,11 @@ pub(crate) struct State {
     /// Upstreams being asked for their models.
     listing: HashSet<String>,
     fetches: Vec<Owned>,
-    plans_waiting: Vec<(Option<String>, Reply<Result<RoutePlan, NoTarget>>)>,
+    plans_waiting: Vec<(Option<String>, PlanReply)>,
     models_waiting: Vec<Reply<Vec<Offer>>>,
     /// Refreshes served by the load under way, and those that came after it began.
-    loading: Option<(Owned, Vec<Reply<Result<(), StoreError>>>)>,
-    refreshes: Vec<Reply<Result<(), StoreError>>>,
+    loading: Option<(Owned, Vec<RefreshReply>)>,
+    refreshes: Vec<RefreshReply>,
 }
 
 impl Behaviour for RouterActor {
@@ -239,10 +242,12 @@ impl Behaviour for RouterActor {
 impl State {
     fn plan(&mut self, model: Option<String>, reply: Reply<Result<RoutePlan, NoTarget>>) {
         let resolved = self.resolve(model.as_deref());
-        // A model nobody lists may have been pulled a moment ago: ask once more before saying no.
-        if matches!(resolved, Err(NoTarget::UnknownModel { .. }))
-            && self.plans_waiting.len() < MOST_WAITING
-        {
+        // A model nobody lists may have been pulled a moment ago: ask once more before saying no, or guessing.
+        let unlisted = match &resolved {
+            Ok(plan) => plan.is_guess,
+            Err(reason) => matches!(reason, NoTarget::UnknownModel { .. }),
+        };
+        if unlisted && self.plans_waiting.len() < MOST_WAITING {
             self.list_older_than(LIST_RETRY);
             if !self.listing.is_empty() {
                 self.plans_waiting.push((model, reply));

@@ -16,6 +16,8 @@ const CORRECTIONS: usize = 3;
 #[derive(Clone)]
 pub(crate) struct RoutePlan {
     pub(crate) targets: Vec<Target>,
+    /// Nobody lists the model: the targets are providers that never told what they have.
+    pub(crate) is_guess: bool,
 }
 
 /// One provider, and the name it knows the model by.
@@ -43,10 +45,11 @@ pub(crate) enum NoTarget {
         closest: Vec<String>,
         trouble: Vec<String>,
     },
-    #[error("there is no provider `{provider}`{}", closest_words(closest))]
+    #[error("there is no provider `{provider}`; there are: `{}`", known.join("`, `"))]
     UnknownProvider {
         provider: String,
-        closest: Vec<String>,
+        /// The closest ids, or all when none is close.
+        known: Vec<String>,
     },
     #[error("the provider `{provider}` is disabled; enable it, or name another one")]
     ProviderDisabled { provider: String },
@@ -98,6 +101,7 @@ pub(crate) fn resolve(
                 timeout: None,
                 reports_usage: true,
             }],
+            is_guess: false,
         });
     }
     let mut offering: Vec<&Entry> = registry
@@ -127,7 +131,11 @@ pub(crate) fn resolve(
         .filter(|entry| may_offer(entry, active, listings))
         .collect();
     if !guesses.is_empty() {
-        return plan(guesses.into_iter().map(|entry| (entry, model)));
+        let planned = plan(guesses.into_iter().map(|entry| (entry, model)))?;
+        return Ok(RoutePlan {
+            is_guess: true,
+            ..planned
+        });
     }
     Err(unknown(model, registry, listings))
 }
@@ -157,7 +165,10 @@ fn plan<'a>(entries: impl Iterator<Item = (&'a Entry, &'a str)>) -> Result<Route
                 .is_none_or(|preset| preset.stream_usage),
         });
     }
-    Ok(RoutePlan { targets })
+    Ok(RoutePlan {
+        targets,
+        is_guess: false,
+    })
 }
 
 fn offers(entry: &Entry, model: &str, listings: &Listings) -> bool {
@@ -202,9 +213,10 @@ fn unknown(model: &str, registry: &Registry, listings: &Listings) -> NoTarget {
             .entries()
             .map(|entry| entry.id().to_owned())
             .collect::<Vec<_>>();
+        let close = closest(prefix, &providers);
         return NoTarget::UnknownProvider {
             provider: prefix.to_owned(),
-            closest: closest(prefix, &providers),
+            known: if close.is_empty() { providers } else { close },
         };
     }
     let trouble = registry

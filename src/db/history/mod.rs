@@ -12,6 +12,7 @@ use crate::db::json;
 pub(crate) use exchange::{AttemptOutcome, AttemptRow, ExchangeStatus, OutcomeRow, RequestRow};
 pub(super) use exchange::{begin, finish, interrupt};
 
+#[cfg(test)]
 const COUNTS: &str = "
     SELECT (SELECT count(*) FROM requests) AS requests,
            (SELECT count(*) FROM responses) AS responses,
@@ -38,9 +39,10 @@ const ATTEMPTS: &str = "
      WHERE request_id = :id
      ORDER BY number";
 
+#[cfg(test)]
 /// How much history there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct HistoryCounts {
+pub(super) struct HistoryCounts {
     pub(crate) requests: i64,
     pub(crate) responses: i64,
     pub(crate) in_progress: i64,
@@ -100,8 +102,9 @@ pub(crate) struct StoredResponse {
     pub(crate) created_at: i64,
 }
 
+#[cfg(test)]
 /// How many rows there are. Counts them, so it takes time with their number.
-pub(crate) fn counts(conn: &Connection) -> Result<HistoryCounts, DbError> {
+pub(super) fn counts(conn: &Connection) -> Result<HistoryCounts, DbError> {
     let mut statement = conn.prepare_cached(COUNTS)?;
     Ok(statement.query_row([], |row| {
         Ok(HistoryCounts {

@@ -5,4 +5,5 @@ pub(crate) mod fault;
 pub(crate) mod health;
 pub(crate) mod providers;
 pub(crate) mod proxy;
+pub(crate) mod requests;
 pub(crate) mod supervision;

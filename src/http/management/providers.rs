@@ -11,8 +11,10 @@ use serde_json::{Map, Value, json};
 
 use crate::actors::database::StoreError;
 use crate::actors::router::{ProviderView, conflict};
-use crate::clock::now_ms;
+use crate::clock::{new_id, now_ms};
+use crate::db::audit::AuditRow;
 use crate::db::error::DbError;
+use crate::db::ops::WriteOp;
 use crate::db::providers::{ConfigRow, ProviderRow};
 use crate::http::App;
 use crate::http::error::ApiError;
@@ -122,10 +124,23 @@ async fn create(State(app): State<App>, request: Request) -> Result<Response, Ap
     if RESERVED.contains(&id.as_str()) {
         return Err(ApiError::ProviderExists { id });
     }
-    let router = app.handles.router.clone();
+    let own = app.clone();
     // Runs to its end even when the client leaves: the row and the registry must not part.
     let registered = app.tasks.spawn("register provider", async move {
-        router.register(new.provider, new.config).await
+        let after = shown(&new.provider);
+        own.handles
+            .router
+            .register(new.provider, new.config)
+            .await?;
+        audit(
+            &own,
+            "create",
+            after["id"].as_str().unwrap_or_default(),
+            None,
+            Some(after.clone()),
+        )
+        .await;
+        Ok::<_, StoreError>(())
     });
     registered
         .await
@@ -155,15 +170,30 @@ async fn remove(
     Path(id): Path<String>,
     Query(query): Query<RemoveQuery>,
 ) -> Result<Json<Value>, ApiError> {
-    let active = app.settings.borrow().text(settings::ACTIVE_PROVIDER) == Some(id.as_str());
+    let active = app.store.active_provider().as_deref() == Some(id.as_str());
     if active && query.force.as_deref() != Some("true") {
         return Err(ApiError::ProviderActive { id });
     }
-    let (router, removed) = (app.handles.router.clone(), id.clone());
-    let removing = app.tasks.spawn(
-        "remove provider",
-        async move { router.remove(&removed).await },
-    );
+    let views = app.handles.router.providers().await?;
+    let before = views
+        .iter()
+        .find(|view| view.stored.provider.id == id)
+        .map(|view| shown(&view.stored.provider));
+    let (own, removed) = (app.clone(), id.clone());
+    let removing = app.tasks.spawn("remove provider", async move {
+        own.handles.router.remove(&removed).await?;
+        audit(&own, "delete", &removed, before, None).await;
+        if active {
+            // The next by priority takes its place; none leaves the choice to the model's name.
+            let views = own.handles.router.providers().await?;
+            let next = views
+                .iter()
+                .find(|view| view.stored.provider.enabled && view.loaded.is_ok());
+            let next = next.map(|view| Value::from(view.stored.provider.id.clone()));
+            own.store.put(settings::ACTIVE_PROVIDER, next).await?;
+        }
+        Ok::<_, StoreError>(())
+    });
     removing
         .await
         .map_err(|_| ApiError::Internal)?
@@ -182,6 +212,24 @@ async fn remove(
     Ok(Json(
         json!({"success": true, "message": "Provider deleted"}),
     ))
+}
+
+/// Keeps who changed what. The change is made already: a trail that cannot be written is logged, not undone.
+async fn audit(app: &App, action: &str, id: &str, before: Option<Value>, after: Option<Value>) {
+    let row = AuditRow {
+        id: new_id(),
+        principal: "local".into(),
+        action: action.into(),
+        entity: "provider".into(),
+        entity_id: Some(id.to_owned()),
+        before,
+        after,
+        request_id: None,
+        timestamp: now_ms(),
+    };
+    if let Err(error) = app.handles.database.write(WriteOp::RecordAudit(row)).await {
+        tracing::warn!(%error, action, provider.id = id, "a change is not in the audit log");
+    }
 }
 
 impl NewProvider {

@@ -113,16 +113,6 @@ impl Assembled {
             .and_then(|choice| choice.finish_reason.clone())
     }
 
-    /// The upstream's id of the answer.
-    pub(crate) fn id(&self) -> Option<&str> {
-        self.id.as_deref()
-    }
-
-    /// The model that answered, by the upstream's own word.
-    pub(crate) fn model(&self) -> Option<&str> {
-        self.model.as_deref()
-    }
-
     /// The `chat.completion` object. A choice without a finish reason has `null`: none is made up.
     pub(crate) fn to_json(&self) -> Value {
         let choices: Vec<Value> = self

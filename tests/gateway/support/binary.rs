@@ -3,16 +3,12 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
 
 /// A running `qwarden serve`.
 pub struct Binary {
     child: Child,
     pub router: String,
-    pub qwen: String,
     pub management: String,
-    /// From the start of the process to its first line.
-    pub ready_after: Duration,
 }
 
 fn command(data_dir: &Path, more: &[&str]) -> Command {
@@ -28,7 +24,6 @@ impl Binary {
     /// Starts it on free ports and waits until it serves.
     pub fn start(data_dir: &Path, more: &[&str]) -> Self {
         let ports = ["--port", "0", "--qwen-port", "0", "--api-port", "0"];
-        let began = Instant::now();
         let mut child = command(data_dir, &ports)
             .args(more)
             .stdout(Stdio::piped())
@@ -37,9 +32,7 @@ impl Binary {
             .expect("the binary starts");
         let stdout = child.stdout.take().expect("a pipe");
         let mut urls = Vec::new();
-        let mut ready_after = None;
         for line in BufReader::new(stdout).lines() {
-            ready_after.get_or_insert_with(|| began.elapsed());
             let line = line.expect("a line");
             if let Some(at) = line.find("http://")
                 && urls.len() < 3
@@ -51,14 +44,12 @@ impl Binary {
                 break;
             }
         }
-        let [router, qwen, management] =
+        let [router, _, management] =
             <[String; 3]>::try_from(urls).expect("three addresses are announced");
         Self {
             child,
             router,
-            qwen,
             management,
-            ready_after: ready_after.expect("a first line"),
         }
     }
 

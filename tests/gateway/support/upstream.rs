@@ -1,5 +1,6 @@
 //! An OpenAI-compatible server that does what a script says, also what no sane server does.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -34,7 +35,6 @@ pub enum Step {
 
 #[derive(Clone, Debug)]
 pub struct Received {
-    pub method: String,
     pub path: String,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
@@ -214,7 +214,7 @@ async fn serve(mut stream: TcpStream, inner: Arc<Inner>) {
                     let mut head =
                         format!("HTTP/1.1 {status} Scripted\r\ntransfer-encoding: chunked\r\n");
                     for (name, value) in headers {
-                        head.push_str(&format!("{name}: {value}\r\n"));
+                        let _ = write!(head, "{name}: {value}\r\n");
                     }
                     head.push_str("\r\n");
                     stream.write_all(head.as_bytes()).await
@@ -232,7 +232,7 @@ async fn serve(mut stream: TcpStream, inner: Arc<Inner>) {
                         body.len()
                     );
                     for (name, value) in headers {
-                        head.push_str(&format!("{name}: {value}\r\n"));
+                        let _ = write!(head, "{name}: {value}\r\n");
                     }
                     head.push_str("\r\n");
                     let mut bytes = head.into_bytes();
@@ -274,7 +274,7 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Re
     let head = String::from_utf8_lossy(&buffer[..head_end]).into_owned();
     let mut lines = head.split("\r\n");
     let mut first = lines.next()?.split(' ');
-    let (method, path) = (first.next()?.to_owned(), first.next()?.to_owned());
+    let (_, path) = (first.next()?, first.next()?.to_owned());
     let headers: Vec<(String, String)> = lines
         .filter_map(|line| {
             line.split_once(':')
@@ -292,7 +292,6 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Re
     let body = buffer[head_end + 4..head_end + 4 + length].to_vec();
     buffer.drain(..head_end + 4 + length);
     Some(Received {
-        method,
         path,
         headers,
         body,
