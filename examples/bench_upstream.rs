@@ -1,7 +1,10 @@
 //! The upstream of the load run: answers every completion at once with the same bytes, as fast as hyper can.
 //!
 //! `cargo run --release --example bench_upstream -- 18080`
-#![expect(clippy::disallowed_methods, reason = "a connection's task ends with the process")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a connection's task ends with the process"
+)]
 
 use std::convert::Infallible;
 
@@ -33,11 +36,20 @@ fn events() -> String {
 }
 
 const WHOLE: &str = r#"{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"bench","choices":[{"index":0,"message":{"role":"assistant","content":"Hello there"},"finish_reason":"stop"}],"usage":{"prompt_tokens":2,"completion_tokens":2,"total_tokens":4}}"#;
-const MODELS: &str = r#"{"object":"list","data":[{"id":"bench","object":"model","created":1,"owned_by":"bench"}]}"#;
+const MODELS: &str =
+    r#"{"object":"list","data":[{"id":"bench","object":"model","created":1,"owned_by":"bench"}]}"#;
 
-async fn answer(request: Request<Incoming>, events: Bytes) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    request: Request<Incoming>,
+    events: Bytes,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     let lists = request.uri().path().ends_with("/models");
-    let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let body = request
+        .into_body()
+        .collect()
+        .await
+        .map(http_body_util::Collected::to_bytes)
+        .unwrap_or_default();
     let streams = body.windows(13).any(|window| window == b"\"stream\":true");
     let (kind, bytes) = match (lists, streams) {
         (true, _) => ("application/json", Bytes::from_static(MODELS.as_bytes())),
@@ -45,13 +57,18 @@ async fn answer(request: Request<Incoming>, events: Bytes) -> Result<Response<Fu
         (false, false) => ("application/json", Bytes::from_static(WHOLE.as_bytes())),
     };
     let mut response = Response::new(Full::new(bytes));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     Ok(response)
 }
 
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
-    let port = std::env::args().nth(1).and_then(|port| port.parse().ok()).unwrap_or(18_080_u16);
+    let port = std::env::args()
+        .nth(1)
+        .and_then(|port| port.parse().ok())
+        .unwrap_or(18_080_u16);
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     let events = Bytes::from(events());
     loop {
@@ -60,7 +77,9 @@ async fn main() -> std::io::Result<()> {
         let events = events.clone();
         tokio::spawn(async move {
             let service = service_fn(move |request| answer(request, events.clone()));
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            let _ = http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
         });
     }
 }

@@ -68,10 +68,10 @@ impl Exchange {
                 Err(error) => return self.broken(malformed(target, &error.to_string())).await,
             };
             for frame in frames {
-                if frame.event.is_some() {
-                    progress = Instant::now();
-                }
+                let is_event = frame.event.is_some();
                 match self.frame(target, frame).await {
+                    // After the forwarding: the time a slow client took is not the upstream's.
+                    Step::Go if is_event => progress = Instant::now(),
                     Step::Go => {}
                     Step::Stop(attempted) => return attempted,
                     Step::End(marker) => {
