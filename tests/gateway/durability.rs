@@ -227,3 +227,69 @@ fn s10_files_are_for_their_owner_only() {
     }
     drop(binary);
 }
+
+#[tokio::test]
+async fn s09_a_planted_secret_is_in_no_log_line_and_no_answer() {
+    let dir = TempDir::new().expect("a directory");
+    let log = dir.path().join("log");
+    let file = std::fs::File::create(&log).expect("a file");
+    let mut binary = Binary::logging(&dir.path().join("data"), &["--log-level", "debug"], file);
+    let config = json!({"baseURL": "http://127.0.0.1:1/v1", "apiKey": "planted-key",
+        "headers": {"authorization": "planted-header"}});
+    let body = json!({"id": "p", "name": "P", "type": "openai", "config": config});
+    let client = client();
+    let mut seen = Vec::new();
+    let created = client
+        .post(format!("{}/api/providers", binary.management))
+        .json(&body)
+        .send()
+        .await
+        .expect("an answer");
+    seen.push(created.text().await.expect("text"));
+    let chat = client
+        .post(format!("{}/v1/chat/completions", binary.router))
+        .bearer_auth("planted-client");
+    let refused = chat
+        .json(&say("p/x", "hi"))
+        .send()
+        .await
+        .expect("an answer");
+    seen.push(refused.text().await.expect("text"));
+    for path in [
+        "/api/providers",
+        "/api/providers/p",
+        "/api/health",
+        "/api/supervision/events",
+        "/api/proxy/status",
+    ] {
+        let shown = client
+            .get(format!("{}{path}", binary.management))
+            .send()
+            .await
+            .expect("an answer");
+        seen.push(shown.text().await.expect("text"));
+    }
+    seen.push(
+        client
+            .get(format!("{}/health", binary.router))
+            .send()
+            .await
+            .expect("an answer")
+            .text()
+            .await
+            .expect("text"),
+    );
+    binary.signal("TERM");
+    let status = tokio::task::spawn_blocking(move || binary.wait())
+        .await
+        .expect("no panic");
+    assert_eq!(status.code(), Some(0));
+    let logged = std::fs::read_to_string(&log).expect("a log");
+    assert!(
+        logged.contains("upstream_unreachable") || logged.contains("completion failed"),
+        "it logs at debug: {logged}"
+    );
+    for text in seen.iter().chain([&logged]) {
+        assert!(!text.contains("planted"), "{text}");
+    }
+}

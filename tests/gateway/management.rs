@@ -127,6 +127,8 @@ async fn bad_providers_are_refused_with_every_fault() {
     for config in [
         json!({}),
         json!({"baseURL": "ftp://x"}),
+        json!({"baseURL": "http://127.0.0.1:9/v1?key=k"}),
+        json!({"baseURL": "http://169.254.169.254/v1"}),
         json!({"baseURL": "http://x", "timeout": "soon"}),
     ] {
         let (status, name, body) =
@@ -235,5 +237,44 @@ async fn health_shows_the_parts() {
     );
     let (_, health) = gateway.get(&gateway.router("/health")).await;
     assert!(health["registeredProviders"].is_array() && health["status"] == "ok");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_local_server_that_is_seen_is_enabled() {
+    let upstream = Upstream::start(|_| vec![json_answer(200, &whole("local"))]).await;
+    let dir = TestGateway::start().await.stop().await;
+    let database = dir.path().join("data").join("qwarden.db");
+    let conn = rusqlite::Connection::open(database).expect("it opens");
+    let moved =
+        "UPDATE provider_configs SET value = ?1 WHERE provider_id = 'ollama' AND key = 'baseURL'";
+    assert_eq!(
+        conn.execute(moved, [json!(upstream.base_url()).to_string()])
+            .expect("an update"),
+        1
+    );
+    drop(conn);
+    let gateway = TestGateway::reopened(dir, &[("system.discovery", json!(true))]).await;
+    let enabled = async {
+        while gateway.get(&gateway.api("/api/providers/ollama")).await.1["enabled"] != true {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(crate::support::PATIENCE, enabled)
+        .await
+        .expect("it is seen");
+    let answer: Value = gateway
+        .chat(&say("ollama/fake", "x"))
+        .await
+        .json()
+        .await
+        .expect("JSON");
+    assert_eq!(answer["choices"][0]["message"]["content"], "local");
+    let (_, vllm) = gateway.get(&gateway.api("/api/providers/vllm")).await;
+    assert_eq!(
+        (&vllm["enabled"], &vllm["auto_enable"]),
+        (&json!(false), &json!(true)),
+        "not seen, still offered"
+    );
     gateway.stop().await;
 }

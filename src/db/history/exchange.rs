@@ -186,9 +186,12 @@ pub(in crate::db) fn finish(
     request: &RequestRow,
     outcome: &OutcomeRow,
 ) -> Result<(), DbError> {
-    begin(conn, request)?;
+    // The request is there, as a rule. Writing it again in any case would check its body again and use up an id.
     if !respond(conn, &request.request_id, outcome)? {
-        return Ok(());
+        begin(conn, request)?;
+        if !respond(conn, &request.request_id, outcome)? {
+            return Ok(());
+        }
     }
     conn.prepare_cached(SETTLE)?.execute(named_params! {
         ":status": outcome.status.as_str(),

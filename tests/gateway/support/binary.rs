@@ -23,11 +23,16 @@ fn command(data_dir: &Path, more: &[&str]) -> Command {
 impl Binary {
     /// Starts it on free ports and waits until it serves.
     pub fn start(data_dir: &Path, more: &[&str]) -> Self {
+        Self::logging(data_dir, more, Stdio::null())
+    }
+
+    /// The same, with its log going to `log`.
+    pub fn logging(data_dir: &Path, more: &[&str], log: impl Into<Stdio>) -> Self {
         let ports = ["--port", "0", "--qwen-port", "0", "--api-port", "0"];
         let mut child = command(data_dir, &ports)
             .args(more)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(log)
             .spawn()
             .expect("the binary starts");
         let stdout = child.stdout.take().expect("a pipe");

@@ -27,7 +27,11 @@ impl TestGateway {
 
     /// With these settings besides.
     pub async fn with(settings: &[(&str, Value)]) -> Self {
-        let dir = TempDir::new().expect("a temporary directory");
+        Self::reopened(TempDir::new().expect("a temporary directory"), settings).await
+    }
+
+    /// On the database that another one left behind.
+    pub async fn reopened(dir: TempDir, settings: &[(&str, Value)]) -> Self {
         let mut given: Vec<(String, Value)> = [
             ("server.port", json!(0)),
             ("server.qwenPort", json!(0)),
@@ -151,11 +155,12 @@ impl TestGateway {
     }
 
     /// Stops in order; fails the test when anything is left over.
-    pub async fn stop(self) {
+    pub async fn stop(self) -> TempDir {
         assert!(
             self.gateway.shutdown(Duration::from_secs(5)).await,
             "the gateway ends in order"
         );
+        self.dir
     }
 }
 
