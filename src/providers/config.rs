@@ -136,14 +136,6 @@ fn base_url(
             "must not hold a user name or password; use `apiKey` or `headers`",
         );
     }
-    if url.query().is_some() {
-        // What stands there is often a key, and a base URL is shown unmasked.
-        return refuse(
-            errors,
-            "baseURL",
-            "must not have a query; use `apiKey` or `headers`",
-        );
-    }
     if let Some(why) = address::url_refusal(&url) {
         return refuse(errors, "baseURL", &format!("must not be {why}"));
     }

@@ -234,7 +234,7 @@ async fn s09_a_planted_secret_is_in_no_log_line_and_no_answer() {
     let log = dir.path().join("log");
     let file = std::fs::File::create(&log).expect("a file");
     let mut binary = Binary::logging(&dir.path().join("data"), &["--log-level", "debug"], file);
-    let config = json!({"baseURL": "http://127.0.0.1:1/v1", "apiKey": "planted-key",
+    let config = json!({"baseURL": "http://127.0.0.1:1/v1?api-version=2&key=planted-in-url", "apiKey": "planted-key",
         "headers": {"authorization": "planted-header"}});
     let body = json!({"id": "p", "name": "P", "type": "openai", "config": config});
     let client = client();

@@ -127,7 +127,6 @@ async fn bad_providers_are_refused_with_every_fault() {
     for config in [
         json!({}),
         json!({"baseURL": "ftp://x"}),
-        json!({"baseURL": "http://127.0.0.1:9/v1?key=k"}),
         json!({"baseURL": "http://169.254.169.254/v1"}),
         json!({"baseURL": "http://x", "timeout": "soon"}),
     ] {

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::http::App;
 use crate::http::error::ApiError;
+use crate::http::management::providers::masked;
 
 pub(crate) fn routes() -> Router<App> {
     Router::new()
@@ -44,7 +45,7 @@ async fn health(State(app): State<App>) -> Result<Json<Value>, ApiError> {
             .config
             .iter()
             .find(|row| row.key == "baseURL")
-            .map(|row| &row.value);
+            .map(masked);
         let error = view.loaded.as_ref().err().or(view.listing.error.as_ref());
         providers.insert(
             view.stored.provider.name.clone(),

@@ -413,7 +413,8 @@ fn detail(view: &ProviderView) -> Value {
     body
 }
 
-fn masked(row: &ConfigRow) -> Value {
+/// A configuration value as it may be shown.
+pub(crate) fn masked(row: &ConfigRow) -> Value {
     match &row.value {
         _ if row.is_sensitive => MASK.into(),
         // Headers are named by the user: some of them carry keys.
@@ -432,8 +433,21 @@ fn masked(row: &ConfigRow) -> Value {
                 })
                 .collect(),
         ),
+        Value::String(text) if row.key == "baseURL" => masked_query(text).into(),
         value => value.clone(),
     }
+}
+
+/// A URL without the secrets of its query; the rest of it, such as Azure's `api-version`, stays.
+fn masked_query(url: &str) -> String {
+    let Some((path, query)) = url.split_once('?') else {
+        return url.to_owned();
+    };
+    let shown = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, _)) if is_sensitive(name) => format!("{name}={MASK}"),
+        _ => pair.to_owned(),
+    });
+    format!("{path}?{}", shown.collect::<Vec<_>>().join("&"))
 }
 
 /// Whether a configuration key holds a secret, by its name: `apiKey` does, `maxTokens` does not.
