@@ -1,4 +1,6 @@
 //! The wire formats: serde types and pure translations. No I/O, no clock, no runtime.
 
 pub(crate) mod openai;
+pub(crate) mod qwen;
 pub(crate) mod sse;
+pub(crate) mod tools;

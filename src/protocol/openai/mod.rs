@@ -5,4 +5,5 @@ pub(crate) mod build;
 pub(crate) mod chunk;
 pub(crate) mod error;
 mod lenient;
+pub(crate) mod message;
 pub(crate) mod request;

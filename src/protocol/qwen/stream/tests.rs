@@ -1,0 +1,298 @@
+use proptest::prelude::*;
+
+use super::*;
+
+macro_rules! fixture {
+    ($name:literal) => {
+        include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/fixtures/qwen-web/",
+            $name
+        ))
+    };
+}
+
+/// The events of a captured stream.
+fn events(stream: &str) -> Vec<QwenEvent> {
+    let mut translator = Translator::new();
+    let data = stream
+        .lines()
+        .filter_map(|line| line.trim_end().strip_prefix("data:"));
+    data.flat_map(|data| translator.push(data)).collect()
+}
+
+#[derive(Debug, Default, PartialEq)]
+struct Read {
+    content: String,
+    reasoning: String,
+    citations: Vec<String>,
+    calls: Vec<(String, String)>,
+    /// Completion tokens of the last counts, and those of reasoning.
+    usage: Option<(u64, Option<u64>)>,
+    results: usize,
+    failed: Option<String>,
+    is_finished: bool,
+}
+
+fn read(stream: &str) -> Read {
+    let mut read = Read::default();
+    let mut keys: Vec<String> = Vec::new();
+    for event in events(stream) {
+        assert!(
+            !read.is_finished && read.failed.is_none(),
+            "{event:?} after the end"
+        );
+        match event {
+            QwenEvent::Created => {}
+            QwenEvent::Reasoning(text) => read.reasoning.push_str(&text),
+            QwenEvent::Content(text) => read.content.push_str(&text),
+            QwenEvent::NativeCall {
+                key,
+                name,
+                arguments,
+            } => {
+                let at = keys
+                    .iter()
+                    .position(|known| *known == key)
+                    .unwrap_or_else(|| {
+                        keys.push(key);
+                        read.calls.push(Default::default());
+                        keys.len() - 1
+                    });
+                if let Some(name) = name {
+                    read.calls[at].0 = name;
+                }
+                match arguments {
+                    NativeArguments::Increment(more) => read.calls[at].1.push_str(&more),
+                    NativeArguments::Whole(whole) => read.calls[at].1 = whole,
+                }
+            }
+            QwenEvent::Citations(more) => read
+                .citations
+                .extend(more.into_iter().map(|citation| citation.url)),
+            QwenEvent::Image(url) => read.content.push_str(&url),
+            QwenEvent::Usage(usage) => {
+                read.usage = usage.completion.map(|count| (count, usage.reasoning));
+            }
+            QwenEvent::ToolResult => read.results += 1,
+            QwenEvent::Failed(refusal) => read.failed = Some(refusal.message),
+            QwenEvent::Finished => read.is_finished = true,
+        }
+    }
+    read
+}
+
+fn finished(content: &str, usage: Option<(u64, Option<u64>)>) -> Read {
+    Read {
+        content: content.into(),
+        usage,
+        is_finished: true,
+        ..Read::default()
+    }
+}
+
+#[test]
+fn every_fixture_is_read_as_its_readme_says() {
+    let bees = "Bees dance to say where flowers are. 花の場所を踊りで伝える 🐝.";
+    assert_eq!(
+        read(fixture!("plain.sse")),
+        finished(bees, Some((11, None)))
+    );
+    assert_eq!(read(fixture!("cumulative.sse")).content, bees);
+    assert_eq!(
+        read(fixture!("site-tail.sse")),
+        finished("Greenings, traveller! 🌌\n\nTwo lines.", Some((10, None)))
+    );
+    assert_eq!(
+        read(fixture!("framing-branches.sse")).content,
+        "Only this counts."
+    );
+    assert_eq!(read(fixture!("empty.sse")), finished("", Some((0, None))));
+    let summary = read(fixture!("thinking-snapshots.sse"));
+    assert_eq!(
+        (
+            summary.reasoning.as_str(),
+            summary.content.as_str(),
+            summary.usage
+        ),
+        (
+            "First I read the file.\n\nThen I answer.",
+            "Done.",
+            Some((14, Some(12)))
+        )
+    );
+    let summary = read(fixture!("thinking-summary.sse"));
+    assert_eq!(
+        summary.reasoning,
+        "Bees meet at the comb.\n\nOne sentence is enough."
+    );
+    let thinking = read(fixture!("thinking.sse"));
+    assert!(thinking.is_finished && !thinking.reasoning.is_empty() && !thinking.content.is_empty());
+    let search = read(fixture!("search.sse"));
+    assert_eq!(
+        (search.content.as_str(), search.citations.len()),
+        ("They dance [1].", 1)
+    );
+    let marks = read(fixture!("search-marks.sse"));
+    assert_eq!(
+        (marks.content.as_str(), marks.citations.len()),
+        ("It is so [[1]] and also [[2]].", 2)
+    );
+    let whole = read(&format!(
+        "data: {}",
+        fixture!("non-stream.json").replace('\n', "")
+    ));
+    assert_eq!(whole, finished("A whole answer.", None));
+}
+
+#[test]
+fn native_calls_are_put_together() {
+    let call = |name: &str, arguments: &str| (name.to_owned(), arguments.to_owned());
+    let native = read(fixture!("native-call.sse"));
+    assert_eq!(
+        native.calls,
+        [call("read", r#"{"filePath":"src/main.rs","offset":0}"#)]
+    );
+    assert_eq!(native.results, 1);
+    let fragments = read(fixture!("native-calls-fragments.sse"));
+    assert_eq!(
+        fragments.calls,
+        [
+            call("read", r#"{"filePath":"a.txt"}"#),
+            call("bash", r#"{"command":"ls"}"#)
+        ]
+    );
+}
+
+#[test]
+fn what_breaks_off_has_no_end() {
+    let cut = read(fixture!("cut.sse"));
+    assert_eq!(
+        (cut.content.as_str(), cut.is_finished, cut.failed),
+        ("Bees dance to say where flowers", false, None)
+    );
+    for stream in [fixture!("error-in-stream.sse"), fixture!("error-delta.sse")] {
+        let read = read(stream);
+        assert!(!read.is_finished && read.failed.is_some() && !read.content.is_empty());
+    }
+    let mut translator = Translator::new();
+    assert!(matches!(
+        translator.push("<html>captcha</html>")[..],
+        [QwenEvent::Failed(_)]
+    ));
+    assert!(translator.is_finished());
+    assert!(
+        translator
+            .push(r#"{"choices":[{"delta":{"content":"late"}}]}"#)
+            .is_empty()
+    );
+}
+
+#[test]
+fn the_next_parent_is_the_answers_id() {
+    for (stream, id) in [
+        (
+            fixture!("plain.sse"),
+            Some("33333333-3333-4333-8333-333333333333"),
+        ),
+        (
+            r#"data: {"choices":[{"delta":{"content":"a"}}],"response_id":"r"}"#,
+            Some("r"),
+        ),
+        (r#"data: {"choices":[{"delta":{"content":"a"}}]}"#, None),
+    ] {
+        let mut translator = Translator::new();
+        for data in stream.lines().filter_map(|line| line.strip_prefix("data:")) {
+            translator.push(data);
+        }
+        assert_eq!(translator.response_id(), id);
+        assert!(translator.saw_anything());
+    }
+}
+
+#[test]
+fn images_are_told_once() {
+    let event = r#"data: {"choices":[{"delta":{"phase":"image_gen","content":"https://h/a.png","extra":{"image_list":[{"image":"https://h/a.png"}]}}}]}"#;
+    assert_eq!(read(event).content, "https://h/a.png");
+}
+
+fn json(depth: u32) -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::Bool),
+        any::<u64>().prop_map(Value::from),
+        ".{0,8}".prop_map(Value::String),
+    ];
+    let key = prop::sample::select(vec![
+        "choices",
+        "delta",
+        "content",
+        "phase",
+        "status",
+        "extra",
+        "usage",
+        "response.created",
+        "response_id",
+        "error",
+        "data",
+        "success",
+        "tool_calls",
+        "function",
+        "name",
+        "arguments",
+        "index",
+        "summary_thought",
+        "image_list",
+        "ret",
+        "input_tokens",
+        "role",
+        "sources",
+        "url",
+    ]);
+    leaf.prop_recursive(depth, 64, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
+            prop::collection::vec((key.clone(), inner), 0..6).prop_map(|pairs| Value::Object(
+                pairs
+                    .into_iter()
+                    .map(|(key, value)| (key.to_owned(), value))
+                    .collect()
+            )),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn nothing_makes_it_panic(events in prop::collection::vec(json(5), 1..6), text in "\\PC*") {
+        let mut translator = Translator::new();
+        for event in events {
+            translator.push(&event.to_string());
+        }
+        translator.push(&text);
+    }
+
+    #[test]
+    fn increments_come_out_as_they_went_in(pieces in prop::collection::vec(".{1,6}", 3..20)) {
+        let mut translator = Translator::new();
+        let mut content = String::new();
+        for piece in &pieces {
+            let event = serde_json::json!({"choices": [{"delta": {"phase": "answer", "status": "typing", "content": piece}}]});
+            for event in translator.push(&event.to_string()) {
+                if let QwenEvent::Content(text) = event {
+                    content.push_str(&text);
+                }
+            }
+        }
+        for event in translator.push(r#"{"choices":[{"delta":{"phase":"answer","status":"finished"}}]}"#) {
+            if let QwenEvent::Content(text) = event {
+                content.push_str(&text);
+            }
+        }
+        // Three deltas that each begin with all before are repeats by any reading.
+        let repeats = pieces[1].len() > pieces[0].len() && pieces[1].starts_with(&pieces[0])
+            && pieces[2].starts_with(&pieces[1]);
+        prop_assume!(!repeats);
+        prop_assert_eq!(content, pieces.concat());
+    }
+}
