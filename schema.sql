@@ -126,6 +126,20 @@ CREATE INDEX sessions_by_user ON sessions (user_id) WHERE user_id IS NOT NULL;
 CREATE INDEX sessions_by_conversation ON sessions (conversation_hash) WHERE conversation_hash IS NOT NULL;
 CREATE INDEX sessions_by_credential ON sessions (credential_id) WHERE credential_id IS NOT NULL;
 
+-- Every answer of a conversation by the hash of what led to it: where a request that repeats that history goes on.
+-- `login` names a credential and refers to nothing, since a login of the environment has no row.
+CREATE TABLE session_turns (
+    hash       TEXT    NOT NULL PRIMARY KEY CHECK (length(hash) = 64),
+    session_id TEXT    NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
+    login      TEXT    NOT NULL,
+    chat_id    TEXT    NOT NULL,
+    parent_id  TEXT    NOT NULL,
+    created_at INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX session_turns_by_session ON session_turns (session_id);
+CREATE INDEX session_turns_by_chat ON session_turns (chat_id);
+
 -- What clients asked, one row per exchange, written before an upstream is called. `provider_id` names the provider that
 -- answered last and refers to nothing: history outlives a provider.
 CREATE TABLE requests (

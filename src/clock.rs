@@ -17,6 +17,12 @@ pub(crate) fn rfc3339(at_ms: i64) -> String {
     jiff::Timestamp::from_millisecond(at_ms).map_or_else(|_| String::new(), |at| format!("{at:.3}"))
 }
 
+/// `at_ms` (Unix time) in UTC as `YYYYMMDDTHHMMSSZ`, the form of signatures.
+pub(crate) fn compact_utc(at_ms: i64) -> String {
+    let seconds = rfc3339(at_ms).chars().take(19).collect::<String>();
+    format!("{}Z", seconds.replace(['-', ':'], ""))
+}
+
 /// A new `UUIDv7`: unique, and sorted by the time it was made.
 pub(crate) fn new_id() -> String {
     uuid::Uuid::now_v7().to_string()
@@ -29,5 +35,6 @@ mod tests {
     #[test]
     fn times_are_shown_with_milliseconds() {
         assert_eq!(rfc3339(1_700_000_000_123), "2023-11-14T22:13:20.123Z");
+        assert_eq!(compact_utc(1_700_000_000_123), "20231114T221320Z");
     }
 }

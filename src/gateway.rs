@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::actors::listener::Serve;
 use crate::actors::ports::{Port, PortTaken};
+use crate::actors::router::registry::Direct;
 use crate::actors::router::resolve::closest;
 use crate::actors::router::seeds;
 use crate::actors::settings::SettingsStore;
@@ -21,8 +22,11 @@ use crate::db::error::DbError;
 use crate::db::instance::{Instance, OpenError};
 use crate::db::ops::WriteOp;
 use crate::exchange::Exchanges;
+use crate::exchange::qwen::QwenWeb;
 use crate::http::{App, Integrity, ports, serve};
 use crate::providers::http::Http;
+use crate::providers::qwen::Login;
+use crate::secrets::Vault;
 use crate::settings::{self, Settings};
 use crate::tasks::Tasks;
 
@@ -93,6 +97,10 @@ impl Gateway {
         let (settings, warnings) = prepare_database(&instance, &flags).await?;
         let host = loopback(&settings)?;
         let tasks = Tasks::default();
+        let vault = Vault::open(&config.data_dir)
+            .map_err(|error| StartError::DataDir(key_error(&error)))?;
+        let http = Http::new();
+        let direct = Direct::default();
         let at = |key| SocketAddr::new(host, settings.port(key));
         let qwen = Port::new("Qwen proxy", "--qwen-port", at(settings::SERVER_QWEN_PORT));
         let router = Port::new("router", "--port", at(settings::SERVER_PORT));
@@ -118,7 +126,10 @@ impl Gateway {
         let services: Arc<OnceLock<Services>> = Arc::default();
         let tree = Tree::new(Seed {
             database: instance.database().to_owned(),
-            http: Http::new(),
+            http: http.clone(),
+            vault,
+            login: environment_login(),
+            direct: direct.clone(),
             settings: settings.clone(),
             tasks: tasks.clone(),
             qwen: (qwen.clone(), serving(&services, |services| &services.qwen)),
@@ -132,6 +143,14 @@ impl Gateway {
             ),
         });
         let handles = tree.handles.clone();
+        let web = QwenWeb::new(
+            handles.credentials.clone(),
+            handles.sessions.clone(),
+            settings.clone(),
+            http,
+            tasks.clone(),
+        );
+        let _ = direct.set(Arc::new(web.clone()));
         let (integrity_sender, integrity) = watch::channel(Integrity::default());
         let app = App {
             exchanges: Exchanges {
@@ -144,6 +163,7 @@ impl Gateway {
             handles: handles.clone(),
             settings: settings.clone(),
             store: SettingsStore::new(handles.database.clone(), flags, sender),
+            qwen: web,
             tasks: tasks.clone(),
             started,
             integrity,
@@ -346,6 +366,26 @@ fn checked_flags(given: &[(String, Value)]) -> Result<Vec<(&'static str, Value)>
         Ok((setting.key, value.clone()))
     };
     given.iter().map(check).collect()
+}
+
+/// The login that the original took from the environment (management contract, 2.2).
+fn environment_login() -> Option<Arc<Login>> {
+    let set = |name| {
+        std::env::var(name)
+            .ok()
+            .filter(|value| !value.trim().is_empty())
+    };
+    let (token, cookies) = (set("QWEN_TOKEN")?, set("QWEN_COOKIES")?);
+    Some(Arc::new(Login {
+        id: "environment".into(),
+        label: "environment".into(),
+        token: token.into(),
+        cookies: cookies.into(),
+    }))
+}
+
+fn key_error(error: &std::io::Error) -> String {
+    format!("the key file in the data directory cannot be used: {error}")
 }
 
 fn unknown_setting(key: &str) -> String {

@@ -75,6 +75,10 @@ pub(crate) const LOGGING_REQUESTS: &str = "logging.logRequests";
 pub(crate) const LOGGING_RESPONSES: &str = "logging.logResponses";
 pub(crate) const AUTO_START: &str = "system.autoStart";
 pub(crate) const DISCOVERY: &str = "system.discovery";
+pub(crate) const QWEN_BASE_URL: &str = "qwen.baseUrl";
+pub(crate) const QWEN_IN_FLIGHT: &str = "qwen.maxInFlight";
+pub(crate) const TOOLS_REPEAT: &str = "tools.repeat";
+pub(crate) const SESSION_TIMEOUT: &str = "session.timeout";
 pub(crate) const ACTIVE_PROVIDER: &str = "active_provider";
 pub(crate) const ACTIVE_MODEL: &str = "active_model";
 
@@ -198,6 +202,34 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Fallback::Boolean(true),
         None,
         "look for local model servers when the service starts",
+    ),
+    setting(
+        QWEN_BASE_URL,
+        Kind::Text,
+        Fallback::Text("https://chat.qwen.ai"),
+        Some("QWEN_BASE_URL"),
+        "address of the Qwen web chat, or of a mirror",
+    ),
+    setting(
+        QWEN_IN_FLIGHT,
+        Kind::Integer(1, 100),
+        Fallback::Integer(2),
+        None,
+        "requests one Qwen login serves at once",
+    ),
+    setting(
+        TOOLS_REPEAT,
+        Kind::Boolean,
+        Fallback::Boolean(true),
+        None,
+        "ask a model once more for a tool call that could not be read, or must come and did not",
+    ),
+    setting(
+        SESSION_TIMEOUT,
+        Kind::Integer(1_000, 31_536_000_000),
+        Fallback::Integer(1_800_000),
+        Some("SESSION_TIMEOUT"),
+        "ms a Qwen conversation can be gone on with after its last answer",
     ),
     setting(
         ACTIVE_PROVIDER,

@@ -1,8 +1,12 @@
-//! The Qwen conversations: which prefix of messages continues which chat.
+//! The Qwen conversations: which history goes on in which chat, and after which answer.
 //!
-//! Owns: nothing yet but the count it started with. Durable: table `sessions`. A crash loses: nothing. Never waits for:
-//! the network.
+//! Owns: the map from a history's hash to its place upstream. Durable: tables `sessions` and `session_turns`, read again
+//! at each start. Kept above it: which chats are in use, so that a crash lets no second request into one. A crash
+//! loses: nothing. Never waits for: the network or the database.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::actors::address::{Address, Message as ActorMessage, Reply, Unavailable};
@@ -10,36 +14,138 @@ use crate::actors::behaviour::{Behaviour, Fatal, Own};
 use crate::actors::database::Database;
 use crate::actors::supervisor::ChildSpec;
 use crate::clock::now_ms;
-use crate::db::sessions;
+use crate::db::ops::WriteOp;
+use crate::db::sessions::{self, KnownTurn, TurnRow};
+use crate::tasks::lock;
 
 const DEADLINE: Duration = Duration::from_secs(2);
 const MAILBOX: usize = 1_024;
+/// Turns held in memory; past it the expired ones go, then the oldest.
+const MOST_TURNS: u32 = 100_000;
+
+/// Where a request's history goes on.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) session_id: String,
+    pub(crate) login: String,
+    pub(crate) chat_id: String,
+    pub(crate) parent_id: String,
+    /// How many of the request's messages the chat knows already.
+    pub(crate) known: usize,
+    pub(crate) lease: Lease,
+}
+
+/// A prefix of a request's history.
+#[derive(Clone, Debug)]
+pub(crate) struct Prefix {
+    pub(crate) messages: usize,
+    /// Hex.
+    pub(crate) hash: String,
+}
+
+/// The right to be the only request of a chat. Given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    chat_id: String,
+    leased: Arc<Mutex<HashSet<String>>>,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        lock(&self.leased).remove(&self.chat_id);
+    }
+}
 
 /// How the rest of the gateway asks for conversations.
 #[derive(Clone)]
-pub(crate) struct Sessions(Address<Message>);
+pub(crate) struct Sessions {
+    address: Address<Message>,
+    database: Database,
+    leased: Arc<Mutex<HashSet<String>>>,
+}
 
 impl Sessions {
-    /// Conversations that were not expired when the actor started.
+    /// Conversations that can be gone on with.
     pub(crate) async fn active(&self) -> Result<i64, Unavailable> {
-        self.0.call(DEADLINE, Message::Active).await
+        self.address.call(DEADLINE, Message::Active).await
+    }
+
+    /// The first of `prefixes` (longest first) that a free chat knows.
+    pub(crate) async fn find(&self, prefixes: Vec<Prefix>) -> Result<Option<Found>, Unavailable> {
+        self.address
+            .call(DEADLINE, |reply| Message::Find(prefixes.clone(), reply))
+            .await
+    }
+
+    /// Claims a chat that was opened just now.
+    pub(crate) fn claim(&self, chat_id: &str) -> Lease {
+        lock(&self.leased).insert(chat_id.to_owned());
+        Lease {
+            chat_id: chat_id.to_owned(),
+            leased: self.leased.clone(),
+        }
+    }
+
+    /// A chat gave an answer: a request that repeats what led to it goes on there.
+    pub(crate) fn answered(&self, turn: TurnRow) {
+        let known = KnownTurn {
+            hash: turn.hash.clone(),
+            session_id: turn.session_id.clone(),
+            login: turn.login.clone(),
+            chat_id: turn.chat_id.clone(),
+            parent_id: turn.parent_id.clone(),
+            expires_at: turn.expires_at,
+        };
+        // The row first: an incarnation that starts in between reads it.
+        self.database.record(WriteOp::RecordTurn(Box::new(turn)));
+        let _ = self.address.cast(Message::Answered(known));
+    }
+
+    /// The logins are gone, and the rows of the conversations with them.
+    pub(crate) fn ended(&self) {
+        let _ = self.address.cast(Message::Ended);
+    }
+
+    /// The chat is gone upstream.
+    pub(crate) fn forget(&self, chat_id: &str) {
+        self.database.record(WriteOp::ForgetChat {
+            chat_id: chat_id.to_owned(),
+        });
+        let _ = self.address.cast(Message::Forgotten(chat_id.to_owned()));
     }
 }
 
 /// The child spec for the tree, and the handle for everyone else.
 pub(crate) fn child(database: Database) -> (ChildSpec, Sessions) {
-    let (spec, address) = ChildSpec::new::<SessionsActor>("qwen-sessions", MAILBOX, database);
-    (spec, Sessions(address))
+    let leased: Arc<Mutex<HashSet<String>>> = Arc::default();
+    let arguments = (database.clone(), leased.clone());
+    let (spec, address) = ChildSpec::new::<SessionsActor>("qwen-sessions", MAILBOX, arguments);
+    (
+        spec,
+        Sessions {
+            address,
+            database,
+            leased,
+        },
+    )
 }
 
 pub(crate) enum Message {
     Active(Reply<i64>),
+    Find(Vec<Prefix>, Reply<Option<Found>>),
+    Answered(KnownTurn),
+    Forgotten(String),
+    Ended,
 }
 
 impl ActorMessage for Message {
     fn name(&self) -> &'static str {
         match self {
             Self::Active(_) => "active",
+            Self::Find(..) => "find",
+            Self::Answered(_) => "answered",
+            Self::Forgotten(_) => "forgotten",
+            Self::Ended => "ended",
         }
     }
 }
@@ -47,27 +153,145 @@ impl ActorMessage for Message {
 struct SessionsActor;
 
 pub(crate) struct State {
-    active: i64,
+    turns: HashMap<String, KnownTurn>,
+    leased: Arc<Mutex<HashSet<String>>>,
 }
 
 impl Behaviour for SessionsActor {
     type Message = Message;
     type State = State;
-    type Arguments = Database;
+    type Arguments = (Database, Arc<Mutex<HashSet<String>>>);
 
-    async fn start(database: Database, _: Own<Message>) -> Result<State, Fatal> {
+    async fn start((database, leased): Self::Arguments, _: Own<Message>) -> Result<State, Fatal> {
         let now = now_ms();
-        Ok(State {
-            active: database
-                .read(move |conn| sessions::active_count(conn, now))
-                .await?,
-        })
+        let turns = database
+            .read(move |conn| sessions::turns(conn, now, MOST_TURNS))
+            .await?;
+        let turns = turns
+            .into_iter()
+            .map(|turn| (turn.hash.clone(), turn))
+            .collect();
+        Ok(State { turns, leased })
     }
 
     async fn handle(message: Message, state: &mut State) -> Result<(), Fatal> {
         match message {
-            Message::Active(reply) => drop(reply.send(state.active)),
+            Message::Active(reply) => drop(reply.send(state.active(now_ms()))),
+            Message::Find(prefixes, reply) => drop(reply.send(state.find(&prefixes, now_ms()))),
+            Message::Answered(turn) => state.answered(turn, now_ms()),
+            Message::Ended => state.turns.clear(),
+            Message::Forgotten(chat_id) => state.turns.retain(|_, turn| turn.chat_id != chat_id),
         }
         Ok(())
+    }
+}
+
+impl State {
+    fn active(&self, now_ms: i64) -> i64 {
+        let active = self.turns.values().filter(|turn| turn.expires_at > now_ms);
+        let sessions: HashSet<&str> = active.map(|turn| turn.session_id.as_str()).collect();
+        i64::try_from(sessions.len()).unwrap_or(i64::MAX)
+    }
+
+    fn find(&self, prefixes: &[Prefix], now_ms: i64) -> Option<Found> {
+        prefixes.iter().find_map(|prefix| {
+            let turn = self
+                .turns
+                .get(&prefix.hash)
+                .filter(|turn| turn.expires_at > now_ms)?;
+            // A chat answers one request at a time: the second gets a chat of its own.
+            if !lock(&self.leased).insert(turn.chat_id.clone()) {
+                return None;
+            }
+            Some(Found {
+                session_id: turn.session_id.clone(),
+                login: turn.login.clone(),
+                chat_id: turn.chat_id.clone(),
+                parent_id: turn.parent_id.clone(),
+                known: prefix.messages,
+                lease: Lease {
+                    chat_id: turn.chat_id.clone(),
+                    leased: self.leased.clone(),
+                },
+            })
+        })
+    }
+
+    fn answered(&mut self, turn: KnownTurn, now_ms: i64) {
+        // The whole conversation lives on with its newest answer.
+        for known in self
+            .turns
+            .values_mut()
+            .filter(|known| known.session_id == turn.session_id)
+        {
+            known.expires_at = turn.expires_at;
+        }
+        self.turns.insert(turn.hash.clone(), turn);
+        if u32::try_from(self.turns.len()).is_ok_and(|count| count > MOST_TURNS) {
+            self.turns.retain(|_, turn| turn.expires_at > now_ms);
+            let excess = self
+                .turns
+                .len()
+                .saturating_sub(MOST_TURNS as usize * 9 / 10);
+            let mut oldest: Vec<_> = self
+                .turns
+                .values()
+                .map(|turn| (turn.expires_at, turn.hash.clone()))
+                .collect();
+            oldest.sort_unstable();
+            for (_, hash) in oldest.into_iter().take(excess) {
+                self.turns.remove(&hash);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn turn(hash: &str, chat: &str, expires_at: i64) -> KnownTurn {
+        KnownTurn {
+            hash: hash.into(),
+            session_id: format!("session of {chat}"),
+            login: "l".into(),
+            chat_id: chat.into(),
+            parent_id: format!("after {hash}"),
+            expires_at,
+        }
+    }
+
+    fn prefixes(hashes: &[&str]) -> Vec<Prefix> {
+        let count = hashes.len();
+        hashes
+            .iter()
+            .enumerate()
+            .map(|(at, hash)| Prefix {
+                messages: 2 * (count - at),
+                hash: (*hash).into(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_longest_known_prefix_of_a_free_chat_is_found() {
+        let mut state = State {
+            turns: HashMap::new(),
+            leased: Arc::default(),
+        };
+        state.answered(turn("a", "c1", 10), 1);
+        state.answered(turn("b", "c1", 10), 1);
+        let found = state
+            .find(&prefixes(&["x", "b", "a"]), 5)
+            .expect("b is known");
+        assert_eq!((found.known, found.parent_id.as_str()), (4, "after b"));
+        assert!(
+            state.find(&prefixes(&["b", "a"]), 5).is_none(),
+            "the chat is in use"
+        );
+        drop(found);
+        assert!(state.find(&prefixes(&["b"]), 5).is_some());
+        assert!(state.find(&prefixes(&["b"]), 10).is_none(), "expired");
+        assert_eq!((state.active(5), state.active(10)), (1, 0));
     }
 }

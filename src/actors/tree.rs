@@ -13,10 +13,13 @@ use crate::actors::gateway::{self, Gateway};
 use crate::actors::listener::{self, Serve};
 use crate::actors::ports::Port;
 use crate::actors::root::{Root, Supervision};
+use crate::actors::router::registry::Direct;
 use crate::actors::router::{self, Router};
 use crate::actors::sessions::{self, Sessions};
 use crate::actors::supervisor::{ChildSpec, LifeEvent};
 use crate::providers::http::Http;
+use crate::providers::qwen::Login;
+use crate::secrets::Vault;
 use crate::settings::Settings;
 use crate::tasks::Tasks;
 
@@ -24,6 +27,11 @@ use crate::tasks::Tasks;
 pub(crate) struct Seed {
     pub(crate) database: PathBuf,
     pub(crate) http: Http,
+    pub(crate) vault: Vault,
+    /// The login of the environment.
+    pub(crate) login: Option<Arc<Login>>,
+    /// The adapter of the providers of type `qwen-direct`, set before the tree starts.
+    pub(crate) direct: Direct,
     pub(crate) settings: watch::Receiver<Arc<Settings>>,
     pub(crate) tasks: Tasks,
     pub(crate) qwen: (Arc<Port>, Serve),
@@ -57,11 +65,18 @@ impl Tree {
         let tasks = seed.tasks;
         let (database_spec, database) = database::child(seed.database, tasks.clone());
         let (events_spec, events) = events::child(database.clone());
-        let (credentials_spec, credentials) = credentials::child(database.clone());
+        let (credentials_spec, credentials) = credentials::child(credentials::Arguments {
+            database: database.clone(),
+            events: events.clone(),
+            vault: seed.vault,
+            fallback: seed.login,
+            tasks: tasks.clone(),
+        });
         let (sessions_spec, sessions) = sessions::child(database.clone());
         let (router_spec, router) = router::child(router::Arguments {
             database: database.clone(),
             http: seed.http,
+            direct: seed.direct,
             settings: seed.settings,
             tasks: tasks.clone(),
         });

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, Row, named_params};
 
 use crate::db::error::DbError;
 
@@ -11,6 +11,27 @@ const ALL: &str = "
            last_verified_at, last_error, created_at, updated_at
       FROM credentials
      ORDER BY created_at, id";
+
+const PUT: &str = "
+    INSERT INTO credentials (id, label, kind, token, cookies, headers, sealed, expires_at, state, last_used_at,
+                             limited_until, last_verified_at, last_error, created_at, updated_at)
+    VALUES (:id, :label, :kind, :token, :cookies, :headers, :sealed, :expires_at, :state, :last_used_at,
+            :limited_until, :last_verified_at, :last_error, :created_at, :updated_at)
+        ON CONFLICT (id) DO UPDATE
+       SET label = excluded.label, kind = excluded.kind, token = excluded.token, cookies = excluded.cookies,
+           headers = excluded.headers, sealed = excluded.sealed, expires_at = excluded.expires_at,
+           state = excluded.state, last_used_at = excluded.last_used_at, limited_until = excluded.limited_until,
+           last_verified_at = excluded.last_verified_at, last_error = excluded.last_error,
+           updated_at = excluded.updated_at";
+
+/// The sealed bytes tell whether this still is the login that was judged.
+const JUDGE: &str = "
+    UPDATE credentials
+       SET state = :state, limited_until = :limited_until, last_verified_at = :last_verified_at,
+           last_error = :last_error, updated_at = :updated_at
+     WHERE id = :id AND token IS :token";
+
+const DELETE_ALL: &str = "DELETE FROM credentials";
 
 /// One login. Neither `Serialize` nor a full `Debug`: it carries secrets.
 #[derive(Clone, PartialEq, Eq)]
@@ -54,6 +75,46 @@ pub(crate) fn all(conn: &Connection) -> Result<Vec<CredentialRow>, DbError> {
     let mut statement = conn.prepare_cached(ALL)?;
     let rows = statement.query_map([], credential)?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Adds a login, or replaces what is known of it.
+pub(super) fn put(conn: &Connection, row: &CredentialRow) -> Result<(), DbError> {
+    conn.prepare_cached(PUT)?.execute(named_params! {
+        ":id": row.id,
+        ":label": row.label,
+        ":kind": row.kind,
+        ":token": row.token,
+        ":cookies": row.cookies,
+        ":headers": row.headers,
+        ":sealed": row.sealed,
+        ":expires_at": row.expires_at,
+        ":state": row.state,
+        ":last_used_at": row.last_used_at,
+        ":limited_until": row.limited_until,
+        ":last_verified_at": row.last_verified_at,
+        ":last_error": row.last_error,
+        ":created_at": row.created_at,
+        ":updated_at": row.updated_at,
+    })?;
+    Ok(())
+}
+
+/// Keeps what the site made of a login, unless another one has taken its place since.
+pub(super) fn judge(conn: &Connection, row: &CredentialRow) -> Result<usize, DbError> {
+    Ok(conn.prepare_cached(JUDGE)?.execute(named_params! {
+        ":id": row.id,
+        ":token": row.token,
+        ":state": row.state,
+        ":limited_until": row.limited_until,
+        ":last_verified_at": row.last_verified_at,
+        ":last_error": row.last_error,
+        ":updated_at": row.updated_at,
+    })?)
+}
+
+/// Removes every login; `secure_delete` overwrites their bytes.
+pub(super) fn delete_all(conn: &Connection) -> Result<usize, DbError> {
+    Ok(conn.prepare_cached(DELETE_ALL)?.execute([])?)
 }
 
 fn credential(row: &Row<'_>) -> rusqlite::Result<CredentialRow> {

@@ -7,9 +7,11 @@ use rusqlite::Connection;
 
 use crate::db::activity::{self, ActivityRow, ActorEventRow};
 use crate::db::audit::{self, AuditRow};
+use crate::db::credentials::{self, CredentialRow};
 use crate::db::error::DbError;
 use crate::db::history::{self, OutcomeRow, RequestRow};
 use crate::db::providers::{self, ConfigRow, ProviderRow};
+use crate::db::sessions::{self, TurnRow};
 use crate::db::{json, operations, settings};
 
 /// One write. Times are Unix ms; an `operation` is an id that the caller makes for this one intent.
@@ -53,6 +55,20 @@ pub(crate) enum WriteOp {
     RecordActivity(ActivityRow),
     RecordActorEvent(ActorEventRow),
     RecordAudit(AuditRow),
+    /// A login, in place of the one with its id.
+    PutCredential(Box<CredentialRow>),
+    /// What the site made of a login.
+    JudgeCredential(Box<CredentialRow>),
+    /// Every login, and with them the conversations.
+    DeleteCredentials {
+        at: i64,
+    },
+    /// An answer that a conversation can go on from.
+    RecordTurn(Box<TurnRow>),
+    /// The chat is gone upstream: nothing goes on from it.
+    ForgetChat {
+        chat_id: String,
+    },
     /// Kills the thread of the writing connection.
     #[cfg(feature = "fault-injection")]
     Panic,
@@ -76,6 +92,8 @@ impl WriteOp {
                 | Self::InterruptUnfinished { .. }
                 | Self::RecordActivity(_)
                 | Self::RecordActorEvent(_)
+                | Self::RecordTurn(_)
+                | Self::ForgetChat { .. }
         )
     }
 
@@ -104,7 +122,17 @@ impl WriteOp {
             Self::InterruptUnfinished { .. }
             | Self::DeleteProvider { .. }
             | Self::ProviderSeen { .. }
+            | Self::DeleteCredentials { .. }
+            | Self::ForgetChat { .. }
             | Self::DeleteSetting { .. } => 0,
+            Self::PutCredential(row) | Self::JudgeCredential(row) => {
+                [&row.token, &row.cookies, &row.headers]
+                    .into_iter()
+                    .flatten()
+                    .map(Vec::len)
+                    .sum()
+            }
+            Self::RecordTurn(row) => row.first_user_message.len(),
             #[cfg(feature = "fault-injection")]
             Self::Panic => 0,
         };
@@ -139,6 +167,14 @@ impl WriteOp {
             Self::RecordActivity(row) => activity::insert(conn, row).map(done),
             Self::RecordActorEvent(row) => activity::insert_actor_event(conn, row).map(done),
             Self::RecordAudit(row) => audit::insert(conn, row).map(done),
+            Self::PutCredential(row) => credentials::put(conn, row).map(done),
+            Self::JudgeCredential(row) => credentials::judge(conn, row).map(Written::Rows),
+            Self::DeleteCredentials { at } => {
+                sessions::end_all(conn, *at)?;
+                credentials::delete_all(conn).map(Written::Rows)
+            }
+            Self::RecordTurn(row) => sessions::record_turn(conn, row).map(done),
+            Self::ForgetChat { chat_id } => sessions::forget_chat(conn, chat_id).map(Written::Rows),
             #[cfg(feature = "fault-injection")]
             #[expect(clippy::panic, reason = "its purpose, in tests alone")]
             Self::Panic => panic!("a write that crashes on purpose"),
@@ -159,6 +195,11 @@ impl WriteOp {
             Self::RecordActivity(_) => "record activity",
             Self::RecordActorEvent(_) => "record actor event",
             Self::RecordAudit(_) => "record audit",
+            Self::PutCredential(_) => "put credential",
+            Self::JudgeCredential(_) => "judge credential",
+            Self::DeleteCredentials { .. } => "delete credentials",
+            Self::RecordTurn(_) => "record turn",
+            Self::ForgetChat { .. } => "forget chat",
             #[cfg(feature = "fault-injection")]
             Self::Panic => "panic",
         }

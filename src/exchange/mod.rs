@@ -5,6 +5,7 @@
 //! bounded channel; the outcome is queued, and the client's last byte waits (shortly) for its commit.
 
 pub(crate) mod downlink;
+pub(crate) mod qwen;
 pub(crate) mod record;
 pub(crate) mod stream;
 
@@ -47,6 +48,10 @@ pub(crate) struct Incoming {
     pub(crate) subject: Subject,
     pub(crate) connections: Connections,
     pub(crate) received: Instant,
+    /// What the client calls its session.
+    pub(crate) session: Option<String>,
+    /// Where it goes, when the port decides that and not the router.
+    pub(crate) plan: Option<RoutePlan>,
 }
 
 /// What goes to the client.
@@ -95,7 +100,11 @@ impl Exchanges {
             &incoming.request,
             &incoming.subject,
         );
-        let plan = match self.router.plan(incoming.request.model.as_deref()).await {
+        let planned = match incoming.plan {
+            Some(plan) => Ok(Ok(plan)),
+            None => self.router.plan(incoming.request.model.as_deref()).await,
+        };
+        let plan = match planned {
             Ok(Ok(plan)) => plan,
             Ok(Err(no_target)) => {
                 recorder
@@ -110,6 +119,18 @@ impl Exchanges {
             }
             Err(unavailable) => return Err(Refusal::Unavailable(unavailable)),
         };
+        let mut plan = plan;
+        for target in plan
+            .targets
+            .iter_mut()
+            .filter(|target| target.upstream_model.is_empty())
+        {
+            target.upstream_model = incoming
+                .request
+                .model
+                .clone()
+                .unwrap_or_else(|| qwen::asked::DEFAULT_MODEL.into());
+        }
         recorder.begin();
         let (head, delivered) = oneshot::channel();
         let in_flight = incoming.connections.enter();
@@ -127,6 +148,7 @@ impl Exchanges {
             },
             request: incoming.request,
             request_id: incoming.subject.request_id,
+            session: incoming.session,
             recorder,
             received: incoming.received,
             _guards: (permit, in_flight),
@@ -140,6 +162,7 @@ impl Exchanges {
 struct Exchange {
     request: ChatRequest,
     request_id: String,
+    session: Option<String>,
     downlink: Downlink,
     recorder: Recorder,
     deadlines: Deadlines,
@@ -191,6 +214,7 @@ impl Exchange {
             stream: self.request.stream,
             deadlines,
             request_id: self.request_id.clone(),
+            session: self.session.clone(),
         };
         let answer = match self.downlink.patiently(target.adapter.complete(call)).await {
             Ok(Ok(answer)) => answer,

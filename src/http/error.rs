@@ -71,7 +71,7 @@ pub(crate) enum ApiError {
     RequestNotFound {
         id: String,
     },
-    MissingCredentials,
+    CredentialsExpired,
     ModelNotFound {
         id: String,
         closest: Vec<String>,
@@ -316,12 +316,11 @@ impl ApiError {
                 "request_not_found",
                 format!("there is no request `{id}`"),
             ),
-            Self::MissingCredentials => Told::new(
-                S::UNAUTHORIZED,
-                "authentication_error",
-                "missing_credentials",
-                "Qwen credentials not configured. This port speaks for your chat.qwen.ai login, and none is stored; \
-                 models of other providers are served by the router's port",
+            Self::CredentialsExpired => Told::new(
+                S::UNPROCESSABLE_ENTITY,
+                "validation_error",
+                "credentials_expired",
+                "this login has expired already; log in at chat.qwen.ai again and store the new session",
             ),
             Self::ModelNotFound { id, closest } => {
                 let no_target = NoTarget::UnknownModel {

@@ -18,6 +18,7 @@ use crate::actors::ports::Port;
 use crate::actors::settings::SettingsStore;
 use crate::actors::tree::Handles;
 use crate::exchange::Exchanges;
+use crate::exchange::qwen::QwenWeb;
 use crate::settings::Settings;
 use crate::tasks::Tasks;
 
@@ -28,6 +29,7 @@ pub(crate) struct App {
     pub(crate) exchanges: Exchanges,
     pub(crate) settings: watch::Receiver<Arc<Settings>>,
     pub(crate) store: SettingsStore,
+    pub(crate) qwen: QwenWeb,
     pub(crate) tasks: Tasks,
     pub(crate) started: Instant,
     pub(crate) integrity: watch::Receiver<Integrity>,

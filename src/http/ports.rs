@@ -25,6 +25,7 @@ pub(crate) fn router(app: App) -> Router {
 /// :3002, management.
 pub(crate) fn management(app: App) -> Router {
     let routes = management::health::routes()
+        .merge(management::credentials::routes())
         .merge(management::providers::routes())
         .merge(management::proxy::routes())
         .merge(management::requests::routes())

@@ -7,6 +7,8 @@ pub(crate) mod error;
 pub(crate) mod http;
 mod openai;
 pub(crate) mod presets;
+pub(crate) mod qwen;
+mod qwen_oauth;
 mod response;
 
 use std::sync::Arc;
@@ -32,6 +34,8 @@ pub(crate) struct Call {
     pub(crate) stream: bool,
     pub(crate) deadlines: Deadlines,
     pub(crate) request_id: String,
+    /// What the client calls its session, if it names one. One session is not one conversation (client-behaviour, 4).
+    pub(crate) session: Option<String>,
 }
 
 /// How long an upstream may take. A `timeout` in the provider's configuration replaces `first_byte` and `idle`.
@@ -97,7 +101,8 @@ pub(crate) trait Provider: Send + Sync + 'static {
 /// Says what is wrong with a configuration, without making anything of it.
 pub(crate) fn check(definition: &Definition) -> Result<(), InvalidConfig> {
     match definition.kind.as_str() {
-        echo::KIND => Ok(()),
+        echo::KIND | qwen::DIRECT => Ok(()),
+        qwen_oauth::KIND => qwen_oauth::QwenOauth::new(definition, Http::new()).map(drop),
         _ => config::read(definition).map(drop),
     }
 }
@@ -109,6 +114,12 @@ pub(crate) fn build(
 ) -> Result<Arc<dyn Provider>, InvalidConfig> {
     if definition.kind == echo::KIND {
         return Ok(Arc::new(echo::Echo));
+    }
+    if definition.kind == qwen_oauth::KIND {
+        return Ok(Arc::new(qwen_oauth::QwenOauth::new(
+            definition,
+            http.clone(),
+        )?));
     }
     let settings = config::read(definition)?;
     Ok(Arc::new(openai::OpenAi::new(settings, http.clone())))

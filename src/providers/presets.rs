@@ -1,6 +1,7 @@
 //! The vendors that speak `OpenAI`'s chat format, as data. A new one is a row.
 //!
-//! Addresses are from the vendors' own reference pages as known in 2026; every one can be replaced by `baseURL`.
+//! Those of Alibaba's regions and plans are from its help pages of 2026 (qwen-web-protocol, A10). The others are what is
+//! generally known and were not tried from here. Every address can be replaced by `baseURL`.
 
 /// The kind reported for a server that is no preset.
 pub(crate) const GENERIC: &str = "generic-openai";
@@ -115,6 +116,27 @@ pub(crate) static PRESETS: &[Preset] = &[
         "Alibaba Model Studio (US)",
         "Qwen models, Virginia region",
         "https://dashscope-us.aliyuncs.com/compatible-mode/v1",
+        "DASHSCOPE_API_KEY",
+    ),
+    cloud(
+        "dashscope-hk",
+        "Alibaba Model Studio (Hong Kong)",
+        "Qwen models, Hong Kong region",
+        "https://cn-hongkong.dashscope.aliyuncs.com/compatible-mode/v1",
+        "DASHSCOPE_API_KEY",
+    ),
+    cloud(
+        "dashscope-coding",
+        "Alibaba Coding Plan (China)",
+        "Qwen models by subscription, keys of the form sk-sp-...",
+        "https://coding.dashscope.aliyuncs.com/v1",
+        "DASHSCOPE_API_KEY",
+    ),
+    cloud(
+        "dashscope-coding-intl",
+        "Alibaba Coding Plan (international)",
+        "Qwen models by subscription, keys of the form sk-sp-...",
+        "https://coding-intl.dashscope.aliyuncs.com/v1",
         "DASHSCOPE_API_KEY",
     ),
     cloud(

@@ -21,5 +21,6 @@ mod errors;
 mod layers;
 mod lifecycle;
 mod management;
+mod qwen;
 mod streams;
 mod supervision;

@@ -21,7 +21,7 @@ use crate::actors::address::{Address, Message as ActorMessage, Reply, Unavailabl
 use crate::actors::behaviour::{Behaviour, Fatal, Own};
 use crate::actors::database::{Database, StoreError};
 use crate::actors::router::catalogue::{Listing, Offer};
-use crate::actors::router::registry::{Entry, Registry};
+use crate::actors::router::registry::{Direct, Entry, Registry};
 use crate::actors::router::resolve::{NoTarget, RoutePlan};
 use crate::actors::supervisor::ChildSpec;
 use crate::clock::{new_id, now_ms};
@@ -127,6 +127,7 @@ pub(crate) struct Board {
 pub(crate) struct Arguments {
     pub(crate) database: Database,
     pub(crate) http: Http,
+    pub(crate) direct: Direct,
     pub(crate) settings: watch::Receiver<Arc<Settings>>,
     pub(crate) tasks: Tasks,
 }
@@ -195,7 +196,9 @@ impl Behaviour for RouterActor {
     async fn start((arguments, board): Self::Arguments, own: Own<Message>) -> Result<State, Fatal> {
         let kept = lock(&board).registry.clone();
         let registry = match (arguments.database.read(providers::all).await, kept) {
-            (Ok(stored), _) => Arc::new(Registry::build(stored, &arguments.http)),
+            (Ok(stored), _) => {
+                Arc::new(Registry::build(stored, &arguments.http, &arguments.direct))
+            }
             (Err(error), Some(kept)) => {
                 tracing::warn!(%error, "the providers could not be read; the last known ones stay in force");
                 kept
@@ -417,7 +420,11 @@ impl State {
             .map(|(_, replies)| replies)
             .unwrap_or_default();
         let outcome = outcome.map(|stored| {
-            self.registry = Arc::new(Registry::build(stored, &self.arguments.http));
+            self.registry = Arc::new(Registry::build(
+                stored,
+                &self.arguments.http,
+                &self.arguments.direct,
+            ));
             let mut board = lock(&self.board);
             board.registry = Some(self.registry.clone());
             board.listings.retain(&self.registry);

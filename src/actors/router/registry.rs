@@ -1,11 +1,15 @@
 //! The providers as the router uses them: what is stored, and the adapter made from it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::db::providers::StoredProvider;
 use crate::providers::echo::Echo;
 use crate::providers::http::Http;
+use crate::providers::qwen;
 use crate::providers::{self, Definition, InvalidConfig, Provider};
+
+/// The Qwen web chat in this process. It is made from handles of actors, so it comes from above, once they exist.
+pub(crate) type Direct = Arc<OnceLock<Arc<dyn Provider>>>;
 
 /// All providers, by falling priority, and the built-in echo.
 pub(crate) struct Registry {
@@ -21,7 +25,7 @@ pub(crate) struct Entry {
 }
 
 impl Registry {
-    pub(crate) fn build(stored: Vec<StoredProvider>, http: &Http) -> Self {
+    pub(crate) fn build(stored: Vec<StoredProvider>, http: &Http, direct: &Direct) -> Self {
         let entries = stored
             .into_iter()
             .map(|stored| {
@@ -34,10 +38,11 @@ impl Registry {
                         .map(|row| (row.key.clone(), row.value.clone()))
                         .collect(),
                 };
-                Entry {
-                    adapter: providers::build(&definition, http),
-                    stored,
-                }
+                let adapter = match direct.get() {
+                    Some(direct) if definition.kind == qwen::DIRECT => Ok(direct.clone()),
+                    _ => providers::build(&definition, http),
+                };
+                Entry { stored, adapter }
             })
             .collect();
         Self {

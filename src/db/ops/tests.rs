@@ -59,6 +59,14 @@ fn all_kinds() -> Vec<WriteOp> {
             reason: Some("a crash".into()),
             timestamp: 5,
         }),
+        WriteOp::PutCredential(Box::new(sample_credential("valid"))),
+        WriteOp::JudgeCredential(Box::new(sample_credential("rejected"))),
+        WriteOp::RecordTurn(Box::new(sample_turn('a'))),
+        WriteOp::ForgetChat {
+            chat_id: "chat".into(),
+        },
+        WriteOp::RecordTurn(Box::new(sample_turn('b'))),
+        WriteOp::DeleteCredentials { at: 7 },
         WriteOp::RecordAudit(AuditRow {
             id: "u1".into(),
             principal: "admin".into(),
@@ -71,6 +79,42 @@ fn all_kinds() -> Vec<WriteOp> {
             timestamp: 5,
         }),
     ]
+}
+
+fn sample_credential(state: &str) -> CredentialRow {
+    CredentialRow {
+        id: "login".into(),
+        label: "login".into(),
+        kind: "jwt".into(),
+        token: Some(b"sealed".to_vec()),
+        cookies: Some(b"sealed".to_vec()),
+        headers: None,
+        sealed: true,
+        expires_at: Some(9),
+        state: state.into(),
+        last_used_at: None,
+        limited_until: None,
+        last_verified_at: None,
+        last_error: None,
+        created_at: 5,
+        updated_at: 5,
+    }
+}
+
+fn sample_turn(hash: char) -> TurnRow {
+    TurnRow {
+        hash: hash.to_string().repeat(64),
+        session_id: "session".into(),
+        login: "account".into(),
+        credential_id: "login".into(),
+        chat_id: "chat".into(),
+        parent_id: "answer".into(),
+        first_user_message: "hi".into(),
+        message_count: 2,
+        model: "m".into(),
+        at: 5,
+        expires_at: 10,
+    }
 }
 
 /// Every variant that can be applied; a new one does not compile until it is thought of here.
@@ -88,6 +132,11 @@ fn number(op: &WriteOp) -> usize {
         WriteOp::RecordActivity(_) => 9,
         WriteOp::RecordActorEvent(_) => 10,
         WriteOp::RecordAudit(_) => 11,
+        WriteOp::PutCredential(_) => 12,
+        WriteOp::JudgeCredential(_) => 13,
+        WriteOp::DeleteCredentials { .. } => 14,
+        WriteOp::RecordTurn(_) => 15,
+        WriteOp::ForgetChat { .. } => 16,
         #[cfg(feature = "fault-injection")]
         WriteOp::Panic => usize::MAX,
     }
@@ -108,7 +157,7 @@ fn every_operation_applied_twice_has_the_effect_of_once() {
     }
     assert_eq!(
         walked.into_iter().collect::<Vec<_>>(),
-        (0..=11).collect::<Vec<_>>()
+        (0..=16).collect::<Vec<_>>()
     );
 }
 
@@ -175,7 +224,7 @@ fn another_intent_with_the_same_id_or_name_is_a_conflict() {
 
 #[test]
 fn history_is_no_management_and_all_else_is() {
-    let history = [0, 1, 2, 9, 10];
+    let history = [0, 1, 2, 9, 10, 15, 16];
     for op in all_kinds() {
         assert_eq!(
             op.is_management(),

@@ -1,5 +1,6 @@
 //! `POST /v1/chat/completions`.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
@@ -10,7 +11,8 @@ use axum::routing::post;
 use hyper::HeaderMap;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
 
-use crate::actors::ports::Connections;
+use crate::actors::ports::{Connections, Port};
+use crate::actors::router::resolve::RoutePlan;
 use crate::clock::new_id;
 use crate::exchange::record::Subject;
 use crate::exchange::{Content, Delivery, Incoming};
@@ -26,6 +28,13 @@ const PROVIDER: HeaderName = HeaderName::from_static("x-qwarden-provider");
 const MODEL: HeaderName = HeaderName::from_static("x-qwarden-model");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-qwarden-attempts");
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+/// Under which names clients send what they call their session (client-behaviour, 2).
+const SESSIONS: [HeaderName; 4] = [
+    HeaderName::from_static("x-session-id"),
+    HeaderName::from_static("x-session-affinity"),
+    HeaderName::from_static("x-claude-code-session-id"),
+    HeaderName::from_static("session-id"),
+];
 
 pub(crate) fn routes() -> Router<App> {
     Router::new().route(PATH, post(complete))
@@ -33,6 +42,16 @@ pub(crate) fn routes() -> Router<App> {
 
 /// Completes a chat, streamed or whole.
 async fn complete(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
+    complete_with(app.router_port.clone(), app, request, None).await
+}
+
+/// The same for either port: `plan` is given where the port decides the target.
+pub(crate) async fn complete_with(
+    port: Arc<Port>,
+    app: App,
+    request: Request,
+    plan: Option<RoutePlan>,
+) -> Result<Response, ApiError> {
     let received = Instant::now();
     let id = request.extensions().get::<RequestId>().cloned();
     let connections = request
@@ -44,22 +63,24 @@ async fn complete(State(app): State<App>, request: Request) -> Result<Response, 
         request_id: id.as_ref().map_or_else(new_id, |id| id.own.clone()),
         client_request_id: id.and_then(|id| id.client),
         path: PATH,
-        port: app.router_port.address().port(),
+        port: port.address().port(),
         user_agent: header(request.headers(), &USER_AGENT),
     };
+    let session = SESSIONS
+        .iter()
+        .find_map(|name| header(request.headers(), name));
     let limit = app.settings.borrow().size(settings::SERVER_MAX_BODY);
     let body = extract::json_bytes(request, limit).await?;
     let parsed = request::parse(body).map_err(ApiError::Fields)?;
-    let delivery = app
-        .exchanges
-        .run(Incoming {
-            request: parsed,
-            subject,
-            connections,
-            received,
-        })
-        .await?;
-    Ok(respond(delivery))
+    let incoming = Incoming {
+        request: parsed,
+        subject,
+        connections,
+        received,
+        session,
+        plan,
+    };
+    Ok(respond(app.exchanges.run(incoming).await?))
 }
 
 fn respond(delivery: Delivery) -> Response {

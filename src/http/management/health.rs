@@ -35,7 +35,7 @@ async fn about() -> Json<Value> {
 async fn health(State(app): State<App>) -> Json<Value> {
     let database = app.handles.database.health();
     let integrity = app.integrity.borrow().clone();
-    let standing = app.handles.credentials.standing().await;
+    let logins = app.handles.credentials.all().await;
     let mut actors = Map::new();
     let mut all_run = true;
     for vitals in app.handles.supervision.vitals() {
@@ -70,11 +70,11 @@ async fn health(State(app): State<App>) -> Json<Value> {
                    "commit_waits_expired": database.commit_waits_expired},
             "router": if router { "ok" } else { "stopped" },
             "qwen": if router { "ok" } else { "stopped" },
-            "credentials": match standing {
-                Ok(standing) if standing.valid => "valid",
-                Ok(standing) if standing.stored > 0 => "expired",
-                Ok(_) => "missing",
-                Err(_) => "unavailable",
+            "credentials": match logins.as_deref() {
+                Ok([]) => json!("missing"),
+                // The best of them decides.
+                Ok(logins) => json!(logins.iter().map(|login| login.state).min_by_key(|state| !state.is_usable())),
+                Err(_) => json!("unavailable"),
             },
         },
         "actors": actors,

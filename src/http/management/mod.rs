@@ -1,5 +1,6 @@
 //! :3002: seeing and steering the gateway.
 
+pub(crate) mod credentials;
 #[cfg(feature = "fault-injection")]
 pub(crate) mod fault;
 pub(crate) mod health;

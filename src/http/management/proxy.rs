@@ -119,7 +119,7 @@ async fn standing(app: &App) -> Result<Map<String, Value>, ApiError> {
     };
     let views = app.handles.router.providers().await?;
     let models = app.handles.database.read(models::all).await?;
-    let credentials = app.handles.credentials.standing().await?;
+    let logins = app.handles.credentials.all().await?;
     let enabled = views
         .iter()
         .filter(|view| view.stored.provider.enabled)
@@ -135,8 +135,8 @@ async fn standing(app: &App) -> Result<Map<String, Value>, ApiError> {
         "providers": {"total": providers.len(), "enabled": enabled, "items": providers},
         "models": {"total": models.len(), "items": models},
         "credentials": {
-            "valid": credentials.valid,
-            "expiresAt": credentials.expires_at.map(|at| at / 1_000),
+            "valid": logins.iter().any(|login| login.state.is_usable()),
+            "expiresAt": logins.iter().filter_map(|login| login.expires_at).max().map(|at| at / 1_000),
         },
         "extensionConnected": false,
         "message": message,

@@ -14,6 +14,7 @@ fn call(text: &str, stream: bool, idle_ms: u64) -> Call {
             idle,
         },
         request_id: "r1".into(),
+        session: None,
     }
 }
 

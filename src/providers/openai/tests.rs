@@ -105,6 +105,7 @@ fn call(stream: bool) -> Call {
             idle: ms(300),
         },
         request_id: "r".into(),
+        session: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! A real gateway, a scripted upstream and a client, all over loopback.
 
 pub mod binary;
+pub mod site;
 pub mod upstream;
 
 use std::path::PathBuf;

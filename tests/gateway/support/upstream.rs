@@ -10,6 +10,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 
+/// Longer than anything here takes; only a hang reaches it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// One thing the upstream does after it has read a request.
 #[derive(Clone)]
 pub enum Step {
@@ -31,10 +34,13 @@ pub enum Step {
     Close,
     /// Closes with a reset.
     Reset,
+    /// Notes something at this point of the answer.
+    Run(Arc<dyn Fn() + Send + Sync>),
 }
 
 #[derive(Clone, Debug)]
 pub struct Received {
+    pub method: String,
     pub path: String,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
@@ -111,12 +117,17 @@ impl Upstream {
         format!("http://{}/v1", self.address)
     }
 
+    /// The address without a path.
+    pub fn origin(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// The completion requests so far.
     pub fn completions(&self) -> Vec<Received> {
         let received = self.inner.received.lock().expect("not poisoned");
         received
             .iter()
-            .filter(|request| request.path.ends_with("/chat/completions"))
+            .filter(|request| request.path.contains("/chat/completions"))
             .cloned()
             .collect()
     }
@@ -132,7 +143,7 @@ impl Upstream {
                 arrived.await;
             }
         };
-        tokio::time::timeout(super::PATIENCE, waiting)
+        tokio::time::timeout(PATIENCE, waiting)
             .await
             .expect("the requests come");
     }
@@ -198,7 +209,7 @@ async fn serve(mut stream: TcpStream, inner: Arc<Inner>) {
     let _ = stream.set_nodelay(true);
     let mut buffer = Vec::new();
     while let Some(request) = read_request(&mut stream, &mut buffer).await {
-        let steps = if request.path.ends_with("/models") {
+        let steps = if request.path == "/v1/models" {
             vec![json_answer(
                 200,
                 &json!({"object": "list", "data": [{"id": "fake", "object": "model", "created": 1, "owned_by": "test"}]}),
@@ -239,6 +250,10 @@ async fn serve(mut stream: TcpStream, inner: Arc<Inner>) {
                     bytes.extend_from_slice(&body);
                     stream.write_all(&bytes).await
                 }
+                Step::Run(note) => {
+                    note();
+                    Ok(())
+                }
                 Step::Raw(bytes) => stream.write_all(&bytes).await,
                 Step::Gate => {
                     inner.gate.acquire().await.expect("never closed").forget();
@@ -274,7 +289,7 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Re
     let head = String::from_utf8_lossy(&buffer[..head_end]).into_owned();
     let mut lines = head.split("\r\n");
     let mut first = lines.next()?.split(' ');
-    let (_, path) = (first.next()?, first.next()?.to_owned());
+    let (method, path) = (first.next()?.to_owned(), first.next()?.to_owned());
     let headers: Vec<(String, String)> = lines
         .filter_map(|line| {
             line.split_once(':')
@@ -292,6 +307,7 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Re
     let body = buffer[head_end + 4..head_end + 4 + length].to_vec();
     buffer.drain(..head_end + 4 + length);
     Some(Received {
+        method,
         path,
         headers,
         body,

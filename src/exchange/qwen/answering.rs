@@ -1,0 +1,258 @@
+//! An answer under way: its bytes become events; when the connection dies, the site is asked whether it went on without us.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use crate::actors::sessions::Lease;
+use crate::exchange::qwen::malformed;
+use crate::exchange::qwen::refused::nothing;
+use crate::protocol::qwen::chats;
+use crate::protocol::qwen::refusal::Refusal;
+use crate::protocol::qwen::request;
+use crate::protocol::qwen::stream::{QwenEvent, Translator};
+use crate::protocol::sse::{self, Reader};
+use crate::protocol::tools::notation::Notation;
+use crate::providers::qwen::{Answered, Login, PROVIDER, Site};
+use crate::providers::{ByteStream, Phase, UpstreamError};
+use crate::tasks::Tasks;
+
+/// Pauses before the site is asked whether an answer whose connection died is whole.
+const RESUME_PAUSES: [Duration; 3] = [
+    Duration::ZERO,
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+];
+
+/// The chat that is asked, as long as it is ours.
+pub(crate) struct Chat {
+    pub(crate) id: String,
+    pub(crate) session_id: String,
+    /// Nobody else asks this chat meanwhile.
+    #[expect(dead_code, reason = "held for its end")]
+    pub(crate) lease: Lease,
+    /// One of its login's places.
+    #[expect(dead_code, reason = "held for its end")]
+    pub(crate) slot: OwnedSemaphorePermit,
+}
+
+/// See the module.
+pub(crate) struct Answering {
+    pub(crate) login: Arc<Login>,
+    pub(crate) chat: Arc<Chat>,
+    pub(crate) notation: &'static Notation,
+    bytes: Option<ByteStream>,
+    reader: Reader,
+    translator: Translator,
+    pending: VecDeque<QwenEvent>,
+    stop: StopGuard,
+    /// The content so far.
+    seen: String,
+    has_resumed: bool,
+}
+
+impl Answering {
+    pub(crate) fn new(
+        login: Arc<Login>,
+        chat: Arc<Chat>,
+        notation: &'static Notation,
+        bytes: Option<ByteStream>,
+        stop: StopGuard,
+    ) -> Self {
+        Self {
+            login,
+            chat,
+            notation,
+            bytes,
+            reader: Reader::new(sse::EVENT_LIMIT),
+            translator: Translator::new(),
+            pending: VecDeque::new(),
+            stop,
+            seen: String::new(),
+            has_resumed: false,
+        }
+    }
+
+    /// Takes a body that is no stream; `false` when nothing of an answer is in it.
+    pub(crate) fn take_document(&mut self, body: &[u8]) -> bool {
+        let events = self.translator.push(&String::from_utf8_lossy(body));
+        self.pending.extend(events);
+        self.translator.is_finished()
+    }
+
+    /// Waits until something of the answer is there. Refusals come inside a 200 stream, too: the inner error.
+    pub(crate) async fn begin(
+        &mut self,
+        within: Duration,
+    ) -> Result<Result<(), Refusal>, UpstreamError> {
+        let deadline = Instant::now() + within;
+        loop {
+            // `response.created` comes before the model has thought of anything (annex A5).
+            let begins = |event: &&QwenEvent| {
+                !matches!(
+                    event,
+                    QwenEvent::Created | QwenEvent::Usage(_) | QwenEvent::Citations(_)
+                )
+            };
+            match self.pending.iter().find(begins) {
+                Some(QwenEvent::Failed(refusal)) => {
+                    self.stop.is_armed = false;
+                    return Ok(Err(refusal.clone()));
+                }
+                Some(QwenEvent::Finished) if !self.translator.saw_anything() => {
+                    self.stop.is_armed = false;
+                    return Err(nothing());
+                }
+                Some(_) => return Ok(Ok(())),
+                None => {}
+            }
+            let late = UpstreamError::Timeout {
+                provider: PROVIDER.into(),
+                phase: Phase::FirstByte,
+                after: within,
+            };
+            tokio::time::timeout_at(deadline, self.more())
+                .await
+                .map_err(|_| late)??;
+        }
+    }
+
+    /// The next event. An answer always ends in [`QwenEvent::Finished`], [`QwenEvent::Failed`] or an error.
+    pub(crate) async fn next(&mut self) -> Result<QwenEvent, UpstreamError> {
+        loop {
+            let Some(event) = self.pending.pop_front() else {
+                self.more().await?;
+                continue;
+            };
+            match &event {
+                QwenEvent::Content(text) => self.seen.push_str(text),
+                QwenEvent::Finished | QwenEvent::Failed(_) => self.stop.is_armed = false,
+                _ => {}
+            }
+            return Ok(event);
+        }
+    }
+
+    /// The answer's id: the parent of the next turn.
+    pub(crate) fn response_id(&self) -> Option<String> {
+        self.translator.response_id().map(str::to_owned)
+    }
+
+    /// Ends the generation: nothing more of it is wanted, and the chat is to be free for the next turn.
+    pub(crate) async fn stop(&mut self) {
+        if std::mem::replace(&mut self.stop.is_armed, false) {
+            self.stop.tell(self.translator.response_id()).await;
+        }
+    }
+
+    /// Takes in more of the stream.
+    async fn more(&mut self) -> Result<(), UpstreamError> {
+        let read = self.read().await;
+        if let Some(id) = self.translator.response_id() {
+            id.clone_into(&mut self.stop.response_id);
+        }
+        match read {
+            Ok(()) => Ok(()),
+            Err(error) => self.resume().await.ok_or(error),
+        }
+    }
+
+    async fn read(&mut self) -> Result<(), UpstreamError> {
+        let next = match &mut self.bytes {
+            Some(bytes) => bytes.next().await,
+            None => None,
+        };
+        let frames = if let Some(chunk) = next {
+            self.reader
+                .push(&chunk?)
+                .map_err(|error| malformed(&error.to_string()))?
+        } else {
+            self.bytes = None;
+            let reader = std::mem::replace(&mut self.reader, Reader::new(sse::EVENT_LIMIT));
+            let last = reader.finish().ok_or_else(|| UpstreamError::Cut {
+                provider: PROVIDER.into(),
+                reason: "the stream ended before the answer did".into(),
+            })?;
+            vec![last]
+        };
+        for event in frames.into_iter().filter_map(|frame| frame.event) {
+            self.pending.extend(self.translator.push(&event.data));
+        }
+        Ok(())
+    }
+
+    /// The rest of an answer that the site finished although the connection died (annex A7); once.
+    async fn resume(&mut self) -> Option<()> {
+        if std::mem::replace(&mut self.has_resumed, true) {
+            return None;
+        }
+        let id = self.translator.response_id()?.to_owned();
+        for pause in RESUME_PAUSES {
+            tokio::time::sleep(pause).await;
+            let asked = self.stop.site.chat(&self.login, &self.chat.id).await;
+            let Ok(Answered::Document { body, .. }) = asked else {
+                return None;
+            };
+            let state = chats::chat_state(&body, &id)?;
+            if !state.is_done {
+                continue;
+            }
+            let rest = state.answer?.strip_prefix(self.seen.as_str())?.to_owned();
+            if rest.is_empty() && self.seen.is_empty() {
+                return None;
+            }
+            tracing::info!("an answer whose connection died was whole at the site");
+            self.pending.push_back(QwenEvent::Content(rest));
+            self.pending.push_back(QwenEvent::Finished);
+            return Some(());
+        }
+        None
+    }
+}
+
+/// Tells the site to stop when dropped before the answer is whole, so that its chat is free again.
+pub(crate) struct StopGuard {
+    pub(crate) tasks: Tasks,
+    pub(crate) site: Site,
+    pub(crate) login: Arc<Login>,
+    pub(crate) chat_id: String,
+    pub(crate) response_id: String,
+    pub(crate) is_armed: bool,
+}
+
+impl StopGuard {
+    async fn tell(&self, response_id: Option<&str>) {
+        let body = request::stop(&self.chat_id, response_id.unwrap_or_default());
+        if self
+            .site
+            .stop(&self.login, &self.chat_id, &body)
+            .await
+            .is_err()
+        {
+            tracing::debug!("the site could not be told to stop");
+        }
+    }
+}
+
+impl Drop for StopGuard {
+    fn drop(&mut self) {
+        if !self.is_armed {
+            return;
+        }
+        let again = Self {
+            tasks: self.tasks.clone(),
+            site: self.site.clone(),
+            login: self.login.clone(),
+            chat_id: std::mem::take(&mut self.chat_id),
+            response_id: std::mem::take(&mut self.response_id),
+            is_armed: false,
+        };
+        self.tasks.spawn("qwen stop", async move {
+            again.tell(Some(&again.response_id)).await;
+        });
+    }
+}

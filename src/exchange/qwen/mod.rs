@@ -1,0 +1,398 @@
+//! The Qwen web chat as a provider: an OpenAI request becomes the next turn of a chat of the user's own login.
+//!
+//! Data flow: the credentials actor says which logins may be used; the session actor, which chat knows how much of the
+//! history; only what is new is sent there, or the whole history into a new chat. The answer is translated event by
+//! event; calls are read out of its text. When it is whole, the session actor learns where the next turn goes on.
+//!
+//! Each completion is a task of its own (`talk.rs`): when the client leaves, it is dropped and the site is told to stop.
+
+mod answering;
+pub(crate) mod asked;
+mod refused;
+mod relay;
+mod talk;
+mod teller;
+mod uploads;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+use crate::actors::credentials::{Credentials, Verdict};
+use crate::actors::router::resolve::{RoutePlan, Target};
+use crate::actors::sessions::Sessions;
+use crate::clock::now_ms;
+use crate::exchange::qwen::asked::Asked;
+use crate::exchange::qwen::refused::{no_login, refused, unavailable};
+use crate::exchange::qwen::talk::Talk;
+use crate::exchange::qwen::teller::Teller;
+use crate::exchange::qwen::uploads::Uploads;
+use crate::protocol::openai::answer::Assembled;
+use crate::protocol::openai::build::Head;
+use crate::protocol::openai::chunk;
+use crate::protocol::qwen::models::{self, QwenModel};
+use crate::protocol::qwen::refusal::{self, Refusal, RefusalKind};
+use crate::protocol::sse::Reader;
+use crate::protocol::tools::notation::{NATIVE_JSON, Notation};
+use crate::providers::http::Http;
+use crate::providers::qwen::{Answered, DIRECT, Login, PROVIDER, Site};
+use crate::providers::{
+    Answer, AnswerHeaders, ByteStream, Call, Provider, UpstreamError, UpstreamModel,
+};
+use crate::settings::{self, Settings};
+use crate::tasks::{Owned, Tasks, lock};
+
+/// How long a list of models is believed.
+const MODELS_FRESH: Duration = Duration::from_mins(30);
+const MODELS_DEADLINE: Duration = Duration::from_secs(10);
+/// Most bytes of a whole answer.
+const WHOLE_LIMIT: usize = 64 << 20;
+/// Chunks that wait for a slow reader.
+const CHUNKS_WAITING: usize = 16;
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct QwenWeb {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) credentials: Credentials,
+    pub(crate) sessions: Sessions,
+    pub(crate) settings: watch::Receiver<Arc<Settings>>,
+    pub(crate) http: Http,
+    pub(crate) tasks: Tasks,
+    models: Mutex<Option<(Instant, Arc<Vec<QwenModel>>)>>,
+    /// Requests under way, by login.
+    slots: Mutex<HashMap<String, (usize, Arc<Semaphore>)>>,
+    /// How often in a row the site called itself busy, by login.
+    busy: Mutex<HashMap<String, u32>>,
+    uploads: Uploads,
+    /// Notations that were found to be needed, by account and model.
+    notations: Mutex<HashMap<(String, String), &'static Notation>>,
+}
+
+impl QwenWeb {
+    pub(crate) fn new(
+        credentials: Credentials,
+        sessions: Sessions,
+        settings: watch::Receiver<Arc<Settings>>,
+        http: Http,
+        tasks: Tasks,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                credentials,
+                sessions,
+                settings,
+                http,
+                tasks,
+                models: Mutex::default(),
+                slots: Mutex::default(),
+                busy: Mutex::default(),
+                uploads: Uploads::default(),
+                notations: Mutex::default(),
+            }),
+        }
+    }
+
+    /// The site's models, from memory while they are fresh. A failure serves the last good list.
+    pub(crate) async fn list(
+        &self,
+        deadline: Duration,
+    ) -> Result<Arc<Vec<QwenModel>>, UpstreamError> {
+        let kept = lock(&self.inner.models).clone();
+        if let Some((at, models)) = &kept
+            && at.elapsed() < MODELS_FRESH
+        {
+            return Ok(models.clone());
+        }
+        match self.fetch_models(deadline).await {
+            Ok(models) => {
+                let models = Arc::new(models);
+                *lock(&self.inner.models) = Some((Instant::now(), models.clone()));
+                Ok(models)
+            }
+            Err(error) => kept.map(|(_, models)| models).ok_or(error),
+        }
+    }
+
+    /// The site's models.
+    pub(crate) async fn models(&self) -> Result<Arc<Vec<QwenModel>>, UpstreamError> {
+        self.inner.first_login().await?;
+        self.list(MODELS_DEADLINE).await
+    }
+
+    /// A plan that has the site as its only target.
+    pub(crate) fn plan(&self) -> RoutePlan {
+        let target = Target {
+            provider: PROVIDER.into(),
+            // Filled with the model of the request.
+            upstream_model: String::new(),
+            adapter: Arc::new(self.clone()),
+            timeout: None,
+            reports_usage: true,
+        };
+        RoutePlan {
+            targets: vec![target],
+            is_guess: false,
+        }
+    }
+
+    /// Whether the site takes `login` for signed in. Asked with a deadline of its own; no answer is no.
+    pub(crate) async fn verify(&self, login: &Login) -> bool {
+        let Ok(site) = self.inner.site() else {
+            return false;
+        };
+        match site.whoami(login).await {
+            Ok(Answered::Document {
+                status,
+                content_type,
+                body,
+            }) => {
+                status == 200 && refusal::classify(status, content_type.as_deref(), &body).is_none()
+            }
+            Ok(Answered::Events(_)) | Err(_) => false,
+        }
+    }
+
+    async fn fetch_models(&self, deadline: Duration) -> Result<Vec<QwenModel>, UpstreamError> {
+        let login = self.inner.first_login().await?;
+        match self.inner.site()?.models(&login, deadline).await? {
+            Answered::Document {
+                status,
+                content_type,
+                body,
+            } => {
+                if let Some(refusal) = refusal::classify(status, content_type.as_deref(), &body) {
+                    return Err(refused(&refusal));
+                }
+                models::read(&body)
+                    .ok_or_else(|| malformed("the list of models is of no known shape"))
+            }
+            Answered::Events(_) => Err(malformed("a stream instead of the list of models")),
+        }
+    }
+
+    async fn answer(self, call: Call) -> Result<Answer, UpstreamError> {
+        let logins = match self.inner.credentials.usable().await {
+            Ok(Ok(logins)) => logins,
+            Ok(Err(none)) => return Err(no_login(&none)),
+            Err(reason) => return Err(unavailable(&reason)),
+        };
+        // Without the list a model's name is taken as it stands.
+        let models = self.list(MODELS_DEADLINE).await.unwrap_or_default();
+        let asked = Asked::read(&call, &models)?;
+        let (opened, began) = oneshot::channel();
+        let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
+        let head = Head {
+            id: format!("chatcmpl-{}", call.request_id),
+            model: asked.shown_model.clone(),
+            created: u64::try_from(now_ms() / 1_000).unwrap_or_default(),
+        };
+        let teller = Teller::new(sender, opened, head);
+        let talk = Talk::new(self.inner.clone(), logins, asked, call.deadlines);
+        let running = self.inner.tasks.spawn_owned("qwen talk", talk.run(teller));
+        began
+            .await
+            .unwrap_or_else(|_| Err(malformed("the exchange with the site failed")))?;
+        let bytes = stream_of(receiver, running);
+        let headers = AnswerHeaders::default();
+        if call.stream {
+            return Ok(Answer::Stream {
+                status: 200,
+                headers,
+                bytes,
+            });
+        }
+        let body = whole_of(bytes).await?;
+        Ok(Answer::Whole {
+            status: 200,
+            headers,
+            body,
+        })
+    }
+}
+
+impl Provider for QwenWeb {
+    fn kind(&self) -> &'static str {
+        DIRECT
+    }
+
+    fn complete(&self, call: Call) -> BoxFuture<'_, Result<Answer, UpstreamError>> {
+        self.clone().answer(call).boxed()
+    }
+
+    fn models(
+        &self,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<Vec<UpstreamModel>, UpstreamError>> {
+        async move {
+            let models = self.list(deadline).await?;
+            Ok(models
+                .iter()
+                .map(|model| UpstreamModel {
+                    id: model.id.clone(),
+                    owned_by: model.owned_by.clone(),
+                    created: None,
+                    context_length: model.max_context_length,
+                })
+                .collect())
+        }
+        .boxed()
+    }
+}
+
+impl Inner {
+    pub(crate) fn site(&self) -> Result<Site, UpstreamError> {
+        let settings = self.settings.borrow().clone();
+        let base = settings.text(settings::QWEN_BASE_URL).unwrap_or_default();
+        Site::new(base, self.http.clone()).map_err(|reason| UpstreamError::Connect {
+            provider: PROVIDER.into(),
+            reason,
+        })
+    }
+
+    pub(crate) async fn first_login(&self) -> Result<Arc<Login>, UpstreamError> {
+        match self.credentials.usable().await {
+            Ok(Ok(logins)) => logins
+                .into_iter()
+                .next()
+                .ok_or_else(|| malformed("no login")),
+            Ok(Err(none)) => Err(no_login(&none)),
+            Err(reason) => Err(unavailable(&reason)),
+        }
+    }
+
+    /// The places of one login; few requests at a time keep the site friendly.
+    pub(crate) fn slots(&self, login: &str) -> Arc<Semaphore> {
+        let most = self.settings.borrow().size(settings::QWEN_IN_FLIGHT);
+        let mut slots = lock(&self.slots);
+        // A changed setting counts from the next request on; those under way keep their places in the old count.
+        match slots.get(login) {
+            Some((size, slots)) if *size == most => slots.clone(),
+            _ => {
+                let fresh = Arc::new(Semaphore::new(most));
+                slots.insert(login.to_owned(), (most, fresh.clone()));
+                fresh
+            }
+        }
+    }
+
+    pub(crate) fn notation(&self, account: &str, model: &str) -> &'static Notation {
+        lock(&self.notations)
+            .get(&(account.to_owned(), model.to_owned()))
+            .copied()
+            .unwrap_or(&NATIVE_JSON)
+    }
+
+    pub(crate) fn remember_notation(
+        &self,
+        account: &str,
+        model: &str,
+        notation: &'static Notation,
+    ) {
+        lock(&self.notations).insert((account.to_owned(), model.to_owned()), notation);
+    }
+
+    /// Draws what follows for the login from a refusal, and returns what it amounts to.
+    pub(crate) fn judge(&self, login: &Arc<Login>, refusal: Refusal) -> Refusal {
+        /// Seconds a login rests when a limit says nothing of its end.
+        const REST: u64 = 3_600;
+        let refusal = self.weigh(login, refusal);
+        let verdict = match refusal.kind {
+            RefusalKind::Unauthorized => Verdict::Rejected,
+            RefusalKind::Challenge => Verdict::Challenged,
+            RefusalKind::RateLimited | RefusalKind::Quota => {
+                let rest = refusal.retry_after_s.unwrap_or(REST);
+                let rest = i64::try_from(rest).unwrap_or(i64::MAX / 1_000);
+                Verdict::Limited(now_ms().saturating_add(rest.saturating_mul(1_000)))
+            }
+            _ => return refusal,
+        };
+        self.credentials.judge(login, verdict);
+        refusal
+    }
+
+    /// The site took the login.
+    pub(crate) fn fine(&self, login: &Arc<Login>) {
+        lock(&self.busy).remove(&login.id);
+        self.credentials.judge(login, Verdict::Fine);
+    }
+
+    /// The second "busy" in a row is what a login gets that is to pass a check (annex A2).
+    fn weigh(&self, login: &Login, refusal: Refusal) -> Refusal {
+        if refusal.kind != RefusalKind::Busy {
+            return refusal;
+        }
+        let mut busy = lock(&self.busy);
+        let streak = busy.entry(login.id.clone()).or_default();
+        *streak += 1;
+        if *streak < 2 {
+            return refusal;
+        }
+        busy.remove(&login.id);
+        Refusal {
+            kind: RefusalKind::Challenge,
+            ..refusal
+        }
+    }
+}
+
+pub(crate) fn malformed(reason: &str) -> UpstreamError {
+    UpstreamError::Malformed {
+        provider: PROVIDER.into(),
+        reason: reason.into(),
+    }
+}
+
+/// The chunks as the body of an answer; dropping it ends the talk.
+fn stream_of(receiver: mpsc::Receiver<Result<Bytes, UpstreamError>>, task: Owned) -> ByteStream {
+    let state = (receiver, task);
+    Box::pin(futures_util::stream::unfold(
+        state,
+        |(mut receiver, task)| async move { receiver.recv().await.map(|item| (item, (receiver, task))) },
+    ))
+}
+
+/// The same answer as one document.
+async fn whole_of(mut bytes: ByteStream) -> Result<Bytes, UpstreamError> {
+    use futures_util::StreamExt;
+    let mut reader = Reader::new(WHOLE_LIMIT);
+    let mut whole = Assembled::new(WHOLE_LIMIT);
+    while let Some(chunk) = bytes.next().await {
+        for frame in reader
+            .push(&chunk?)
+            .map_err(|error| malformed(&error.to_string()))?
+        {
+            let Some(event) = frame.event else { continue };
+            let scan = chunk::scan(&event.data).map_err(|error| malformed(&error.to_string()))?;
+            if let Some(fault) = scan.error {
+                return Err(UpstreamError::InBand {
+                    provider: PROVIDER.into(),
+                    fault,
+                });
+            }
+            whole.feed(&scan);
+        }
+    }
+    if whole.is_truncated() {
+        return Err(UpstreamError::TooLarge {
+            provider: PROVIDER.into(),
+            limit: WHOLE_LIMIT,
+        });
+    }
+    if !whole.is_complete() {
+        return Err(UpstreamError::Cut {
+            provider: PROVIDER.into(),
+            reason: "the answer broke off".into(),
+        });
+    }
+    Ok(Bytes::from(whole.to_json().to_string()))
+}

@@ -1,0 +1,155 @@
+//! The images and files of messages, stored at the site before the message that shows them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::clock::{compact_utc, new_id, now_ms};
+use crate::exchange::qwen::{malformed, refused::invalid};
+use crate::protocol::openai::message::{Attachment, Message, attachments};
+use crate::protocol::qwen::files::{self, Grant};
+use crate::protocol::qwen::refusal::{self, Refusal, RefusalKind};
+use crate::providers::qwen::{Answered, Login, Site};
+use crate::providers::{Deadlines, UpstreamError};
+use crate::tasks::lock;
+
+/// How long a stored file is believed to be there.
+const KEPT: Duration = Duration::from_mins(10);
+/// Files remembered.
+const MOST: usize = 256;
+/// Most bytes of one file.
+const LIMIT: usize = 20 << 20;
+
+/// What was stored lately, by account and content.
+#[derive(Default)]
+pub(crate) struct Uploads(Mutex<HashMap<Key, (Instant, Value)>>);
+
+/// An account and the SHA-256 of a file.
+type Key = (String, [u8; 32]);
+
+impl Uploads {
+    /// The `files` entries for all that `messages` show, each stored once. The inner error is the site's refusal.
+    pub(crate) async fn store(
+        &self,
+        site: &Site,
+        login: &Arc<Login>,
+        messages: &[Message],
+        deadlines: Deadlines,
+    ) -> Result<Result<Vec<Value>, Refusal>, UpstreamError> {
+        let mut entries = Vec::new();
+        for (number, attachment) in (1..).zip(attachments(messages)) {
+            let Attachment::Inline {
+                media_type,
+                data,
+                name,
+            } = attachment
+            else {
+                return Err(invalid(
+                    "Qwen takes images as data only: send them as a data URL (data:image/png;base64,...) instead of a \
+                     web address",
+                ));
+            };
+            if data.len() > LIMIT {
+                return Err(invalid(&format!(
+                    "a file of a message is larger than {LIMIT} bytes"
+                )));
+            }
+            let key = (login.account(), <[u8; 32]>::from(Sha256::digest(data)));
+            if let Some(entry) = self.known(&key) {
+                entries.push(entry);
+                continue;
+            }
+            let made_up = || format!("file-{number}.{}", extension(media_type));
+            let name = name.clone().unwrap_or_else(made_up);
+            let file = (name.as_str(), media_type.as_str(), data.as_slice());
+            match upload(site, login, file, deadlines).await? {
+                Ok(entry) => {
+                    self.keep(key, entry.clone());
+                    entries.push(entry);
+                }
+                Err(refusal) => return Ok(Err(refusal)),
+            }
+        }
+        Ok(Ok(entries))
+    }
+
+    fn known(&self, key: &Key) -> Option<Value> {
+        let kept = lock(&self.0);
+        let (at, entry) = kept.get(key)?;
+        (at.elapsed() < KEPT).then(|| entry.clone())
+    }
+
+    fn keep(&self, key: Key, entry: Value) {
+        let mut kept = lock(&self.0);
+        if kept.len() >= MOST {
+            kept.retain(|_, (at, _)| at.elapsed() < KEPT);
+        }
+        if kept.len() < MOST {
+            kept.insert(key, (Instant::now(), entry));
+        }
+    }
+}
+
+async fn upload(
+    site: &Site,
+    login: &Arc<Login>,
+    (name, media_type, data): (&str, &str, &[u8]),
+    deadlines: Deadlines,
+) -> Result<Result<Value, Refusal>, UpstreamError> {
+    let request = files::grant_request(name, data.len(), media_type);
+    let Answered::Document {
+        status,
+        content_type,
+        body,
+    } = site.grant(login, &request, deadlines).await?
+    else {
+        return Err(malformed("a stream instead of a grant"));
+    };
+    if let Some(refusal) = refusal::classify(status, content_type.as_deref(), &body) {
+        return Ok(Err(refusal));
+    }
+    let grant = match Grant::read(&body) {
+        Ok(grant) => grant,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let signed = grant.sign(media_type, &compact_utc(now_ms()));
+    let stored = site.put(
+        &signed.url,
+        &signed.headers,
+        Bytes::copy_from_slice(data),
+        deadlines,
+    );
+    let status = stored.await?;
+    if !(200..300).contains(&status) {
+        return Ok(Err(Refusal {
+            kind: RefusalKind::Internal,
+            message: format!("the site's store answered {status} to an upload"),
+            retry_after_s: None,
+        }));
+    }
+    let ids = (new_id(), new_id());
+    Ok(Ok(grant.entry(
+        name,
+        data.len(),
+        media_type,
+        (&ids.0, &ids.1),
+        now_ms(),
+    )))
+}
+
+/// The end of a made-up name.
+fn extension(media_type: &str) -> &str {
+    match media_type {
+        "image/jpeg" => "jpg",
+        "text/plain" => "txt",
+        other => other
+            .rsplit('/')
+            .next()
+            .filter(|end| end.len() <= 8 && end.chars().all(|c| c.is_ascii_alphanumeric()))
+            .unwrap_or("bin"),
+    }
+}

@@ -1,0 +1,213 @@
+//! `/api/qwen/credentials`: the user's own logins at chat.qwen.ai. Taken in, never given out.
+
+use axum::extract::{Request, State};
+use axum::routing::get;
+use axum::{Json, Router};
+use secrecy::SecretString;
+use serde_json::{Map, Value, json};
+
+use crate::actors::credentials::{LoginState, Shown};
+use crate::clock::now_ms;
+use crate::http::App;
+use crate::http::error::ApiError;
+use crate::http::extract;
+use crate::protocol::qwen::curl;
+use crate::providers::qwen::{Login, as_ms, token_expiry};
+
+const DEFAULT_LABEL: &str = "default";
+
+pub(crate) fn routes() -> Router<App> {
+    Router::new().route(
+        "/api/qwen/credentials",
+        get(show).post(store).delete(remove),
+    )
+}
+
+/// A login as a client may hand it over, its fields checked.
+struct NewLogin {
+    login: Login,
+    /// Unix time, ms.
+    expires_at: Option<i64>,
+}
+
+/// Stores a login; the next request can use it.
+async fn store(State(app): State<App>, request: Request) -> Result<Json<Value>, ApiError> {
+    let new = NewLogin::checked(&extract::json_object(request).await?)?;
+    let (id, expires_at) = (new.login.id.clone(), new.expires_at);
+    let verified = app.qwen.verify(&new.login).await;
+    let credentials = app.handles.credentials.clone();
+    let storing = app.tasks.spawn("store credentials", async move {
+        credentials.store(new.login, expires_at).await
+    });
+    storing.await.map_err(|_| ApiError::Internal)??;
+    let detail = json!({"action": "updated", "id": id, "verified": verified});
+    app.handles.events.publish(
+        "credentials:updated",
+        "updated",
+        "Qwen credentials updated".into(),
+        detail,
+    );
+    Ok(Json(json!({
+        "success": true,
+        "message": "Qwen credentials updated successfully",
+        "id": id,
+        "expiresAt": expires_at.map(seconds),
+        "verified": verified,
+    })))
+}
+
+/// What is stored, without its secrets.
+async fn show(State(app): State<App>) -> Result<Json<Value>, ApiError> {
+    let logins = app.handles.credentials.all().await?;
+    let Some(first) = logins.first() else {
+        return Ok(Json(
+            json!({"hasCredentials": false, "expiresAt": null, "isValid": false, "accounts": []}),
+        ));
+    };
+    let mut body = shown(first);
+    body["hasCredentials"] = true.into();
+    body["accounts"] = logins.iter().map(shown).collect();
+    Ok(Json(body))
+}
+
+/// Forgets every stored login, at once and for good.
+async fn remove(State(app): State<App>) -> Result<Json<Value>, ApiError> {
+    let credentials = app.handles.credentials.clone();
+    let clearing = app.tasks.spawn(
+        "delete credentials",
+        async move { credentials.clear().await },
+    );
+    let deleted = clearing.await.map_err(|_| ApiError::Internal)??;
+    app.handles.sessions.ended();
+    let message = if deleted > 0 {
+        "Qwen credentials deleted"
+    } else {
+        "No credentials to delete"
+    };
+    let detail = json!({"action": "deleted", "deleted": deleted});
+    app.handles.events.publish(
+        "credentials:updated",
+        "deleted",
+        "Qwen credentials deleted".into(),
+        detail,
+    );
+    Ok(Json(
+        json!({"success": true, "message": message, "deleted": deleted}),
+    ))
+}
+
+fn shown(login: &Shown) -> Value {
+    let now = now_ms();
+    json!({
+        "id": login.id,
+        "label": login.label,
+        "state": login.state,
+        "isValid": matches!(login.state, LoginState::Valid | LoginState::Expiring),
+        "isExpired": login.state == LoginState::Expired,
+        "expiresAt": login.expires_at.map(seconds),
+        "expires_in": login.expires_at.map(|at| seconds(at - now)),
+        "limited_until": login.limited_until.map(seconds),
+        "createdAt": seconds(login.created_at),
+        "updatedAt": seconds(login.updated_at),
+        "token_preview": login.token_preview,
+        "cookie_names": login.cookie_names,
+        "source": login.source,
+        "last_error": login.last_error,
+    })
+}
+
+fn seconds(ms: i64) -> i64 {
+    ms.div_euclid(1_000)
+}
+
+impl NewLogin {
+    fn checked(body: &Map<String, Value>) -> Result<Self, ApiError> {
+        let mut faults = Vec::new();
+        let text = |key: &str| {
+            body.get(key)
+                .and_then(Value::as_str)
+                .map(str::trim)
+                .filter(|text| !text.is_empty())
+        };
+        let copied = text("curl").map(curl::read).unwrap_or_default();
+        let listed = body.get("cookies").and_then(Value::as_array).map(|list| {
+            let pair = |cookie: &Value| {
+                Some(format!(
+                    "{}={}",
+                    cookie.get("name")?.as_str()?,
+                    cookie.get("value")?.as_str()?
+                ))
+            };
+            list.iter().filter_map(pair).collect::<Vec<_>>().join("; ")
+        });
+        let cookies = text("cookies")
+            .or(text("cookie_header"))
+            .map(str::to_owned)
+            .or(listed)
+            .or(copied.cookies)
+            .filter(|cookies| !cookies.is_empty());
+        let from_cookie = cookies.as_deref().and_then(|cookies| {
+            let pairs = cookies
+                .split(';')
+                .filter_map(|pair| pair.trim().split_once('='));
+            pairs
+                .into_iter()
+                .find(|(name, _)| *name == "token")
+                .map(|(_, value)| value.to_owned())
+        });
+        let token = text("token")
+            .map(str::to_owned)
+            .or(copied.bearer)
+            .or(copied.umid)
+            .or(from_cookie);
+        if token.is_none() {
+            faults.push(
+                "`token` is required: the cookie `token` of your chat.qwen.ai session".into(),
+            );
+        }
+        if cookies.is_none() {
+            faults.push(
+                "`cookies` is required: the cookie header of your chat.qwen.ai session".into(),
+            );
+        }
+        let control = |text: &Option<String>| {
+            text.as_ref()
+                .is_some_and(|text| text.chars().any(char::is_control))
+        };
+        if control(&token) || control(&cookies) {
+            faults.push(
+                "`token` and `cookies` must not hold line breaks or other control characters"
+                    .into(),
+            );
+        }
+        let expires_at = match body.get("expiresAt") {
+            None | Some(Value::Null) => None,
+            Some(value) => {
+                let at = value.as_i64().filter(|at| *at >= 0);
+                if at.is_none() {
+                    faults.push("`expiresAt` must be a time in Unix seconds".into());
+                }
+                at.map(as_ms)
+            }
+        };
+        let (Some(token), Some(cookies), true) = (token, cookies, faults.is_empty()) else {
+            return Err(ApiError::Validation(faults));
+        };
+        let label = text("label")
+            .unwrap_or(DEFAULT_LABEL)
+            .chars()
+            .take(100)
+            .collect::<String>();
+        let login = Login {
+            id: label.clone(),
+            label,
+            token: SecretString::from(token),
+            cookies: SecretString::from(cookies),
+        };
+        let expires_at = expires_at.or_else(|| token_expiry(&login));
+        if expires_at.is_some_and(|at| at <= now_ms()) {
+            return Err(ApiError::CredentialsExpired);
+        }
+        Ok(Self { login, expires_at })
+    }
+}

@@ -1,0 +1,249 @@
+//! The user's logins: stored, judged, never shown.
+
+use serde_json::{Value, json};
+
+use super::{LATER, answer, ask, at, chat, log_in, logged_in, user};
+use crate::support::TestGateway;
+use crate::support::site::{Play, Site, jwt};
+
+async fn credentials(gateway: &TestGateway) -> Value {
+    gateway.get(&gateway.api("/api/qwen/credentials")).await.1
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_is_taken_in_every_form_and_shown_in_none() {
+    let site = Site::saying("fine").await;
+    let gateway = at(&site, &[]).await;
+    assert_eq!(
+        credentials(&gateway).await,
+        json!({"hasCredentials": false, "expiresAt": null, "isValid": false, "accounts": []})
+    );
+    let token = jwt("u1", LATER);
+    let curl = format!(
+        "curl 'https://chat.qwen.ai/api/v2/chats/' -H 'authorization: Bearer {token}' -b 'token={token}; isg=1' --compressed"
+    );
+    for body in [
+        json!({"token": token, "cookies": format!("token={token}; isg=1")}),
+        json!({"cookie_header": format!("token={token}; isg=1")}),
+        json!({"cookies": [{"name": "token", "value": token}, {"name": "isg", "value": "1"}]}),
+        json!({"curl": curl}),
+    ] {
+        let response = gateway
+            .post(&gateway.api("/api/qwen/credentials"), &body)
+            .await;
+        assert_eq!(response.status(), 200);
+        let stored: Value = response.json().await.expect("JSON");
+        assert_eq!(
+            (&stored["expiresAt"], &stored["verified"]),
+            (&json!(LATER), &json!(true)),
+            "{body}"
+        );
+        let shown = credentials(&gateway).await;
+        assert_eq!(shown["isValid"], true);
+        assert_eq!(shown["cookie_names"], json!(["token", "isg"]));
+        assert!(!shown.to_string().contains(&token[8..40]), "{shown}");
+        assert_eq!(
+            answer(&gateway, &chat(&[user("go")])).await["content"],
+            "fine"
+        );
+    }
+    let response = gateway
+        .client
+        .delete(gateway.api("/api/qwen/credentials"))
+        .send()
+        .await
+        .expect("an answer");
+    let deleted: Value = response.json().await.expect("JSON");
+    assert_eq!(deleted["deleted"], 1);
+    assert_eq!(ask(&gateway, &chat(&[user("go")])).await.status(), 401);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_login_is_refused_with_what_is_missing() {
+    let site = Site::saying("fine").await;
+    let gateway = at(&site, &[]).await;
+    let past = jwt("u1", 1_700_000_000);
+    for (body, status, part) in [
+        (json!({}), 400, "`token` is required"),
+        (json!({"token": 7, "cookies": "a=b"}), 400, "`token`"),
+        (json!({"token": "t"}), 400, "`cookies` is required"),
+        (
+            json!({"token": "t\nx", "cookies": "a=b"}),
+            400,
+            "line breaks",
+        ),
+        (
+            json!({"token": "t", "cookies": "a=b", "expiresAt": -1}),
+            400,
+            "`expiresAt`",
+        ),
+        (
+            json!({"token": "t", "cookies": "a=b", "expiresAt": 1_700_000_000}),
+            422,
+            "expired",
+        ),
+        (
+            json!({"token": "t", "cookies": "a=b", "expiresAt": 1_700_000_000_000_u64}),
+            422,
+            "expired",
+        ),
+        (json!({"token": past, "cookies": "a=b"}), 422, "expired"),
+    ] {
+        let response = gateway
+            .post(&gateway.api("/api/qwen/credentials"), &body)
+            .await;
+        assert_eq!(response.status(), status, "{body}");
+        let error = response.text().await.expect("text");
+        assert!(error.contains(part), "{body}: {error}");
+    }
+    assert_eq!(credentials(&gateway).await["hasCredentials"], false);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rejected_login_is_told_once_and_not_tried_again() {
+    let site = Site::saying("fine").await;
+    let gateway = logged_in(&site, "u1").await;
+    site.reject(&jwt("u1", LATER));
+    for _ in 0..2 {
+        let response = ask(&gateway, &chat(&[user("go")])).await;
+        assert_eq!(response.status(), 401);
+        assert_eq!(response.headers()["x-should-retry"], "false");
+        let error: Value = response.json().await.expect("JSON");
+        assert_eq!(error["error"]["code"], "credentials_rejected");
+        assert!(
+            error["error"]["message"]
+                .as_str()
+                .expect("text")
+                .contains("/api/qwen/credentials")
+        );
+    }
+    let shown = credentials(&gateway).await;
+    assert_eq!(
+        (&shown["state"], &shown["isValid"]),
+        (&json!("rejected"), &json!(false))
+    );
+    let told = "SELECT count(*) FROM activity WHERE type = 'credentials_updated' AND metadata LIKE '%rejected%'";
+    while gateway.cell::<i64>(told) == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(gateway.cell::<i64>(told), 1);
+    // A new login mends it.
+    log_in(&gateway, "default", "u2").await;
+    assert_eq!(
+        answer(&gateway, &chat(&[user("go")])).await["content"],
+        "fine"
+    );
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limited_login_rests_while_another_works() {
+    let limited = jwt("u1", LATER);
+    let site = Site::start(move |turn| {
+        if turn.token == limited {
+            return Play::refusal(200, "rate-limited.json");
+        }
+        Play::says("from the other")
+    })
+    .await;
+    let gateway = at(&site, &[]).await;
+    log_in(&gateway, "a", "u1").await;
+    log_in(&gateway, "b", "u2").await;
+    for _ in 0..3 {
+        assert_eq!(
+            answer(&gateway, &chat(&[user("go")])).await["content"],
+            "from the other"
+        );
+    }
+    let asked = site
+        .turns()
+        .iter()
+        .filter(|turn| turn.token == jwt("u1", LATER))
+        .count();
+    assert!(asked <= 1, "a resting login is left alone");
+    site.reject(&jwt("u2", LATER));
+    let response = ask(&gateway, &chat(&[user("go")])).await;
+    assert_eq!(response.status(), 401);
+    // Only the resting one is left.
+    let response = ask(&gateway, &chat(&[user("go")])).await;
+    assert_eq!(response.status(), 429);
+    let seconds: u64 = response.headers()["retry-after"]
+        .to_str()
+        .expect("text")
+        .parse()
+        .expect("seconds");
+    assert!((3 * 3600 - 60..=3 * 3600).contains(&seconds), "{seconds}");
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_planted_secret_is_nowhere_but_sealed_in_the_file() {
+    const PLANTED: &str = "planted-cookie-value";
+    let token = jwt("planted-user", LATER);
+    let rejected = token.clone();
+    let site = Site::start(move |turn| {
+        assert_eq!(turn.token, rejected);
+        Play::Body(
+            200,
+            "text/html",
+            crate::support::site::fixture("challenge.html"),
+        )
+    })
+    .await;
+    let gateway = at(&site, &[]).await;
+    let body = json!({"token": token, "cookies": format!("token={token}; isg={PLANTED}")});
+    let mut seen = gateway
+        .post(&gateway.api("/api/qwen/credentials"), &body)
+        .await
+        .text()
+        .await
+        .expect("text");
+    seen += &ask(&gateway, &chat(&[user("go")]))
+        .await
+        .text()
+        .await
+        .expect("text");
+    for path in [
+        "/api/qwen/credentials",
+        "/api/supervision",
+        "/api/health",
+        "/api/proxy/status",
+        "/api/requests",
+    ] {
+        let response = gateway
+            .client
+            .get(gateway.api(path))
+            .send()
+            .await
+            .expect("an answer");
+        seen += &response.text().await.expect("text");
+    }
+    let secrets = [PLANTED, &token[10..60], "signature of"];
+    for secret in secrets {
+        assert!(!seen.contains(secret), "{secret} in {seen}");
+    }
+    let sealed: i64 =
+        gateway.cell("SELECT count(*) FROM credentials WHERE sealed = 1 AND length(cookies) > 40");
+    assert_eq!(sealed, 1);
+    let dir = gateway.stop().await;
+    for entry in std::fs::read_dir(dir.path().join("data")).expect("readable") {
+        let path = entry.expect("an entry").path();
+        // The files beside the database go when its last connection does.
+        let Ok(bytes) = std::fs::read(&path) else {
+            assert!(!path.exists(), "{}", path.display());
+            continue;
+        };
+        for secret in secrets {
+            let found = bytes
+                .windows(secret.len())
+                .any(|window| window == secret.as_bytes());
+            assert!(!found, "{secret} in {}", path.display());
+        }
+    }
+    // The key opens it again.
+    let gateway = TestGateway::reopened(dir, &[]).await;
+    assert_eq!(credentials(&gateway).await["state"], "challenged");
+    gateway.stop().await;
+}
