@@ -34,4 +34,8 @@ pub(crate) mod http;
 
 pub mod gateway;
 
+#[cfg(feature = "measure")]
+#[doc(hidden)]
+pub mod measure;
+
 pub mod cli;

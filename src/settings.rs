@@ -77,6 +77,9 @@ pub(crate) const AUTO_START: &str = "system.autoStart";
 pub(crate) const DISCOVERY: &str = "system.discovery";
 pub(crate) const QWEN_BASE_URL: &str = "qwen.baseUrl";
 pub(crate) const QWEN_IN_FLIGHT: &str = "qwen.maxInFlight";
+pub(crate) const QWEN_PREWARM: &str = "qwen.prewarm";
+pub(crate) const QWEN_DELETE_CHATS: &str = "qwen.deleteChats";
+pub(crate) const TOOLS_STREAMING: &str = "tools.streaming";
 pub(crate) const TOOLS_REPEAT: &str = "tools.repeat";
 pub(crate) const SESSION_TIMEOUT: &str = "session.timeout";
 pub(crate) const ACTIVE_PROVIDER: &str = "active_provider";
@@ -216,6 +219,27 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Fallback::Integer(2),
         None,
         "requests one Qwen login serves at once",
+    ),
+    setting(
+        QWEN_PREWARM,
+        Kind::Boolean,
+        Fallback::Boolean(false),
+        None,
+        "keep one empty Qwen chat ready per login and model; it shows in your list of chats",
+    ),
+    setting(
+        QWEN_DELETE_CHATS,
+        Kind::Boolean,
+        Fallback::Boolean(false),
+        None,
+        "delete a Qwen chat when its session is deleted",
+    ),
+    setting(
+        TOOLS_STREAMING,
+        Kind::OneOf(&["whole", "incremental"]),
+        Fallback::Text("whole"),
+        None,
+        "tell a tool call once the answer is whole, or as the model writes it",
     ),
     setting(
         TOOLS_REPEAT,

@@ -11,17 +11,19 @@ use std::time::Duration;
 
 use crate::actors::address::{Address, Message as ActorMessage, Reply, Unavailable};
 use crate::actors::behaviour::{Behaviour, Fatal, Own};
-use crate::actors::database::Database;
+use crate::actors::database::{Database, StoreError};
 use crate::actors::supervisor::ChildSpec;
 use crate::clock::now_ms;
 use crate::db::ops::WriteOp;
-use crate::db::sessions::{self, KnownTurn, TurnRow};
+use crate::db::sessions::{self, ChatOf, KnownTurn, TurnRow};
 use crate::tasks::lock;
 
 const DEADLINE: Duration = Duration::from_secs(2);
 const MAILBOX: usize = 1_024;
 /// Turns held in memory; past it the expired ones go, then the oldest.
 const MOST_TURNS: u32 = 100_000;
+/// Answers after which the expired turns are swept out.
+const SWEEP: u32 = 200;
 
 /// Where a request's history goes on.
 #[derive(Debug)]
@@ -101,6 +103,23 @@ impl Sessions {
         let _ = self.address.cast(Message::Answered(known));
     }
 
+    /// Deletes a conversation; returns where it was upstream, or none when there is no such session.
+    pub(crate) async fn delete(&self, id: &str) -> Result<Option<ChatOf>, StoreError> {
+        let key = id.to_owned();
+        let found = self
+            .database
+            .read(move |conn| sessions::chat_of(conn, &key))
+            .await?;
+        let Some(place) = found else {
+            return Ok(None);
+        };
+        self.database
+            .write(WriteOp::DeleteSession { id: id.to_owned() })
+            .await?;
+        let _ = self.address.cast(Message::Forgotten(place.chat_id.clone()));
+        Ok(Some(place))
+    }
+
     /// The logins are gone, and the rows of the conversations with them.
     pub(crate) fn ended(&self) {
         let _ = self.address.cast(Message::Ended);
@@ -153,6 +172,14 @@ impl ActorMessage for Message {
 struct SessionsActor;
 
 pub(crate) struct State {
+    known: Known,
+    database: Database,
+    /// Answers since the last sweep.
+    answers: u32,
+}
+
+/// Where histories go on, by their hashes.
+struct Known {
     turns: HashMap<String, KnownTurn>,
     leased: Arc<Mutex<HashSet<String>>>,
 }
@@ -171,22 +198,44 @@ impl Behaviour for SessionsActor {
             .into_iter()
             .map(|turn| (turn.hash.clone(), turn))
             .collect();
-        Ok(State { turns, leased })
+        Ok(State {
+            known: Known { turns, leased },
+            database,
+            answers: SWEEP,
+        })
     }
 
     async fn handle(message: Message, state: &mut State) -> Result<(), Fatal> {
         match message {
-            Message::Active(reply) => drop(reply.send(state.active(now_ms()))),
-            Message::Find(prefixes, reply) => drop(reply.send(state.find(&prefixes, now_ms()))),
-            Message::Answered(turn) => state.answered(turn, now_ms()),
-            Message::Ended => state.turns.clear(),
-            Message::Forgotten(chat_id) => state.turns.retain(|_, turn| turn.chat_id != chat_id),
+            Message::Active(reply) => drop(reply.send(state.known.active(now_ms()))),
+            Message::Find(prefixes, reply) => {
+                drop(reply.send(state.known.find(&prefixes, now_ms())));
+            }
+            Message::Answered(turn) => {
+                state.known.answered(turn, now_ms());
+                state.sweep(now_ms());
+            }
+            Message::Ended => state.known.turns.clear(),
+            Message::Forgotten(chat_id) => state.known.forget(&chat_id),
         }
         Ok(())
     }
 }
 
 impl State {
+    /// Neither the memory nor the table keeps what has expired.
+    fn sweep(&mut self, now_ms: i64) {
+        self.answers += 1;
+        if self.answers < SWEEP {
+            return;
+        }
+        self.answers = 0;
+        self.known.turns.retain(|_, turn| turn.expires_at > now_ms);
+        self.database.record(WriteOp::PruneTurns { before: now_ms });
+    }
+}
+
+impl Known {
     fn active(&self, now_ms: i64) -> i64 {
         let active = self.turns.values().filter(|turn| turn.expires_at > now_ms);
         let sessions: HashSet<&str> = active.map(|turn| turn.session_id.as_str()).collect();
@@ -215,6 +264,10 @@ impl State {
                 },
             })
         })
+    }
+
+    fn forget(&mut self, chat_id: &str) {
+        self.turns.retain(|_, turn| turn.chat_id != chat_id);
     }
 
     fn answered(&mut self, turn: KnownTurn, now_ms: i64) {
@@ -275,7 +328,7 @@ mod tests {
 
     #[test]
     fn the_longest_known_prefix_of_a_free_chat_is_found() {
-        let mut state = State {
+        let mut state = Known {
             turns: HashMap::new(),
             leased: Arc::default(),
         };

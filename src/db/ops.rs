@@ -65,6 +65,14 @@ pub(crate) enum WriteOp {
     },
     /// An answer that a conversation can go on from.
     RecordTurn(Box<TurnRow>),
+    /// A conversation, with what it was to go on from.
+    DeleteSession {
+        id: String,
+    },
+    /// Turns of conversations that ended by then.
+    PruneTurns {
+        before: i64,
+    },
     /// The chat is gone upstream: nothing goes on from it.
     ForgetChat {
         chat_id: String,
@@ -94,6 +102,7 @@ impl WriteOp {
                 | Self::RecordActorEvent(_)
                 | Self::RecordTurn(_)
                 | Self::ForgetChat { .. }
+                | Self::PruneTurns { .. }
         )
     }
 
@@ -124,6 +133,8 @@ impl WriteOp {
             | Self::ProviderSeen { .. }
             | Self::DeleteCredentials { .. }
             | Self::ForgetChat { .. }
+            | Self::PruneTurns { .. }
+            | Self::DeleteSession { .. }
             | Self::DeleteSetting { .. } => 0,
             Self::PutCredential(row) | Self::JudgeCredential(row) => {
                 [&row.token, &row.cookies, &row.headers]
@@ -174,6 +185,8 @@ impl WriteOp {
                 credentials::delete_all(conn).map(Written::Rows)
             }
             Self::RecordTurn(row) => sessions::record_turn(conn, row).map(done),
+            Self::DeleteSession { id } => sessions::delete(conn, id).map(Written::Rows),
+            Self::PruneTurns { before } => sessions::prune_turns(conn, *before).map(Written::Rows),
             Self::ForgetChat { chat_id } => sessions::forget_chat(conn, chat_id).map(Written::Rows),
             #[cfg(feature = "fault-injection")]
             #[expect(clippy::panic, reason = "its purpose, in tests alone")]
@@ -199,6 +212,8 @@ impl WriteOp {
             Self::JudgeCredential(_) => "judge credential",
             Self::DeleteCredentials { .. } => "delete credentials",
             Self::RecordTurn(_) => "record turn",
+            Self::DeleteSession { .. } => "delete session",
+            Self::PruneTurns { .. } => "prune turns",
             Self::ForgetChat { .. } => "forget chat",
             #[cfg(feature = "fault-injection")]
             Self::Panic => "panic",

@@ -1,6 +1,6 @@
 //! Table `sessions`: conversations that Qwen keeps for us.
 
-use rusqlite::{Connection, Row, named_params};
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use crate::db::error::DbError;
 
@@ -29,6 +29,18 @@ const PUT_TURN: &str = "
        SET session_id = excluded.session_id, login = excluded.login, chat_id = excluded.chat_id,
            parent_id = excluded.parent_id, created_at = excluded.created_at";
 
+const PRUNE: &str = "
+    DELETE FROM session_turns
+     WHERE hash IN (SELECT t.hash FROM session_turns t JOIN sessions s ON s.id = t.session_id
+                     WHERE s.expires_at <= ?1 LIMIT 1000)";
+
+const CHAT_OF: &str = "
+    SELECT s.chat_id, (SELECT t.login FROM session_turns t WHERE t.session_id = s.id LIMIT 1) AS login
+      FROM sessions s
+     WHERE s.id = ?1";
+
+const DELETE: &str = "DELETE FROM sessions WHERE id = ?1";
+
 const END_ALL: &str = "UPDATE sessions SET expires_at = min(expires_at, ?1)";
 
 const FORGET_ALL: &str = "DELETE FROM session_turns";
@@ -53,6 +65,14 @@ pub(crate) struct TurnRow {
     pub(crate) model: String,
     pub(crate) at: i64,
     pub(crate) expires_at: i64,
+}
+
+/// Where a session is upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ChatOf {
+    pub(crate) chat_id: String,
+    /// The account; none when nothing can go on from it any more.
+    pub(crate) login: Option<String>,
 }
 
 /// Where a history goes on.
@@ -112,6 +132,28 @@ pub(super) fn forget_chat(conn: &Connection, chat_id: &str) -> Result<usize, DbE
     Ok(conn.prepare_cached(FORGET_CHAT)?.execute([chat_id])?)
 }
 
+/// Removes turns of conversations that ended by `at` (Unix ms), so many that nobody waits for it.
+pub(super) fn prune_turns(conn: &Connection, at: i64) -> Result<usize, DbError> {
+    Ok(conn.prepare_cached(PRUNE)?.execute([at])?)
+}
+
+/// The account and the chat of a session; none when there is no such session.
+pub(crate) fn chat_of(conn: &Connection, id: &str) -> Result<Option<ChatOf>, DbError> {
+    let mut statement = conn.prepare_cached(CHAT_OF)?;
+    let row = statement.query_row([id], |row| {
+        Ok(ChatOf {
+            chat_id: row.get("chat_id")?,
+            login: row.get("login")?,
+        })
+    });
+    Ok(row.optional()?)
+}
+
+/// Removes a session with its turns.
+pub(super) fn delete(conn: &Connection, id: &str) -> Result<usize, DbError> {
+    Ok(conn.prepare_cached(DELETE)?.execute([id])?)
+}
+
 /// Every conversation ends at `at` (Unix ms) and is gone on with no more.
 pub(super) fn end_all(conn: &Connection, at: i64) -> Result<usize, DbError> {
     conn.prepare_cached(FORGET_ALL)?.execute([])?;
@@ -144,7 +186,18 @@ mod tests {
         assert_eq!(turns(&conn, 9, 10).unwrap().len(), 2);
         assert_eq!(turns(&conn, 9, 1).unwrap().len(), 1);
         assert_eq!(turns(&conn, 10, 10).unwrap(), []);
+        assert_eq!(prune_turns(&conn, 9).unwrap(), 0);
+        let place = ChatOf {
+            chat_id: "c".into(),
+            login: Some("an account".into()),
+        };
+        assert_eq!(chat_of(&conn, "s").unwrap(), Some(place));
+        assert_eq!(chat_of(&conn, "t").unwrap(), None);
         assert_eq!(forget_chat(&conn, "c").unwrap(), 2);
         assert_eq!(turns(&conn, 9, 10).unwrap(), []);
+        record_turn(&conn, &turn('c', "p3")).unwrap();
+        assert_eq!(prune_turns(&conn, 10).unwrap(), 1);
+        assert_eq!(end_all(&conn, 3).unwrap(), 1);
+        assert_eq!(delete(&conn, "s").unwrap(), 1);
     }
 }

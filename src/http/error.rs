@@ -71,6 +71,9 @@ pub(crate) enum ApiError {
     RequestNotFound {
         id: String,
     },
+    SessionNotFound {
+        id: String,
+    },
     CredentialsExpired,
     ModelNotFound {
         id: String,
@@ -315,6 +318,12 @@ impl ApiError {
                 "not_found_error",
                 "request_not_found",
                 format!("there is no request `{id}`"),
+            ),
+            Self::SessionNotFound { id } => Told::new(
+                S::NOT_FOUND,
+                "not_found_error",
+                "session_not_found",
+                format!("there is no session `{id}`"),
             ),
             Self::CredentialsExpired => Told::new(
                 S::UNPROCESSABLE_ENTITY,

@@ -246,6 +246,24 @@ impl Site {
         document(request, side()).await
     }
 
+    /// Deletes one chat. (The same call without an id deletes all chats of the user, so an empty id is refused.)
+    pub(crate) async fn delete_chat(
+        &self,
+        login: &Login,
+        chat_id: &str,
+    ) -> Result<Answered, UpstreamError> {
+        if chat_id.is_empty() || chat_id.contains(['/', '?', '#']) {
+            return Err(UpstreamError::Malformed {
+                provider: PROVIDER.into(),
+                reason: "no chat to delete".into(),
+            });
+        }
+        let url = self.url(&format!("/api/v2/chats/{chat_id}"));
+        let page = format!("/c/{chat_id}");
+        let request = self.request(Method::DELETE, &url, login, &page, SIDE_DEADLINE)?;
+        document(request, side()).await
+    }
+
     /// Asks for the right to store a file.
     pub(crate) async fn grant(
         &self,

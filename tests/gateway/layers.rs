@@ -10,7 +10,7 @@ const LAYERS: &[&[&str]] = &[
     &["actors"],
     &["exchange"],
     &["http"],
-    &["gateway"],
+    &["gateway", "measure"],
     &["cli"],
 ];
 

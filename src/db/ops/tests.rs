@@ -66,7 +66,11 @@ fn all_kinds() -> Vec<WriteOp> {
             chat_id: "chat".into(),
         },
         WriteOp::RecordTurn(Box::new(sample_turn('b'))),
+        WriteOp::PruneTurns { before: i64::MAX },
         WriteOp::DeleteCredentials { at: 7 },
+        WriteOp::DeleteSession {
+            id: "session".into(),
+        },
         WriteOp::RecordAudit(AuditRow {
             id: "u1".into(),
             principal: "admin".into(),
@@ -137,6 +141,8 @@ fn number(op: &WriteOp) -> usize {
         WriteOp::DeleteCredentials { .. } => 14,
         WriteOp::RecordTurn(_) => 15,
         WriteOp::ForgetChat { .. } => 16,
+        WriteOp::PruneTurns { .. } => 17,
+        WriteOp::DeleteSession { .. } => 18,
         #[cfg(feature = "fault-injection")]
         WriteOp::Panic => usize::MAX,
     }
@@ -157,7 +163,7 @@ fn every_operation_applied_twice_has_the_effect_of_once() {
     }
     assert_eq!(
         walked.into_iter().collect::<Vec<_>>(),
-        (0..=16).collect::<Vec<_>>()
+        (0..=18).collect::<Vec<_>>()
     );
 }
 
@@ -224,7 +230,7 @@ fn another_intent_with_the_same_id_or_name_is_a_conflict() {
 
 #[test]
 fn history_is_no_management_and_all_else_is() {
-    let history = [0, 1, 2, 9, 10, 15, 16];
+    let history = [0, 1, 2, 9, 10, 15, 16, 17];
     for op in all_kinds() {
         assert_eq!(
             op.is_management(),

@@ -10,6 +10,7 @@ mod answering;
 pub(crate) mod asked;
 mod refused;
 mod relay;
+mod spares;
 mod talk;
 mod teller;
 mod uploads;
@@ -28,8 +29,10 @@ use crate::actors::credentials::{Credentials, Verdict};
 use crate::actors::router::resolve::{RoutePlan, Target};
 use crate::actors::sessions::Sessions;
 use crate::clock::now_ms;
+use crate::db::sessions::ChatOf;
 use crate::exchange::qwen::asked::Asked;
 use crate::exchange::qwen::refused::{no_login, refused, unavailable};
+use crate::exchange::qwen::spares::Spares;
 use crate::exchange::qwen::talk::Talk;
 use crate::exchange::qwen::teller::Teller;
 use crate::exchange::qwen::uploads::Uploads;
@@ -74,6 +77,7 @@ pub(crate) struct Inner {
     /// How often in a row the site called itself busy, by login.
     busy: Mutex<HashMap<String, u32>>,
     uploads: Uploads,
+    spares: Spares,
     /// Notations that were found to be needed, by account and model.
     notations: Mutex<HashMap<(String, String), &'static Notation>>,
 }
@@ -97,6 +101,7 @@ impl QwenWeb {
                 slots: Mutex::default(),
                 busy: Mutex::default(),
                 uploads: Uploads::default(),
+                spares: Spares::default(),
                 notations: Mutex::default(),
             }),
         }
@@ -143,6 +148,27 @@ impl QwenWeb {
             targets: vec![target],
             is_guess: false,
         }
+    }
+
+    /// Deletes a chat at the site, when the user wants that of deleted sessions.
+    pub(crate) fn forget(&self, place: ChatOf) {
+        let inner = self.inner.clone();
+        let is_wanted = inner.settings.borrow().flag(settings::QWEN_DELETE_CHATS);
+        let Some(account) = place.login.filter(|_| is_wanted) else {
+            return;
+        };
+        let chat_id = place.chat_id;
+        self.inner.tasks.spawn("qwen delete chat", async move {
+            let Ok(Ok(logins)) = inner.credentials.usable().await else {
+                return;
+            };
+            let login = logins.iter().find(|login| login.account() == account);
+            if let (Some(login), Ok(site)) = (login, inner.site())
+                && let Err(error) = site.delete_chat(login, &chat_id).await
+            {
+                tracing::warn!(%error, "a chat could not be deleted at the site");
+            }
+        });
     }
 
     /// Whether the site takes `login` for signed in. Asked with a deadline of its own; no answer is no.

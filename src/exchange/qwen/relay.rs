@@ -1,11 +1,12 @@
 //! Reads one answer and tells it on: reasoning and text as they come, calls once the answer is whole.
 //!
 //! Agents run a call as soon as they have it. When the answer then breaks off they ask for the turn again, and would run
-//! the call again: so none is told of an answer that is not whole (R16).
+//! the call again: so none is told of an answer that is not whole (R16), unless the user wants to watch them grow.
 
 use std::sync::Arc;
 
 use crate::exchange::qwen::answering::Answering;
+use crate::exchange::qwen::malformed;
 use crate::exchange::qwen::teller::Teller;
 use crate::protocol::openai::chunk::Usage;
 use crate::protocol::qwen::refusal::Refusal;
@@ -13,6 +14,7 @@ use crate::protocol::qwen::stream::{NativeArguments, QwenEvent};
 use crate::protocol::tools::declared::Tools;
 use crate::protocol::tools::notation::NATIVE_JSON;
 use crate::protocol::tools::parser::{Parser, Piece, ReadCall};
+use crate::protocol::tools::partial::{Grown, Partial};
 use crate::providers::UpstreamError;
 
 /// What the site's own excuse may be as long as (annex A6).
@@ -42,6 +44,15 @@ struct Native {
     arguments: String,
 }
 
+/// When calls are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Calls {
+    /// Once the answer is whole.
+    Whole,
+    /// As they are written; one of an answer that breaks off stays unfinished.
+    Grow,
+}
+
 struct Relay<'a> {
     teller: &'a mut Teller,
     tools: &'a Tools,
@@ -50,6 +61,8 @@ struct Relay<'a> {
     /// Only at the head of an answer in the site's own notation.
     may_hold: bool,
     calls: Vec<ReadCall>,
+    /// The call that is being written, where calls are told as they grow.
+    growing: Option<Partial>,
     garbled: Vec<Garbled>,
     natives: Vec<Native>,
 }
@@ -58,6 +71,7 @@ struct Relay<'a> {
 pub(crate) async fn relay(
     teller: &mut Teller,
     tools: &Arc<Tools>,
+    calls: Calls,
     answering: &mut Answering,
     usage: &mut Option<Usage>,
 ) -> Result<Outcome, UpstreamError> {
@@ -69,6 +83,7 @@ pub(crate) async fn relay(
         tools,
         held: String::new(),
         calls: Vec::new(),
+        growing: (calls == Calls::Grow).then(Partial::default),
         garbled: Vec::new(),
         natives: Vec::new(),
     };
@@ -89,6 +104,7 @@ pub(crate) async fn relay(
                 for piece in parser.push(&text) {
                     relay.piece(piece).await?;
                 }
+                relay.grow(parser.open_call()).await?;
             }
             QwenEvent::Image(url) => relay.text(&format!("![image]({url})")).await?,
             QwenEvent::NativeCall {
@@ -125,14 +141,61 @@ impl Relay<'_> {
         match piece {
             Piece::Text(text) => self.text(&text).await,
             Piece::Call(call) => {
+                self.release().await?;
+                if let Some(partial) = self.growing.as_mut().map(std::mem::take) {
+                    return self.end_growing(&partial, call).await;
+                }
                 self.calls.push(call);
-                self.release().await
+                Ok(())
             }
             Piece::Unreadable { raw, reason } => {
+                if let Some(partial) = &mut self.growing
+                    && std::mem::take(partial).told().is_some()
+                {
+                    return Err(malformed("a tool call that was being told cannot be read"));
+                }
                 self.garbled.push(Garbled { raw, reason });
                 Ok(())
             }
         }
+    }
+
+    /// Tells what a call that is being written has grown by.
+    async fn grow(&mut self, block: Option<&str>) -> Result<(), UpstreamError> {
+        let (Some(partial), Some(block)) = (&mut self.growing, block) else {
+            return Ok(());
+        };
+        for grown in partial.follow(block) {
+            match grown {
+                // Which tool is meant shows when it is read.
+                Grown::Name(name) if self.tools.find(&name).is_none() => {
+                    self.growing = Some(Partial::silent());
+                    return Ok(());
+                }
+                Grown::Name(name) => self.teller.begin_call(name).await?,
+                Grown::Arguments(more) => self.teller.more_arguments(more).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A call is whole: tells what is missing of it.
+    async fn end_growing(
+        &mut self,
+        partial: &Partial,
+        call: ReadCall,
+    ) -> Result<(), UpstreamError> {
+        let Some((name, told)) = partial.told() else {
+            return self.teller.call(call.name, call.arguments).await;
+        };
+        if let Some(rest) = call.arguments.strip_prefix(told) {
+            return self.teller.more_arguments(rest.to_owned()).await;
+        }
+        // What was told stands as the model wrote it, if it can stand at all.
+        if name == call.name && serde_json::from_str::<serde_json::Value>(told).is_ok() {
+            return Ok(());
+        }
+        Err(malformed("a tool call was not what it began as"))
     }
 
     async fn text(&mut self, text: &str) -> Result<(), UpstreamError> {

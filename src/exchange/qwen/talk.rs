@@ -11,7 +11,8 @@ use crate::db::sessions::TurnRow;
 use crate::exchange::qwen::answering::{Answering, Chat, StopGuard};
 use crate::exchange::qwen::asked::Asked;
 use crate::exchange::qwen::refused::refused;
-use crate::exchange::qwen::relay::{self, Garbled, Outcome};
+use crate::exchange::qwen::relay::{self, Calls, Garbled, Outcome};
+use crate::exchange::qwen::spares::Kind;
 use crate::exchange::qwen::teller::Teller;
 use crate::exchange::qwen::{Inner, malformed};
 use crate::protocol::openai::message::Message;
@@ -76,12 +77,19 @@ impl Talk {
     async fn converse(&self, teller: &mut Teller) -> Result<(), UpstreamError> {
         let site = self.inner.site()?;
         let mut answering = self.begin(&site, None).await?;
+        let is_growing =
+            self.inner.settings.borrow().text(settings::TOOLS_STREAMING) == Some("incremental");
+        let calls = if is_growing {
+            Calls::Grow
+        } else {
+            Calls::Whole
+        };
         let mut usage = None;
         // What a second question is about to mend, once.
         let mut garbled: Option<Vec<Garbled>> = None;
         loop {
             let outcome =
-                relay::relay(teller, &self.asked.tools, &mut answering, &mut usage).await?;
+                relay::relay(teller, &self.asked.tools, calls, &mut answering, &mut usage).await?;
             match outcome {
                 Outcome::Intercepted if answering.notation.name == NEUTRAL.name => {
                     return Err(malformed(
@@ -134,6 +142,7 @@ impl Talk {
                     teller.finish(usage.as_ref()).await?;
                     self.inner.fine(&answering.login);
                     self.remember(&answering, teller);
+                    self.prewarm(&site, &answering.login);
                     // The chat is free before the client can ask again.
                     drop(answering);
                     return Ok(());
@@ -166,6 +175,7 @@ impl Talk {
         let mut fresh = forced.is_some();
         let mut pauses = BUSY_PAUSES.into_iter();
         let mut throttled = false;
+        let mut lost_spare = false;
         for _ in 0..MOST_TRIES {
             let (login, found) = self.place(&logins, fresh).await?;
             let slot = self.slot(&login).await?;
@@ -186,6 +196,8 @@ impl Talk {
                     self.inner.sessions.forget(&chat_id);
                     fresh = true;
                 }
+                // A spare chat can be gone, too; the next new one is not a spare.
+                (RefusalKind::ChatGone, None) if !std::mem::replace(&mut lost_spare, true) => {}
                 (RefusalKind::ChatInProgress, Some(chat_id)) => match pauses.next() {
                     Some(pause) => {
                         let body = request::stop(&chat_id, "");
@@ -286,9 +298,13 @@ impl Talk {
             };
             (chat, Some(found.parent_id), content, found.known)
         } else {
-            let id = match self.open_chat(site, login).await? {
-                Ok(id) => id,
-                Err(refusal) => return Ok(Err(refusal)),
+            let kind = self.kind(login);
+            let id = match self.inner.spares.take(&kind) {
+                Some(id) => id,
+                None => match open_chat(site, login, &kind, self.deadlines).await? {
+                    Ok(id) => id,
+                    Err(refusal) => return Ok(Err(refusal)),
+                },
             };
             let chat = Chat {
                 session_id: new_id(),
@@ -386,26 +402,26 @@ impl Talk {
         }
     }
 
-    async fn open_chat(
-        &self,
-        site: &Site,
-        login: &Login,
-    ) -> Result<Result<String, Refusal>, UpstreamError> {
-        let asked = &self.asked;
-        let body = request::new_chat(&asked.model, asked.chat_type, mode(login), now_ms());
-        match site.new_chat(login, &body, self.deadlines).await? {
-            Answered::Document {
-                status,
-                content_type,
-                body,
-            } => {
-                if let Some(refusal) = refusal::classify(status, content_type.as_deref(), &body) {
-                    return Ok(Err(refusal));
-                }
-                Ok(chats::new_chat_id(&body))
-            }
-            Answered::Events(_) => Err(malformed("a stream instead of a new chat")),
+    /// Opens a chat that the next conversation of this kind can begin in, if the user wants that.
+    fn prewarm(&self, site: &Site, login: &Arc<Login>) {
+        let kind = self.kind(login);
+        let is_wanted = self.inner.settings.borrow().flag(settings::QWEN_PREWARM);
+        if !is_wanted || !self.inner.spares.lacks(&kind) {
+            return;
         }
+        let (inner, site, login) = (self.inner.clone(), site.clone(), login.clone());
+        let deadlines = self.deadlines;
+        self.inner.tasks.spawn("qwen prewarm", async move {
+            let opened = open_chat(&site, &login, &kind, deadlines).await;
+            if let Ok(Ok(chat_id)) = opened {
+                inner.spares.keep(kind, chat_id);
+            }
+        });
+    }
+
+    fn kind(&self, login: &Login) -> Kind {
+        let asked = &self.asked;
+        (login.account(), asked.model.clone(), asked.chat_type)
     }
 
     /// Keeps where the next turn goes on.
@@ -442,6 +458,28 @@ impl Talk {
                 ..turn.clone()
             });
         }
+    }
+}
+
+async fn open_chat(
+    site: &Site,
+    login: &Login,
+    (_, model, chat_type): &Kind,
+    deadlines: Deadlines,
+) -> Result<Result<String, Refusal>, UpstreamError> {
+    let body = request::new_chat(model, *chat_type, mode(login), now_ms());
+    match site.new_chat(login, &body, deadlines).await? {
+        Answered::Document {
+            status,
+            content_type,
+            body,
+        } => {
+            if let Some(refusal) = refusal::classify(status, content_type.as_deref(), &body) {
+                return Ok(Err(refusal));
+            }
+            Ok(chats::new_chat_id(&body))
+        }
+        Answered::Events(_) => Err(malformed("a stream instead of a new chat")),
     }
 }
 

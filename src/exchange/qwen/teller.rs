@@ -70,18 +70,32 @@ impl Teller {
         name: String,
         arguments: String,
     ) -> Result<(), UpstreamError> {
+        self.begin_call(name).await?;
+        self.more_arguments(arguments).await
+    }
+
+    /// A call whose arguments come in pieces.
+    pub(crate) async fn begin_call(&mut self, name: String) -> Result<(), UpstreamError> {
         let index = u64::try_from(self.calls.len()).unwrap_or(u64::MAX);
         let id = format!("call_{}", new_id().replace('-', ""));
         let start = CallDelta::start(index, id.clone(), name.clone());
         self.delta(&Delta::call(start)).await?;
-        let whole = CallDelta::arguments(index, arguments.clone());
-        self.delta(&Delta::call(whole)).await?;
         self.calls.push(ToolCall {
             id: Some(id),
             name,
-            arguments,
+            arguments: String::new(),
         });
         Ok(())
+    }
+
+    /// More arguments of the call that was begun last.
+    pub(crate) async fn more_arguments(&mut self, more: String) -> Result<(), UpstreamError> {
+        let index = u64::try_from(self.calls.len().saturating_sub(1)).unwrap_or(u64::MAX);
+        if let Some(call) = self.calls.last_mut() {
+            call.arguments.push_str(&more);
+        }
+        let more = CallDelta::arguments(index, more);
+        self.delta(&Delta::call(more)).await
     }
 
     /// Sources of the answer: told with its end.

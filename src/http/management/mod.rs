@@ -7,4 +7,5 @@ pub(crate) mod health;
 pub(crate) mod providers;
 pub(crate) mod proxy;
 pub(crate) mod requests;
+pub(crate) mod sessions;
 pub(crate) mod supervision;

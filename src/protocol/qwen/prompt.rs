@@ -28,14 +28,11 @@ pub(crate) fn flatten(
         .filter(|text| !text.trim().is_empty())
         .map(str::to_owned)
         .collect();
-    match messages {
-        [only] if only.role == Role::User => parts.push(only.text.clone()),
-        _ => {
-            if !messages.is_empty() {
-                parts.push(PREFACE.to_owned());
-            }
-            parts.extend(headed(messages, &names(messages), writer));
-        }
+    if messages.iter().all(|message| message.role == Role::User) {
+        parts.extend(messages.iter().map(|message| message.text.clone()));
+    } else {
+        parts.push(PREFACE.to_owned());
+        parts.extend(headed(messages, &names(messages), writer));
     }
     parts.join("\n\n")
 }
@@ -152,6 +149,12 @@ mod tests {
         };
         assert_eq!(flat("be kind", "tools"), "be kind\n\ntools\n\nhi");
         assert_eq!(flat("", " "), "hi");
+        let two =
+            read(&json!([{"role": "user", "content": "one"}, {"role": "user", "content": "two"}]));
+        assert_eq!(
+            with_writer(|writer| flatten("", "", &two, writer)),
+            "one\n\ntwo"
+        );
     }
 
     #[test]

@@ -123,6 +123,11 @@ impl Block {
         self.at -= cut;
     }
 
+    /// What has come behind its opening mark, of the buffer it is scanned in.
+    pub(super) fn body<'a>(&self, buffer: &'a str) -> &'a str {
+        buffer.get(self.body..).unwrap_or_default()
+    }
+
     /// Whether it is JSON in a code fence.
     pub(super) fn is_fenced(&self) -> bool {
         self.close == FENCE

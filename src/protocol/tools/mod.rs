@@ -5,6 +5,7 @@
 pub(crate) mod declared;
 pub(crate) mod notation;
 pub(crate) mod parser;
+pub(crate) mod partial;
 pub(crate) mod render;
 
 mod block;

@@ -141,6 +141,14 @@ impl Parser {
         }
     }
 
+    /// What has come of a call that has not ended, behind its opening mark.
+    pub(crate) fn open_call(&self) -> Option<&str> {
+        match &self.state {
+            State::Block(block) => Some(block.body(&self.buffer)),
+            _ => None,
+        }
+    }
+
     /// Whether nothing in `text` can change the state.
     fn is_plain(&self, text: &str) -> bool {
         match self.code {

@@ -427,3 +427,97 @@ async fn a_renewed_login_goes_on_and_another_account_does_not() {
     assert_clean(&site);
     gateway.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_session_is_gone_here_and_if_wanted_there() {
+    let site = echoing().await;
+    let gateway = at(&site, &[("qwen.deleteChats", json!(true))]).await;
+    log_in(&gateway, "default", "u1").await;
+    let mut conversation = Conversation::new();
+    conversation.say(&gateway, "one").await;
+    let id: String = gateway.cell("SELECT id FROM sessions");
+    let delete = || {
+        let url = gateway.api(&format!("/api/sessions/{id}"));
+        gateway.client.delete(url).send()
+    };
+    assert_eq!(delete().await.expect("an answer").status(), 200);
+    assert_eq!(delete().await.expect("an answer").status(), 404);
+    let deleted = async {
+        while site.deleted().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(crate::support::PATIENCE, deleted)
+        .await
+        .expect("the chat is deleted");
+    assert_eq!(site.deleted(), site.opened());
+    assert_eq!(conversation.say(&gateway, "two").await, "re: two");
+    assert_eq!(site.opened().len(), 2);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spare_chat_saves_the_next_conversation_a_round_trip() {
+    let site = echoing().await;
+    let gateway = at(&site, &[("qwen.prewarm", json!(true))]).await;
+    log_in(&gateway, "default", "u1").await;
+    Conversation::new().say(&gateway, "one").await;
+    let opened = |count: usize| {
+        let site = &site;
+        async move {
+            while site.opened().len() < count {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    opened(2).await;
+    Conversation::new().say(&gateway, "two").await;
+    let turns = site.turns();
+    assert_eq!(turns[1].chat_id, site.opened()[1], "the spare chat is used");
+    // One that is gone is stepped over.
+    opened(3).await;
+    site.lose_chats();
+    assert_eq!(
+        Conversation::new().say(&gateway, "three").await,
+        "re: three"
+    );
+    assert_clean(&site);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_chats_that_know_the_same_a_sessions_own_is_preferred() {
+    let site = echoing().await;
+    let gateway = logged_in(&site, "u1").await;
+    let post = |session: &'static str, messages: Vec<Value>| {
+        let request = gateway
+            .client
+            .post(gateway.qwen("/v1/chat/completions"))
+            .header("x-session-id", session)
+            .json(&chat(&messages));
+        async move {
+            let body: Value = request
+                .send()
+                .await
+                .expect("an answer")
+                .json()
+                .await
+                .expect("JSON");
+            body["choices"][0]["message"].clone()
+        }
+    };
+    let first = post("a", vec![user("hi")]).await;
+    post("b", vec![user("hi")]).await;
+    post("a", vec![user("hi"), first.clone(), user("more")]).await;
+    post("b", vec![user("hi"), first.clone(), user("more")]).await;
+    // A session nobody has seen goes on wherever the history is known: headers prefer, they do not pin.
+    post("c", vec![user("hi"), first, user("more")]).await;
+    let turns = site.turns();
+    assert_eq!(site.opened().len(), 2);
+    assert_eq!(
+        (&turns[2].chat_id, &turns[3].chat_id),
+        (&turns[0].chat_id, &turns[1].chat_id)
+    );
+    assert_clean(&site);
+    gateway.stop().await;
+}

@@ -224,3 +224,47 @@ async fn a_call_is_told_only_once_it_is_whole() {
     assert!(text.contains("rm -i x"), "{text}");
     gateway.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_can_be_watched_as_it_is_written() {
+    let site = Site::start(|turn| {
+        let created = json!({"response.created": {"chat_id": turn.chat_id, "response_id": turn.response_id}});
+        let event = |data: &Value| Step::Chunk(format!("data: {data}\n\n").into_bytes());
+        let says = |text: &str| event(&phase("answer", text, "typing"));
+        Play::Steps(vec![
+            sse_head(),
+            event(&created),
+            says("<tool_call>{\"name\": \"bash\", \"arguments\": {\"command\": \"ls"),
+            Step::Gate,
+            says(" -l\"}}</tool_call>\n<tool_call>{'name': 'read', 'arguments': {'filePath': 'a'}}</tool_call>"),
+            event(&phase("answer", "", "finished")),
+            Step::End,
+        ])
+    })
+    .await;
+    let gateway = at(&site, &[("tools.streaming", json!("incremental"))]).await;
+    log_in(&gateway, "default", "u1").await;
+    let mut body = with_tools(&[user("go")]);
+    body["stream"] = true.into();
+    let mut response = ask(&gateway, &body).await;
+    let mut text = String::new();
+    while !text.contains("\\\"ls") {
+        let chunk = response.chunk().await.expect("a chunk").expect("not over");
+        text.push_str(&String::from_utf8_lossy(&chunk));
+    }
+    assert!(text.contains("bash") && !text.contains("-l"), "{text}");
+    site.upstream.go(1);
+    while let Some(chunk) = response.chunk().await.expect("a chunk") {
+        text.push_str(&String::from_utf8_lossy(&chunk));
+    }
+    let chunks: Vec<Value> = text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok())
+        .collect();
+    let expected = [
+        ("bash".to_owned(), json!({"command": "ls -l"})),
+        ("read".to_owned(), json!({"filePath": "a"})),
+    ];
+    assert_eq!(calls(&chunks), expected);
+    gateway.stop().await;
+}

@@ -67,6 +67,7 @@ struct Kept {
     turns: Vec<Turn>,
     opened: Vec<String>,
     stopped: Vec<String>,
+    deleted: Vec<String>,
     uploads: Vec<Received>,
     /// What a request did wrong; a test that does not expect it fails.
     faults: Vec<String>,
@@ -120,6 +121,10 @@ impl Site {
     /// Ids of the chats that were told to stop.
     pub fn stopped(&self) -> Vec<String> {
         self.kept().stopped.clone()
+    }
+
+    pub fn deleted(&self) -> Vec<String> {
+        self.kept().deleted.clone()
     }
 
     pub fn uploads(&self) -> Vec<Received> {
@@ -252,6 +257,7 @@ fn answer(
         ("DELETE", _) if path.starts_with("/api/v2/chats/") => {
             let id = path.trim_start_matches("/api/v2/chats/").to_owned();
             locked.chats.remove(&id);
+            locked.deleted.push(id);
             vec![whole(200, fixture("chat-deleted.json"))]
         }
         ("POST", "/api/v1/files/getstsToken") => {

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::protocol::sse::{self, Reader};
 
 macro_rules! fixture {
     ($name:literal) => {
@@ -295,4 +296,61 @@ proptest! {
         prop_assume!(!repeats);
         prop_assert_eq!(content, pieces.concat());
     }
+}
+
+/// Frames of a stream that arrives in these pieces.
+fn frames<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<sse::Frame> {
+    let mut reader = Reader::new(sse::EVENT_LIMIT);
+    let mut frames = Vec::new();
+    for piece in pieces {
+        frames.extend(reader.push(piece).expect("within the limit"));
+    }
+    frames.extend(reader.finish());
+    frames
+}
+
+fn in_pieces<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<QwenEvent> {
+    let mut translator = Translator::new();
+    let events = frames(pieces).into_iter().filter_map(|frame| frame.event);
+    events
+        .flat_map(|event| translator.push(&event.data))
+        .collect()
+}
+
+#[test]
+fn however_the_bytes_are_split_the_events_are_the_same() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/qwen-web");
+    let mut streams = 0;
+    for entry in std::fs::read_dir(folder).expect("the fixtures") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_none_or(|extension| extension != "sse") {
+            continue;
+        }
+        streams += 1;
+        let bytes = std::fs::read(&path).expect("readable");
+        let whole = in_pieces(std::iter::once(bytes.as_slice()));
+        assert!(!whole.is_empty(), "{}", path.display());
+        for size in 1..=12 {
+            assert_eq!(
+                in_pieces(bytes.chunks(size)),
+                whole,
+                "{} by {size}",
+                path.display()
+            );
+        }
+        // Every single place: the reader remembers nothing from one event to the next, so each is split by itself.
+        for frame in frames([bytes.as_slice()].into_iter()) {
+            for at in 0..frame.raw.len() {
+                let (head, tail) = frame.raw.split_at(at);
+                let split = frames([head, tail].into_iter());
+                let data = |frames: &[sse::Frame]| -> Vec<String> {
+                    let events = frames.iter().filter_map(|frame| frame.event.as_ref());
+                    events.map(|event| event.data.clone()).collect()
+                };
+                let expected = data(std::slice::from_ref(&frame));
+                assert_eq!(data(&split), expected, "{} at {at}", path.display());
+            }
+        }
+    }
+    assert!(streams >= 16, "{streams}");
 }

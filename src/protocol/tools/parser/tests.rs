@@ -591,8 +591,23 @@ fn cut(text: &str, sizes: &[usize]) -> Vec<String> {
     }
 }
 
+/// `PROPTEST_CASES` asks for a longer run.
+fn config() -> ProptestConfig {
+    let default = ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    if std::env::var_os("PROPTEST_CASES").is_some() {
+        return default;
+    }
+    ProptestConfig {
+        cases: 2_000,
+        ..default
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn any_cut_of_the_text_reads_the_same(

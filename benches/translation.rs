@@ -1,0 +1,215 @@
+//! What port 3000 adds to the site's own time: `cargo bench --bench translation`.
+//!
+//! Throughput of the tool parser, time per event of the translation, and how much later a chunk arrives through the
+//! gateway than directly, in one run. Prints a table; measures, and judges nothing.
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a bench's own work"
+)]
+#![expect(clippy::disallowed_methods, reason = "its tasks end with the process")]
+#![expect(
+    dead_code,
+    unreachable_pub,
+    reason = "the modules are those of the tests, which use more of them"
+)]
+
+#[path = "../tests/gateway/support/site.rs"]
+mod site;
+#[path = "../tests/gateway/support/upstream.rs"]
+mod upstream;
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use qwarden::gateway::{Config, Gateway};
+use qwarden::measure;
+use serde_json::json;
+
+use site::{Play, Site, jwt, phase};
+use upstream::{Step, sse_head};
+
+/// Chunks whose way is timed.
+const CHUNKS: usize = 2_000;
+
+fn main() {
+    throughput();
+    per_event();
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(forwarding());
+}
+
+/// The best of several runs, in MB/s.
+fn rate(text: &str, size: usize) -> f64 {
+    let best = (0..9)
+        .map(|_| {
+            let begun = Instant::now();
+            std::hint::black_box(measure::parse_tools(text, size));
+            begun.elapsed()
+        })
+        .min()
+        .expect("runs");
+    let bytes = u32::try_from(text.len()).expect("small");
+    f64::from(bytes) / 1e6 / best.as_secs_f64()
+}
+
+fn throughput() {
+    let prose =
+        "The dance tells where the flowers are, how far, and how good they were. ".repeat(60_000);
+    let call = "<tool_call>\n{\"name\": \"bash\", \"arguments\": {\"command\": \"grep -rn 'fn main' src | head\"}}\n</tool_call>\n";
+    let code = "    let answer = \\\"quoted\\\"; // and </tool_call> in a string\\n".repeat(20_000);
+    let edit = format!(
+        "<tool_call>\n{{\"name\": \"edit\", \"arguments\": {{\"path\": \"a\", \"old\": \"b\", \"new\": \"{code}\"}}}}\n</tool_call>"
+    );
+    println!("tool parser, one core, MB/s in pieces of 20 / 50 bytes");
+    for (what, text) in [
+        ("plain text", prose),
+        ("small calls", call.repeat(20_000)),
+        ("a call of 1 MB", edit),
+    ] {
+        println!(
+            "  {what:16} {:6.0} / {:.0}",
+            rate(&text, 20),
+            rate(&text, 50)
+        );
+    }
+}
+
+/// The value that `share` of the sorted `times` do not exceed.
+fn quantile(times: &mut [Duration], share: f64) -> Duration {
+    times.sort_unstable();
+    let last = u32::try_from(times.len() - 1).expect("small");
+    let at = (f64::from(last) * share).round();
+    times[format!("{at:.0}").parse::<usize>().expect("a place")]
+}
+
+fn per_event() {
+    println!("translation of one event, bytes in to bytes out");
+    for name in ["plain.sse", "thinking.sse", "tool-calls.sse"] {
+        let stream = site::fixture(name);
+        let mut times: Vec<Duration> = (0..300)
+            .flat_map(|_| measure::translate(stream.as_bytes()))
+            .collect();
+        let (median, worst) = (quantile(&mut times, 0.5), quantile(&mut times, 0.99));
+        println!("  {name:16} p50 {median:?}, p99 {worst:?}");
+    }
+}
+
+/// A site that stamps each chunk as it writes it, one for each permit.
+async fn stamping(stamps: Arc<Mutex<Vec<Instant>>>) -> Site {
+    Site::start(move |turn| {
+        let created =
+            json!({"response.created": {"chat_id": turn.chat_id, "response_id": turn.response_id}});
+        let event =
+            |data: &serde_json::Value| Step::Chunk(format!("data: {data}\n\n").into_bytes());
+        let mut steps = vec![sse_head(), event(&created)];
+        for number in 0..CHUNKS {
+            let stamps = stamps.clone();
+            steps.push(Step::Gate);
+            steps.push(Step::Run(Arc::new(move || {
+                stamps.lock().expect("not poisoned").push(Instant::now());
+            })));
+            steps.push(event(&phase("answer", &format!("word{number} "), "typing")));
+        }
+        steps.push(event(&phase("answer", "", "finished")));
+        steps.push(Step::End);
+        Play::Steps(steps)
+    })
+    .await
+}
+
+/// Reads a stream chunk by chunk, and tells how long after its stamp each word came.
+async fn late(
+    mut response: reqwest::Response,
+    site: &Site,
+    stamps: &Mutex<Vec<Instant>>,
+) -> Vec<Duration> {
+    assert_eq!(response.status(), 200);
+    let mut times = Vec::with_capacity(CHUNKS);
+    site.upstream.go(1);
+    while times.len() < CHUNKS {
+        let chunk = response.chunk().await.expect("a chunk").expect("not over");
+        if chunk.windows(4).any(|window| window == b"word") {
+            let stamp = *stamps
+                .lock()
+                .expect("not poisoned")
+                .last()
+                .expect("stamped");
+            times.push(stamp.elapsed());
+            site.upstream.go(1);
+        }
+    }
+    times
+}
+
+async fn forwarding() {
+    let stamps = Arc::new(Mutex::new(Vec::new()));
+    let site = stamping(stamps.clone()).await;
+    let dir = tempfile::TempDir::new().expect("a folder");
+    let settings = [
+        ("server.port", json!(0)),
+        ("server.qwenPort", json!(0)),
+        ("server.apiPort", json!(0)),
+        ("system.discovery", json!(false)),
+        ("qwen.baseUrl", json!(site.upstream.origin())),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .to_vec();
+    let config = Config {
+        data_dir: dir.path().to_owned(),
+        settings,
+    };
+    let gateway = Gateway::start(config).await.expect("the gateway starts");
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .build()
+        .expect("a client");
+    let token = jwt("u", 4_000_000_000);
+    let login = json!({"token": token, "cookies": format!("token={token}")});
+    let management = gateway.management_address();
+    let stored = client
+        .post(format!("http://{management}/api/qwen/credentials"))
+        .json(&login)
+        .send();
+    assert_eq!(stored.await.expect("an answer").status(), 200);
+
+    let body = json!({"model": "qwen3-max", "stream": true, "messages": [{"role": "user", "content": "go"}]});
+    let through = client
+        .post(format!(
+            "http://{}/v1/chat/completions",
+            gateway.qwen_address()
+        ))
+        .json(&body)
+        .send();
+    // The gateway answers once the first word is there.
+    site.upstream.go(1);
+    let response = through.await.expect("an answer");
+    let mut through = late(response, &site, &stamps).await;
+
+    let opened = json!({"title": "t", "models": [], "chat_mode": "normal", "chat_type": "t2t", "timestamp": 1});
+    let site_call = |path: String, body: serde_json::Value| {
+        let request = client.post(format!("{}{path}", site.upstream.origin()));
+        request
+            .header("cookie", format!("token={token}"))
+            .json(&body)
+            .send()
+    };
+    let opened: serde_json::Value = site_call("/api/v2/chats/new".into(), opened)
+        .await
+        .expect("an answer")
+        .json()
+        .await
+        .expect("JSON");
+    let chat = opened["data"]["id"].as_str().expect("an id").to_owned();
+    let turn = json!({"chat_id": chat, "messages": [{"role": "user", "content": "go"}]});
+    let direct = site_call(format!("/api/v2/chat/completions?chat_id={chat}"), turn);
+    let mut direct = late(direct.await.expect("an answer"), &site, &stamps).await;
+
+    println!("a chunk on its way from the site to the client, over loopback");
+    for (what, times) in [("direct", &mut direct), ("through", &mut through)] {
+        let (median, worst) = (quantile(times, 0.5), quantile(times, 0.99));
+        println!("  {what:16} p50 {median:?}, p99 {worst:?}");
+    }
+    gateway.shutdown(Duration::from_secs(5)).await;
+}

@@ -1,0 +1,96 @@
+//! Doors for the benches: what they measure is private, and stays so. Compiled for them alone.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::protocol::openai::build::{self, CallDelta, Delta, Head};
+use crate::protocol::qwen::stream::{QwenEvent, Translator};
+use crate::protocol::sse::{self, Reader};
+use crate::protocol::tools::declared::Tools;
+use crate::protocol::tools::notation::NATIVE_JSON;
+use crate::protocol::tools::parser::{Parser, Piece};
+
+/// A few tools as an agent declares them.
+fn tools() -> Arc<Tools> {
+    let text = json!({"type": "string"});
+    let tool = |name: &str, names: &[&str]| {
+        let properties: serde_json::Map<_, _> = names
+            .iter()
+            .map(|name| ((*name).to_owned(), text.clone()))
+            .collect();
+        json!({"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": properties}}})
+    };
+    let declared = json!([
+        tool("read", &["filePath"]),
+        tool("edit", &["path", "old", "new"]),
+        tool("bash", &["command"]),
+    ]);
+    Arc::new(Tools::read(Some(&declared)))
+}
+
+/// Reads `text` in pieces of `size` bytes, as a model's answer; returns how many calls were in it.
+pub fn parse_tools(text: &str, size: usize) -> usize {
+    let mut parser = Parser::new(tools(), &NATIVE_JSON);
+    let mut calls = 0;
+    let mut count = |pieces: Vec<Piece>| {
+        calls += pieces
+            .iter()
+            .filter(|piece| matches!(piece, Piece::Call(_)))
+            .count();
+    };
+    let mut rest = text;
+    while !rest.is_empty() {
+        let mut at = size.min(rest.len());
+        while !rest.is_char_boundary(at) {
+            at += 1;
+        }
+        let (head, tail) = rest.split_at(at);
+        count(parser.push(head));
+        rest = tail;
+    }
+    count(parser.finish());
+    calls
+}
+
+/// Translates a stream of the site event by event into chunks; returns how long each event took.
+pub fn translate(stream: &[u8]) -> Vec<Duration> {
+    let mut reader = Reader::new(sse::EVENT_LIMIT);
+    let mut translator = Translator::new();
+    let mut parser = Parser::new(tools(), &NATIVE_JSON);
+    let head = Head {
+        id: "chatcmpl-0".into(),
+        model: "qwen3-max".into(),
+        created: 0,
+    };
+    let mut took = Vec::new();
+    for event in stream.split_inclusive(|byte| *byte == b'\n') {
+        let begun = Instant::now();
+        let frames = reader.push(event).unwrap_or_default();
+        let mut written = 0;
+        for event in frames.into_iter().filter_map(|frame| frame.event) {
+            for event in translator.push(&event.data) {
+                let deltas = match event {
+                    QwenEvent::Content(text) => parser.push(&text).into_iter().map(delta).collect(),
+                    QwenEvent::Reasoning(text) => vec![Delta::reasoning(text)],
+                    _ => Vec::new(),
+                };
+                for delta in deltas {
+                    written += sse::data(&build::chunk(&head, &delta, None)).len();
+                }
+            }
+        }
+        if written > 0 {
+            took.push(begun.elapsed());
+        }
+    }
+    took
+}
+
+fn delta(piece: Piece) -> Delta {
+    match piece {
+        Piece::Text(text) | Piece::Unreadable { raw: text, .. } => Delta::content(text),
+        Piece::Call(call) => Delta::call(CallDelta::arguments(0, call.arguments)),
+    }
+}
