@@ -38,6 +38,7 @@ pub(crate) struct Downlink {
     provider: String,
     upstream_model: String,
     attempts: u32,
+    ignored: Vec<&'static str>,
     aborting: CancellationToken,
     keep_alive: Duration,
     /// Whether the client asked for events: only then can it be kept waiting with comments.
@@ -66,10 +67,16 @@ impl Downlink {
             provider: String::new(),
             upstream_model: String::new(),
             attempts: 0,
+            ignored: Vec::new(),
             aborting: connections.aborting.clone(),
             keep_alive,
             streams,
         }
+    }
+
+    /// Which fields of the request have no effect, for the response headers.
+    pub(crate) fn ignoring(&mut self, fields: &[&'static str]) {
+        fields.clone_into(&mut self.ignored);
     }
 
     /// Who is being asked, for the response headers.
@@ -174,6 +181,7 @@ impl Downlink {
             provider: self.provider.clone(),
             upstream_model: self.upstream_model.clone(),
             attempts: self.attempts,
+            ignored: self.ignored.clone(),
             content,
         }
     }

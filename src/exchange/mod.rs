@@ -59,6 +59,8 @@ pub(crate) struct Delivery {
     pub(crate) provider: String,
     pub(crate) upstream_model: String,
     pub(crate) attempts: u32,
+    /// Fields of the request that had no effect.
+    pub(crate) ignored: Vec<&'static str>,
     pub(crate) content: Content,
 }
 
@@ -243,6 +245,7 @@ impl Exchange {
 
     fn answered(&mut self, target: &Target, status: u16, headers: &AnswerHeaders) {
         self.recorder.upstream_answered(status);
+        self.downlink.ignoring(&headers.ignored);
         tracing::debug!(
             request.id = self.request_id,
             provider.id = target.provider,

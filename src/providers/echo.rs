@@ -69,6 +69,7 @@ impl Echo {
         };
         let headers = AnswerHeaders {
             upstream_request_id: Some(format!("echo-{}", call.request_id)),
+            ..AnswerHeaders::default()
         };
         if call.stream {
             let bytes = stream_of(&plan, head, call.deadlines.idle);

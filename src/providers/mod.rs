@@ -70,6 +70,8 @@ pub(crate) enum Answer {
 pub(crate) struct AnswerHeaders {
     /// The upstream's own id of the request, for asking its operator about it.
     pub(crate) upstream_request_id: Option<String>,
+    /// Fields of the request that had no effect.
+    pub(crate) ignored: Vec<&'static str>,
 }
 
 /// A model an upstream offers.

@@ -63,6 +63,7 @@ pub(super) fn answer_headers(headers: &HeaderMap) -> AnswerHeaders {
         upstream_request_id: id
             .filter(|id| !id.is_empty())
             .map(|id| id.chars().take(200).collect()),
+        ..AnswerHeaders::default()
     }
 }
 

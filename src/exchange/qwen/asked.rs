@@ -39,6 +39,8 @@ pub(crate) struct Asked {
     parallel: bool,
     pub(crate) thinking: Thinking,
     pub(crate) chat_type: ChatType,
+    /// Fields of the request that the site knows nothing of.
+    pub(crate) ignored: Vec<&'static str>,
 }
 
 impl Asked {
@@ -64,6 +66,7 @@ impl Asked {
         } else {
             declared
         };
+        let ignored = body.ignored;
         let (system, messages) = chain::split_system(body.messages);
         Ok(Self {
             shown_model,
@@ -81,6 +84,7 @@ impl Asked {
                 None if body.web_search => ChatType::Search,
                 None => ChatType::Text,
             },
+            ignored,
         })
     }
 

@@ -215,6 +215,7 @@ impl QwenWeb {
         // Without the list a model's name is taken as it stands.
         let models = self.list(MODELS_DEADLINE).await.unwrap_or_default();
         let asked = Asked::read(&call, &models)?;
+        let ignored = asked.ignored.clone();
         let (opened, began) = oneshot::channel();
         let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
         let head = Head {
@@ -229,7 +230,10 @@ impl QwenWeb {
             .await
             .unwrap_or_else(|_| Err(malformed("the exchange with the site failed")))?;
         let bytes = stream_of(receiver, running);
-        let headers = AnswerHeaders::default();
+        let headers = AnswerHeaders {
+            ignored,
+            ..AnswerHeaders::default()
+        };
         if call.stream {
             return Ok(Answer::Stream {
                 status: 200,

@@ -27,6 +27,7 @@ const PATH: &str = "/v1/chat/completions";
 const PROVIDER: HeaderName = HeaderName::from_static("x-qwarden-provider");
 const MODEL: HeaderName = HeaderName::from_static("x-qwarden-model");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-qwarden-attempts");
+const IGNORED: HeaderName = HeaderName::from_static("x-qwarden-ignored");
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// Under which names clients send what they call their session (client-behaviour, 2).
 const SESSIONS: [HeaderName; 4] = [
@@ -88,6 +89,7 @@ fn respond(delivery: Delivery) -> Response {
         provider,
         upstream_model,
         attempts,
+        ignored,
         content,
     } = delivery;
     let mut response = match content {
@@ -117,6 +119,11 @@ fn respond(delivery: Delivery) -> Response {
         if let Ok(value) = HeaderValue::from_str(&value) {
             headers.insert(name, value);
         }
+    }
+    if !ignored.is_empty()
+        && let Ok(value) = HeaderValue::from_str(&ignored.join(", "))
+    {
+        headers.insert(IGNORED, value);
     }
     response
 }

@@ -84,7 +84,26 @@ pub(crate) struct ChatBody {
     pub(crate) parallel_tool_calls: bool,
     pub(crate) thinking: Wanted,
     pub(crate) web_search: bool,
+    /// Fields that ask for what only a model's own server can do.
+    pub(crate) ignored: Vec<&'static str>,
 }
+
+/// How the model's server is to sample and end.
+const SAMPLING: [&str; 13] = [
+    "temperature",
+    "top_p",
+    "top_k",
+    "max_tokens",
+    "max_completion_tokens",
+    "stop",
+    "seed",
+    "presence_penalty",
+    "frequency_penalty",
+    "logit_bias",
+    "logprobs",
+    "top_logprobs",
+    "response_format",
+];
 
 /// What cannot be taken, with its place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -123,6 +142,10 @@ pub(crate) fn body(bytes: &[u8]) -> Result<ChatBody, Unreadable> {
         parallel_tool_calls: whole.get("parallel_tool_calls") != Some(&Value::Bool(false)),
         thinking: thinking(&whole),
         web_search,
+        ignored: SAMPLING
+            .into_iter()
+            .filter(|key| present(&whole, key).is_some())
+            .collect(),
     })
 }
 
@@ -444,6 +467,8 @@ mod tests {
         assert!(taken(&json!({"enable_search": true})).web_search);
         assert!(!taken(&json!({"web_search_options": null})).web_search);
         assert!(!taken(&json!({"parallel_tool_calls": false})).parallel_tool_calls);
+        let sampling = json!({"stop": ["a"], "temperature": 0, "seed": null});
+        assert_eq!(taken(&sampling).ignored, ["temperature", "stop"]);
     }
 
     #[test]

@@ -9,6 +9,9 @@ const BUSY_REST: u64 = 5;
 /// Seconds after which a login's other request may be over.
 const PARALLEL_REST: u64 = 2;
 
+/// A word with a run of letters this long is a token; ids are shorter.
+const TOKEN: usize = 40;
+
 /// Marks of the firewall's check.
 const CHALLENGE_MARKS: [&str; 9] = [
     "aliyun_waf",
@@ -315,11 +318,13 @@ fn hours(num: Option<&Value>) -> Option<u64> {
     format!("{:.0}", (hours * 3_600.0).ceil()).parse().ok()
 }
 
-/// In one line, short, and without an address: those of this site carry tokens.
+/// In one line, short, and without addresses and tokens: those of this site carry secrets.
 fn presentable(text: &str) -> String {
     let words = text.split_whitespace().map(|word| {
         if word.contains("://") {
             "(address left out)"
+        } else if longest_run(word) >= TOKEN {
+            "(left out)"
         } else {
             word
         }
@@ -329,6 +334,14 @@ fn presentable(text: &str) -> String {
         .filter(|c| !c.is_control())
         .take(SHOWN)
         .collect()
+}
+
+/// How many letters stand together that a token is made of.
+fn longest_run(word: &str) -> usize {
+    let is_token =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '=' | '+' | '/');
+    let runs = word.split(|c| !is_token(c)).map(str::len);
+    runs.max().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -449,6 +462,14 @@ mod tests {
         )
         .expect("a refusal");
         assert_eq!(told.message, "see (address left out) now");
+        let told = said(&format!(
+            "token {} of 44444444-4444-4444-8444-444444444444",
+            "a.b_".repeat(12)
+        ));
+        assert_eq!(
+            told.message,
+            "token (left out) of 44444444-4444-4444-8444-444444444444"
+        );
         let challenge = classify(200, None, fixture!("challenge.json")).expect("a refusal");
         assert!(!challenge.message.contains("x5sec"));
         let model =

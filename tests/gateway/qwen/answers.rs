@@ -18,8 +18,15 @@ async fn a_stored_login_answers_whole_and_streamed() {
         (&stored["verified"], &stored["expiresAt"]),
         (&json!(true), &json!(LATER))
     );
-    let response = ask(&gateway, &chat(&[user("hello")])).await;
+    let mut body = chat(&[user("hello")]);
+    body["temperature"] = 0.into();
+    body["max_tokens"] = 9.into();
+    let response = ask(&gateway, &body).await;
     assert_eq!(response.headers()["x-qwarden-provider"], "qwen");
+    assert_eq!(
+        response.headers()["x-qwarden-ignored"],
+        "temperature, max_tokens"
+    );
     let whole: Value = response.json().await.expect("JSON");
     assert_eq!(whole["object"], "chat.completion");
     assert_eq!(whole["model"], "qwen3-max");

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{LATER, answer, ask, at, chat, log_in, logged_in, user};
 use crate::support::TestGateway;
+use crate::support::binary::Binary;
 use crate::support::site::{Play, Site, jwt};
 
 async fn credentials(gateway: &TestGateway) -> Value {
@@ -246,4 +247,66 @@ async fn a_planted_secret_is_nowhere_but_sealed_in_the_file() {
     let gateway = TestGateway::reopened(dir, &[]).await;
     assert_eq!(credentials(&gateway).await["state"], "challenged");
     gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_of_the_environment_is_used_and_never_logged() {
+    let token = jwt("environment-user", LATER);
+    let refused = token.clone();
+    let site = Site::start(move |turn| {
+        assert_eq!(turn.token, refused);
+        match turn.content.as_str() {
+            "fine" => Play::says("Fine."),
+            "limit" => Play::refusal(200, "parallel-limited.json"),
+            _ => Play::Body(
+                500,
+                "application/json",
+                format!("{{\"error\":\"no {refused}\"}}"),
+            ),
+        }
+    })
+    .await;
+    let dir = tempfile::TempDir::new().expect("a folder");
+    let log = dir.path().join("log");
+    let base = site.upstream.origin();
+    let cookies = format!("token={token}; isg=planted-in-cookies");
+    let binary = Binary::with(
+        &dir.path().join("data"),
+        &["--set", "logging.level=debug"],
+        &[
+            ("QWEN_TOKEN", token.as_str()),
+            ("QWEN_COOKIES", cookies.as_str()),
+            ("QWEN_BASE_URL", base.as_str()),
+        ],
+        std::fs::File::create(&log).expect("a log"),
+    );
+    let client = crate::support::client();
+    let mut answers = String::new();
+    for text in ["fine", "break"] {
+        let url = format!("{}/v1/chat/completions", binary.qwen);
+        let response = client.post(url).json(&chat(&[user(text)])).send().await;
+        answers += &response.expect("an answer").text().await.expect("text");
+    }
+    assert!(answers.contains("Fine."), "{answers}");
+    let shown = client
+        .get(format!("{}/api/qwen/credentials", binary.management))
+        .send()
+        .await;
+    let shown: Value = shown.expect("an answer").json().await.expect("JSON");
+    assert_eq!(
+        (&shown["source"], &shown["state"]),
+        (&json!("environment"), &json!("valid"))
+    );
+    drop(binary);
+    let logged = std::fs::read_to_string(log).expect("a log");
+    assert!(
+        logged.contains("upstream answered"),
+        "it logs at all: {logged}"
+    );
+    for secret in ["planted-in-cookies", &token[10..60], "signature of"] {
+        assert!(
+            !logged.contains(secret) && !shown.to_string().contains(secret),
+            "{secret} in {logged}"
+        );
+    }
 }

@@ -8,6 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 pub struct Binary {
     child: Child,
     pub router: String,
+    pub qwen: String,
     pub management: String,
 }
 
@@ -28,9 +29,20 @@ impl Binary {
 
     /// The same, with its log going to `log`.
     pub fn logging(data_dir: &Path, more: &[&str], log: impl Into<Stdio>) -> Self {
+        Self::with(data_dir, more, &[], log)
+    }
+
+    /// The same, in an environment that holds `variables`.
+    pub fn with(
+        data_dir: &Path,
+        more: &[&str],
+        variables: &[(&str, &str)],
+        log: impl Into<Stdio>,
+    ) -> Self {
         let ports = ["--port", "0", "--qwen-port", "0", "--api-port", "0"];
         let mut child = command(data_dir, &ports)
             .args(more)
+            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
@@ -49,11 +61,12 @@ impl Binary {
                 break;
             }
         }
-        let [router, _, management] =
+        let [router, qwen, management] =
             <[String; 3]>::try_from(urls).expect("three addresses are announced");
         Self {
             child,
             router,
+            qwen,
             management,
         }
     }
