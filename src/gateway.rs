@@ -26,7 +26,7 @@ use crate::exchange::qwen::QwenWeb;
 use crate::http::{App, Integrity, ports, serve};
 use crate::providers::http::Http;
 use crate::providers::qwen::Login;
-use crate::secrets::Vault;
+use crate::secrets::{KeyPlace, Vault};
 use crate::settings::{self, Settings};
 use crate::tasks::Tasks;
 
@@ -97,7 +97,12 @@ impl Gateway {
         let (settings, warnings) = prepare_database(&instance, &flags).await?;
         let host = loopback(&settings)?;
         let tasks = Tasks::default();
-        let vault = Vault::open(&config.data_dir)
+        let place = if settings.flag(settings::KEYRING) {
+            KeyPlace::Keyring
+        } else {
+            KeyPlace::File
+        };
+        let vault = Vault::open(&config.data_dir, place)
             .map_err(|error| StartError::DataDir(key_error(&error)))?;
         let http = Http::new();
         let direct = Direct::default();

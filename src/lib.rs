@@ -19,6 +19,7 @@
 //! Modules, each importing only from those above it:
 
 pub(crate) mod clock;
+pub(crate) mod hex;
 pub(crate) mod secrets;
 pub(crate) mod settings;
 pub(crate) mod tasks;

@@ -77,6 +77,7 @@ pub(crate) const AUTO_START: &str = "system.autoStart";
 pub(crate) const DISCOVERY: &str = "system.discovery";
 pub(crate) const QWEN_BASE_URL: &str = "qwen.baseUrl";
 pub(crate) const QWEN_IN_FLIGHT: &str = "qwen.maxInFlight";
+pub(crate) const KEYRING: &str = "security.keyring";
 pub(crate) const QWEN_PREWARM: &str = "qwen.prewarm";
 pub(crate) const QWEN_DELETE_CHATS: &str = "qwen.deleteChats";
 pub(crate) const TOOLS_STREAMING: &str = "tools.streaming";
@@ -219,6 +220,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Fallback::Integer(2),
         None,
         "requests one Qwen login serves at once",
+    ),
+    setting(
+        KEYRING,
+        Kind::Boolean,
+        Fallback::Boolean(false),
+        None,
+        "keep the key of stored logins in the desktop's keyring instead of a file",
     ),
     setting(
         QWEN_PREWARM,

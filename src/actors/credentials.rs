@@ -20,13 +20,15 @@ use crate::db::credentials::{self, CredentialRow};
 use crate::db::ops::WriteOp;
 use crate::providers::qwen::Login;
 use crate::secrets::Vault;
-use crate::tasks::Tasks;
+use crate::tasks::{Owned, Tasks};
 
 /// Longer than a restart, shorter than patience.
 const DEADLINE: Duration = Duration::from_secs(4);
 const MAILBOX: usize = 1_024;
 /// A login that ends within this is told of in time.
 const EXPIRING: i64 = 24 * 60 * 60 * 1_000;
+/// The clock is looked at this often while a login can expire.
+const LOOK: Duration = Duration::from_hours(1);
 
 /// Where a login stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -191,6 +193,8 @@ pub(crate) enum Message {
         verdict: Verdict,
     },
     Reload(Reply<Result<(), StoreError>>),
+    /// A login may have changed by the clock alone.
+    Look,
     /// Our task read the rows.
     Loaded(
         Result<Vec<CredentialRow>, StoreError>,
@@ -205,6 +209,7 @@ impl ActorMessage for Message {
             Self::All(_) => "all",
             Self::Judged { .. } => "judged",
             Self::Reload(_) => "reload",
+            Self::Look => "look",
             Self::Loaded(..) => "loaded",
         }
     }
@@ -217,10 +222,14 @@ struct Held {
     row: CredentialRow,
     login: Arc<Login>,
     source: &'static str,
+    /// The state that was told last.
+    announced: LoginState,
 }
 
 pub(crate) struct State {
     held: Vec<Held>,
+    /// Wakes us when a login's time has come.
+    timer: Option<Owned>,
     arguments: Arguments,
     own: Own<Message>,
 }
@@ -234,6 +243,7 @@ impl Behaviour for CredentialsActor {
         let rows = arguments.database.read(credentials::all).await?;
         let mut state = State {
             held: Vec::new(),
+            timer: None,
             arguments,
             own,
         };
@@ -247,6 +257,7 @@ impl Behaviour for CredentialsActor {
             Message::All(reply) => drop(reply.send(state.all(now_ms()))),
             Message::Judged { login, verdict } => state.judged(&login, &verdict, now_ms()),
             Message::Reload(reply) => state.reload(reply),
+            Message::Look => state.look(now_ms()),
             Message::Loaded(rows, reply) => {
                 let loaded = rows.map(|rows| state.hold(rows));
                 let _ = reply.send(loaded);
@@ -258,11 +269,12 @@ impl Behaviour for CredentialsActor {
 
 impl State {
     fn hold(&mut self, rows: Vec<CredentialRow>) {
+        let now = now_ms();
         let vault = &self.arguments.vault;
         self.held = rows
             .into_iter()
             .filter_map(|row| match open(vault, &row) {
-                Ok(login) => Some(Held { row, login: Arc::new(login), source: "database" }),
+                Ok(login) => Some(Held::new(row, Arc::new(login), "database", now)),
                 Err(error) => {
                     tracing::error!(%error, credential.id = row.id, "a stored login is left out; log in again");
                     None
@@ -272,13 +284,39 @@ impl State {
         if self.held.is_empty()
             && let Some(login) = &self.arguments.fallback
         {
-            let row = plain_row(login, crate::providers::qwen::token_expiry(login), now_ms());
-            self.held.push(Held {
-                row,
-                login: login.clone(),
-                source: "environment",
-            });
+            let row = plain_row(login, crate::providers::qwen::token_expiry(login), now);
+            self.held
+                .push(Held::new(row, login.clone(), "environment", now));
         }
+        self.wake_in_time(now);
+    }
+
+    /// Tells of logins that have come to their end, or near it.
+    fn look(&mut self, now_ms: i64) {
+        for held in &mut self.held {
+            held.announce(&self.arguments.events, now_ms);
+        }
+        self.wake_in_time(now_ms);
+    }
+
+    fn wake_in_time(&mut self, now_ms: i64) {
+        let changes = self
+            .held
+            .iter()
+            .filter_map(|held| held.row.expires_at)
+            .flat_map(|at| [at - EXPIRING, at])
+            .filter(|at| *at > now_ms);
+        self.timer = changes.min().map(|at| {
+            // A clock can be set: it is looked at once an hour at the least.
+            let wait = Duration::from_millis((at - now_ms).unsigned_abs()).min(LOOK);
+            let own = self.own.clone();
+            self.arguments
+                .tasks
+                .spawn_owned("credential clock", async move {
+                    tokio::time::sleep(wait).await;
+                    own.tell(Message::Look);
+                })
+        });
     }
 
     fn usable(&self, now_ms: i64) -> Result<Vec<Arc<Login>>, NoLogin> {
@@ -358,13 +396,7 @@ impl State {
             return;
         }
         held.row.updated_at = now_ms;
-        let state = held.state(now_ms);
-        let detail =
-            json!({"id": login.id, "state": state, "limited_until": held.row.limited_until});
-        let description = format!("Qwen login {} is {}", held.row.label, state.as_str());
-        self.arguments
-            .events
-            .publish("credentials:updated", "updated", description, detail);
+        held.tell(&self.arguments.events, now_ms);
         if held.source == "database" {
             let (database, row) = (self.arguments.database.clone(), Box::new(held.row.clone()));
             self.arguments
@@ -389,6 +421,33 @@ impl State {
 }
 
 impl Held {
+    fn new(row: CredentialRow, login: Arc<Login>, source: &'static str, now_ms: i64) -> Self {
+        let mut held = Self {
+            row,
+            login,
+            source,
+            announced: LoginState::Valid,
+        };
+        held.announced = held.state(now_ms);
+        held
+    }
+
+    /// Tells everybody when the state is another one than was told last.
+    fn announce(&mut self, events: &Events, now_ms: i64) {
+        if self.state(now_ms) != self.announced {
+            self.tell(events, now_ms);
+        }
+    }
+
+    fn tell(&mut self, events: &Events, now_ms: i64) {
+        let state = self.state(now_ms);
+        self.announced = state;
+        let detail =
+            json!({"id": self.row.id, "state": state, "limited_until": self.row.limited_until});
+        let description = format!("Qwen login {} is {}", self.row.label, state.as_str());
+        events.publish("credentials:updated", "updated", description, detail);
+    }
+
     fn state(&self, now_ms: i64) -> LoginState {
         match (self.row.state.as_str(), self.row.expires_at) {
             ("rejected", _) => LoginState::Rejected,

@@ -2,7 +2,6 @@
 //!
 //! Wire facts: `qwen-web-protocol` (read from public implementations in 2026-11, not from the live site).
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use base64::Engine;
@@ -18,6 +17,7 @@ use tokio::time::timeout;
 use super::http::{Http, reason};
 use super::response::{self, ContentType};
 use super::{ByteStream, Deadlines, Phase, UpstreamError, address};
+use crate::hex;
 
 /// Type of the providers that reach the site from this process.
 pub(crate) const DIRECT: &str = "qwen-direct";
@@ -51,12 +51,10 @@ impl Login {
             .claims()
             .and_then(|claims| claims.get("id")?.as_str().map(str::to_owned));
         named.unwrap_or_else(|| {
-            let both =
-                [self.token.expose_secret(), self.cookies.expose_secret()].map(Sha256::digest);
-            both.iter().flatten().fold(String::new(), |mut hex, byte| {
-                let _ = write!(hex, "{byte:02x}");
-                hex
-            })
+            let mut digest = Sha256::new();
+            digest.update(self.token.expose_secret());
+            digest.update(self.cookies.expose_secret());
+            hex::encode(&digest.finalize())
         })
     }
 

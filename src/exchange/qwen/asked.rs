@@ -1,12 +1,12 @@
 //! What a client asked, in the terms of a chat: system text, turns, tools, and the model as the site names it.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
 use crate::actors::sessions::Prefix;
 use crate::exchange::qwen::refused::invalid;
+use crate::hex;
 use crate::protocol::openai::message::{self, ChatBody, Message, Role};
 use crate::protocol::qwen::chain::{self, Hash};
 use crate::protocol::qwen::models::{self, QwenModel};
@@ -129,13 +129,10 @@ impl Asked {
     /// client's own is preferred.
     fn names(&self, hash: &Hash) -> Vec<String> {
         let plain = hash.to_string();
-        let own = self.session.as_ref().map(|session| {
-            let digest = Sha256::digest(format!("{plain} in {session}"));
-            digest.iter().fold(String::new(), |mut hex, byte| {
-                let _ = write!(hex, "{byte:02x}");
-                hex
-            })
-        });
+        let own = self
+            .session
+            .as_ref()
+            .map(|session| hex::encode(&Sha256::digest(format!("{plain} in {session}"))));
         own.into_iter().chain([plain]).collect()
     }
 

@@ -9,6 +9,7 @@ use std::fmt;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::hex;
 use crate::protocol::openai::message::{Attachment, Message, Role};
 
 /// Changes when the canonical form does: old rows then are not found, rather than wrongly.
@@ -20,9 +21,7 @@ pub(crate) struct Hash([u8; 32]);
 
 impl fmt::Display for Hash {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0
-            .iter()
-            .try_for_each(|byte| write!(formatter, "{byte:02x}"))
+        formatter.write_str(&hex::encode(&self.0))
     }
 }
 

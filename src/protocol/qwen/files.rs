@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::refusal::{self, Refusal, RefusalKind};
+use crate::hex;
 
 /// What the signature says of the body: that it is not part of it.
 const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
@@ -95,13 +96,13 @@ impl Grant {
         }
         let path = encoded(&format!("/{}/{}", self.bucket, self.file_path));
         let request = format!("PUT\n{path}\n\n{headers}\n\n{UNSIGNED}");
-        let digest = hex(&Sha256::digest(request.as_bytes()));
+        let digest = hex::encode(&Sha256::digest(request.as_bytes()));
         let to_sign = format!("OSS4-HMAC-SHA256\n{now}\n{scope}\n{digest}");
         let key = [day, region, "oss", "aliyun_v4_request"].into_iter().fold(
             format!("aliyun_v4{}", self.secret).into_bytes(),
             |key, part| mac(&key, part.as_bytes()),
         );
-        let signature = hex(&mac(&key, to_sign.as_bytes()));
+        let signature = hex::encode(&mac(&key, to_sign.as_bytes()));
         let mut headers: Vec<(&'static str, String)> = signed
             .iter()
             .map(|(name, value)| (*name, (*value).to_owned()))
@@ -177,13 +178,6 @@ fn mac(key: &[u8], message: &[u8]) -> Vec<u8> {
         }
         Err(_) => Vec::new(),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
 }
 
 /// A path for the signature: all but unreserved characters and slashes as `%XX`.

@@ -310,3 +310,130 @@ async fn a_login_of_the_environment_is_used_and_never_logged() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_ends_by_the_clock_says_so() {
+    let site = Site::saying("fine").await;
+    let gateway = at(&site, &[]).await;
+    let soon = std::time::SystemTime::now() + std::time::Duration::from_secs(3);
+    let soon = soon
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("after 1970")
+        .as_secs();
+    let token = jwt("u1", soon);
+    let body = json!({"token": token, "cookies": "a=b"});
+    let stored = gateway
+        .post(&gateway.api("/api/qwen/credentials"), &body)
+        .await;
+    assert_eq!(stored.status(), 200);
+    assert_eq!(credentials(&gateway).await["state"], "expiring");
+    assert_eq!(
+        answer(&gateway, &chat(&[user("go")])).await["content"],
+        "fine"
+    );
+    let told = "SELECT count(*) FROM activity WHERE metadata LIKE '%\"expired\"%'";
+    while gateway.cell::<i64>(told) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let shown = credentials(&gateway).await;
+    assert_eq!(
+        (&shown["state"], &shown["isExpired"], &shown["isValid"]),
+        (&json!("expired"), &json!(true), &json!(false))
+    );
+    let response = ask(&gateway, &chat(&[user("go")])).await;
+    assert_eq!(response.status(), 401);
+    let error: Value = response.json().await.expect("JSON");
+    assert_eq!(error["error"]["code"], "credentials_rejected");
+    assert!(
+        error["error"]["message"]
+            .as_str()
+            .expect("text")
+            .contains("expired"),
+        "{error}"
+    );
+    gateway.stop().await;
+}
+
+/// A keyring as `secret-tool` shows it, in a folder; it is locked while the file `locked` is there.
+#[cfg(target_os = "linux")]
+const KEYRING: &str = r#"#!/bin/sh
+here=$(dirname "$0")
+[ -e "$here/locked" ] && { echo "the keyring is locked" >&2; exit 1; }
+case "$1" in
+    lookup) [ -e "$here/secret" ] && cat "$here/secret" || exit 1 ;;
+    store) cat > "$here/secret" ;;
+esac
+"#;
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_can_live_in_the_keyring_and_a_locked_one_stops_nothing() {
+    use std::os::unix::fs::PermissionsExt;
+    let site = Site::saying("fine").await;
+    let dir = tempfile::TempDir::new().expect("a folder");
+    let (data, tool) = (dir.path().join("data"), dir.path().join("secret-tool"));
+    std::fs::write(&tool, KEYRING).expect("a script");
+    std::fs::set_permissions(&tool, std::fs::Permissions::from_mode(0o755)).expect("executable");
+    let path = format!(
+        "{}:{}",
+        dir.path().display(),
+        std::env::var("PATH").unwrap_or_default()
+    );
+    let base = site.upstream.origin();
+    let start = |keyring: &str| {
+        let setting = format!("security.keyring={keyring}");
+        let variables = [("PATH", path.as_str()), ("QWEN_BASE_URL", base.as_str())];
+        Binary::with(
+            &data,
+            &["--set", &setting],
+            &variables,
+            std::process::Stdio::null(),
+        )
+    };
+    let client = crate::support::client();
+    let state = async |binary: &Binary| {
+        let url = format!("{}/api/qwen/credentials", binary.management);
+        let shown: Value = client
+            .get(url)
+            .send()
+            .await
+            .expect("an answer")
+            .json()
+            .await
+            .expect("JSON");
+        shown["state"].clone()
+    };
+    let store = async |binary: &Binary| {
+        let url = format!("{}/api/qwen/credentials", binary.management);
+        let body = json!({"token": jwt("u1", LATER), "cookies": "a=b"});
+        assert_eq!(
+            client
+                .post(url)
+                .json(&body)
+                .send()
+                .await
+                .expect("an answer")
+                .status(),
+            200
+        );
+    };
+    let file = data.join("qwarden.key");
+    // With a file first; then that key moves.
+    let binary = start("false");
+    store(&binary).await;
+    drop(binary);
+    assert!(file.exists());
+    let binary = start("true");
+    assert_eq!(state(&binary).await, "valid");
+    drop(binary);
+    assert!(!file.exists() && dir.path().join("secret").exists());
+    // Locked: it starts, without that login, and with a key of its own.
+    std::fs::write(dir.path().join("locked"), "").expect("a mark");
+    let binary = start("true");
+    assert_eq!(state(&binary).await, Value::Null);
+    drop(binary);
+    std::fs::remove_file(dir.path().join("locked")).expect("there");
+    let binary = start("true");
+    assert_eq!(state(&binary).await, "valid");
+    drop(binary);
+}

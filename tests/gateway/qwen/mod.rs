@@ -3,6 +3,7 @@
 mod answers;
 mod conversations;
 mod logins;
+mod oauth;
 mod tools;
 
 use serde_json::{Value, json};
