@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// What a setting's value may be.
 #[derive(Clone, Copy, Debug)]
@@ -315,7 +315,23 @@ impl Setting {
         }
     }
 
-    fn default_value(&self) -> Option<Value> {
+    /// Read at the start only.
+    pub(crate) fn needs_restart(&self) -> bool {
+        [
+            SERVER_PORT,
+            SERVER_QWEN_PORT,
+            SERVER_API_PORT,
+            SERVER_HOST,
+            AUTO_START,
+            DISCOVERY,
+            KEYRING,
+            SERVER_MAX_IN_FLIGHT,
+        ]
+        .contains(&self.key)
+    }
+
+    /// The value when nobody set one.
+    pub(crate) fn default_value(&self) -> Option<Value> {
         match self.fallback {
             Fallback::Integer(n) => Some(Value::from(n)),
             Fallback::Boolean(b) => Some(Value::from(b)),
@@ -326,6 +342,24 @@ impl Setting {
 }
 
 impl Kind {
+    /// Its JSON type.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Integer(..) => "integer",
+            Self::Boolean => "boolean",
+            Self::Text | Self::OneOf(_) => "string",
+        }
+    }
+
+    /// What narrows the type, in JSON Schema's words.
+    pub(crate) fn constraints(self) -> Value {
+        match self {
+            Self::Integer(least, most) => json!({"minimum": least, "maximum": most}),
+            Self::OneOf(words) => json!({"enum": words}),
+            Self::Boolean | Self::Text => json!({}),
+        }
+    }
+
     fn wanted(self) -> String {
         match self {
             Self::Integer(least, most) => format!("an integer from {least} to {most}"),
@@ -381,6 +415,11 @@ impl Settings {
             }
         }
         (Self { values }, refused)
+    }
+
+    /// The value in force, `null` when there is none.
+    pub(crate) fn value(&self, key: &str) -> Value {
+        self.values.get(key).cloned().unwrap_or(Value::Null)
     }
 
     /// An integer setting; 0 for a key that is not one, which a unit test rules out.

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::actors::database::{Database, StoreError};
 use crate::clock::now_ms;
 use crate::db::ops::WriteOp;
-use crate::db::settings;
+use crate::db::settings::{self, SettingRow};
 use crate::settings::{self as table, Settings};
 
 /// Changes settings. Cheap to clone.
@@ -52,6 +52,11 @@ impl SettingsStore {
             Settings::resolve(&stored, |name| std::env::var(name).ok(), &self.flags);
         self.sender.send_replace(Arc::new(settings));
         Ok(())
+    }
+
+    /// What was changed from its default.
+    pub(crate) async fn stored(&self) -> Result<Vec<SettingRow>, StoreError> {
+        self.database.read(settings::rows).await
     }
 
     /// What is in force now.

@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use crate::db::error::DbError;
 
-const ALL: &str = "SELECT key, value FROM settings ORDER BY key";
+const ALL: &str = "SELECT key, value, updated_at FROM settings ORDER BY key";
 
 const PUT: &str = "
     INSERT INTO settings (key, value, updated_at) VALUES (?1, ?2, ?3)
@@ -16,6 +16,29 @@ const DELETE: &str = "DELETE FROM settings WHERE key = ?1";
 pub(crate) fn all(conn: &Connection) -> Result<Vec<(String, String)>, DbError> {
     let mut statement = conn.prepare_cached(ALL)?;
     let rows = statement.query_map([], |row| Ok((row.get("key")?, row.get("value")?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// One stored setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SettingRow {
+    pub(crate) key: String,
+    /// JSON text.
+    pub(crate) value: String,
+    /// Unix time, ms.
+    pub(crate) updated_at: i64,
+}
+
+/// What was changed from its default, by key.
+pub(crate) fn rows(conn: &Connection) -> Result<Vec<SettingRow>, DbError> {
+    let mut statement = conn.prepare_cached(ALL)?;
+    let rows = statement.query_map([], |row| {
+        Ok(SettingRow {
+            key: row.get("key")?,
+            value: row.get("value")?,
+            updated_at: row.get("updated_at")?,
+        })
+    })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 

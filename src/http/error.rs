@@ -74,6 +74,14 @@ pub(crate) enum ApiError {
     SessionNotFound {
         id: String,
     },
+    UnknownSetting {
+        key: String,
+    },
+    /// Well-formed, but it cannot be put to use.
+    Unusable {
+        param: &'static str,
+        message: String,
+    },
     CredentialsExpired,
     ModelNotFound {
         id: String,
@@ -319,6 +327,21 @@ impl ApiError {
                 "request_not_found",
                 format!("there is no request `{id}`"),
             ),
+            Self::UnknownSetting { key } => Told::new(
+                S::NOT_FOUND,
+                "not_found_error",
+                "unknown_setting",
+                format!("there is no setting `{key}`; GET /api/settings lists them"),
+            ),
+            Self::Unusable { param, message } => Told {
+                param: Some((*param).to_owned()),
+                ..Told::new(
+                    S::UNPROCESSABLE_ENTITY,
+                    "validation_error",
+                    "unusable_value",
+                    message.clone(),
+                )
+            },
             Self::SessionNotFound { id } => Told::new(
                 S::NOT_FOUND,
                 "not_found_error",

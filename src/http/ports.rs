@@ -27,6 +27,7 @@ pub(crate) fn management(app: App) -> Router {
     let routes = management::health::routes()
         .merge(management::credentials::routes())
         .merge(management::sessions::routes())
+        .merge(management::settings::routes())
         .merge(management::providers::routes())
         .merge(management::proxy::routes())
         .merge(management::requests::routes())

@@ -22,5 +22,6 @@ mod layers;
 mod lifecycle;
 mod management;
 mod qwen;
+mod settings;
 mod streams;
 mod supervision;

@@ -8,4 +8,5 @@ pub(crate) mod providers;
 pub(crate) mod proxy;
 pub(crate) mod requests;
 pub(crate) mod sessions;
+pub(crate) mod settings;
 pub(crate) mod supervision;

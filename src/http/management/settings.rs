@@ -1,0 +1,252 @@
+//! `/api/settings`: typed values, checked before they are stored, in force when the answer is there.
+
+use axum::extract::{Path, Query, Request, State};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::actors::database::StoreError;
+use crate::clock::now_ms;
+use crate::http::App;
+use crate::http::error::ApiError;
+use crate::http::extract;
+use crate::settings::{self, Setting};
+
+/// Keys of shells and dashboards, which are kept and not looked into.
+const FREE: &str = "x.";
+
+pub(crate) fn routes() -> Router<App> {
+    Router::new()
+        .route("/api/settings", get(list))
+        .route("/api/settings/bulk", post(bulk))
+        .route("/api/settings/{key}", get(show).put(put).delete(reset))
+}
+
+#[derive(Deserialize)]
+struct ListQuery {
+    category: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct BulkQuery {
+    atomic: Option<String>,
+}
+
+/// Every value in force, by key.
+async fn list(
+    State(app): State<App>,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Value>, ApiError> {
+    let stored = app.store.stored().await?;
+    let current = app.settings.borrow().clone();
+    let known = settings::SETTINGS
+        .iter()
+        .map(|setting| (setting.key.to_owned(), current.value(setting.key)));
+    let free = stored
+        .iter()
+        .filter(|row| row.key.starts_with(FREE))
+        .map(|row| (row.key.clone(), parsed(&row.value)));
+    let wanted = |key: &str| {
+        query
+            .category
+            .as_deref()
+            .is_none_or(|wanted| wanted == category(key))
+    };
+    let values: Map<String, Value> = known.chain(free).filter(|(key, _)| wanted(key)).collect();
+    Ok(Json(json!({
+        "settings": values,
+        "category": query.category.as_deref().unwrap_or("all"),
+    })))
+}
+
+/// One setting, with what it may be.
+async fn show(State(app): State<App>, Path(key): Path<String>) -> Result<Json<Value>, ApiError> {
+    let stored = app.store.stored().await?;
+    let row = stored.iter().find(|row| row.key == key);
+    let Some(setting) = settings::find(&key) else {
+        let row = row
+            .filter(|_| key.starts_with(FREE))
+            .ok_or_else(|| unknown(&key))?;
+        return Ok(Json(json!({
+            "key": key,
+            "value": parsed(&row.value),
+            "category": category(&key),
+            "requiresRestart": false,
+            "isDefault": false,
+            "updated_at": row.updated_at,
+        })));
+    };
+    let value = app.settings.borrow().value(&key);
+    let default = setting.default_value().unwrap_or(Value::Null);
+    Ok(Json(json!({
+        "key": key,
+        "category": category(&key),
+        "requiresRestart": setting.needs_restart(),
+        "isDefault": value == default,
+        "value": value,
+        "default": default,
+        "type": setting.kind.name(),
+        "constraints": setting.kind.constraints(),
+        "description": setting.help,
+        "env": setting.env,
+        "updated_at": row.map(|row| row.updated_at),
+    })))
+}
+
+/// Stores one value.
+async fn put(
+    State(app): State<App>,
+    Path(key): Path<String>,
+    request: Request,
+) -> Result<Json<Value>, ApiError> {
+    let body = extract::json_object(request).await?;
+    let value = body
+        .get("value")
+        .filter(|value| !value.is_null())
+        .ok_or_else(|| ApiError::Validation(vec!["`value` is required".into()]))?
+        .clone();
+    let needs_restart = checked(&app, &key, &value).await?;
+    store(&app, vec![(key.clone(), Some(value.clone()))]).await?;
+    let message = if needs_restart {
+        "Setting updated. It takes effect at the next start."
+    } else {
+        "Setting updated."
+    };
+    Ok(Json(json!({
+        "key": key,
+        "value": value,
+        "requiresRestart": needs_restart,
+        "updated_at": now_ms(),
+        "message": message,
+    })))
+}
+
+/// Stores many: those that are good, or with `?atomic=true` all or none.
+async fn bulk(
+    State(app): State<App>,
+    Query(query): Query<BulkQuery>,
+    request: Request,
+) -> Result<Json<Value>, ApiError> {
+    let body = extract::json_object(request).await?;
+    let Some(wanted) = body.get("settings").and_then(Value::as_object) else {
+        return Err(ApiError::Validation(vec![
+            "`settings` must be an object of keys and values".into(),
+        ]));
+    };
+    let (mut good, mut errors, mut needs_restart) = (Vec::new(), Vec::new(), false);
+    for (key, value) in wanted {
+        match checked(&app, key, value).await {
+            Ok(restart) => {
+                needs_restart |= restart;
+                good.push((key.clone(), Some(value.clone())));
+            }
+            Err(error) => errors.push((key.clone(), words(&error))),
+        }
+    }
+    let is_atomic = query.atomic.as_deref() == Some("true");
+    if !errors.is_empty() && (is_atomic || good.is_empty()) {
+        return Err(ApiError::Validation(
+            errors.into_iter().map(|(_, message)| message).collect(),
+        ));
+    }
+    let updated: Vec<String> = good.iter().map(|(key, _)| key.clone()).collect();
+    store(&app, good).await?;
+    let errors: Vec<Value> = errors
+        .into_iter()
+        .map(|(key, error)| json!({"key": key, "error": error}))
+        .collect();
+    Ok(Json(json!({
+        "message": format!("{} settings updated", updated.len()),
+        "updated": updated,
+        "errors": errors,
+        "requiresRestart": needs_restart,
+    })))
+}
+
+/// Goes back to the default.
+async fn reset(State(app): State<App>, Path(key): Path<String>) -> Result<Json<Value>, ApiError> {
+    let setting = settings::find(&key);
+    if setting.is_none() && !key.starts_with(FREE) {
+        return Err(unknown(&key));
+    }
+    store(&app, vec![(key.clone(), None)]).await?;
+    Ok(Json(json!({
+        "value": app.settings.borrow().value(&key),
+        "requiresRestart": setting.is_some_and(Setting::needs_restart),
+        "key": key,
+        "message": "Setting reset to default value.",
+    })))
+}
+
+/// Whether `value` may be stored under `key`; the answer says whether it needs a restart to count.
+async fn checked(app: &App, key: &str, value: &Value) -> Result<bool, ApiError> {
+    let Some(setting) = settings::find(key) else {
+        return if key.starts_with(FREE) && key.len() <= 200 {
+            Ok(false)
+        } else {
+            Err(unknown(key))
+        };
+    };
+    setting
+        .check(value)
+        .map_err(|fault| ApiError::Validation(vec![fault]))?;
+    if key == settings::ACTIVE_PROVIDER {
+        let id = value.as_str().unwrap_or_default();
+        let views = app.handles.router.providers().await?;
+        let found = views.iter().find(|view| view.stored.provider.id == id);
+        let is_echo = id == crate::providers::echo::KIND;
+        if !is_echo && !found.is_some_and(|view| view.stored.provider.enabled) {
+            return Err(ApiError::Unusable {
+                param: "active_provider",
+                message: format!(
+                    "`active_provider` must name an enabled provider; GET /api/providers lists them, and `{id}` is none"
+                ),
+            });
+        }
+    }
+    Ok(setting.needs_restart())
+}
+
+async fn store(app: &App, changes: Vec<(String, Option<Value>)>) -> Result<(), ApiError> {
+    let own = app.clone();
+    let keys: Vec<String> = changes.iter().map(|(key, _)| key.clone()).collect();
+    // Runs to its end even when the client leaves: what is stored and what is in force must not part.
+    let storing = app.tasks.spawn("store settings", async move {
+        for (key, value) in changes {
+            own.store.put(&key, value).await?;
+        }
+        Ok::<_, StoreError>(())
+    });
+    storing.await.map_err(|_| ApiError::Internal)??;
+    app.handles.events.publish(
+        "settings:updated",
+        "updated",
+        format!("settings changed: {}", keys.join(", ")),
+        json!({"keys": keys}),
+    );
+    Ok(())
+}
+
+fn words(error: &ApiError) -> String {
+    let told = error.told();
+    told.errors.into_iter().next().unwrap_or(told.message)
+}
+
+fn unknown(key: &str) -> ApiError {
+    ApiError::UnknownSetting {
+        key: key.to_owned(),
+    }
+}
+
+fn category(key: &str) -> &str {
+    match key.split_once('.') {
+        Some((category, _)) => category,
+        // The two of the original that have no dot are about providers.
+        None => "provider",
+    }
+}
+
+fn parsed(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or(Value::Null)
+}
