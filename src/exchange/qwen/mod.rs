@@ -134,6 +134,11 @@ impl QwenWeb {
         self.list(MODELS_DEADLINE).await
     }
 
+    /// Chats that stand ready for conversations to come.
+    pub(crate) fn spare_chats(&self) -> usize {
+        self.inner.spares.count()
+    }
+
     /// A plan that has the site as its only target.
     pub(crate) fn plan(&self) -> RoutePlan {
         let target = Target {

@@ -33,6 +33,14 @@ impl Spares {
         spares.len() < MOST && !spares.contains_key(kind)
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        lock(&self.0)
+            .values()
+            .filter(|(opened, _)| opened.elapsed() < KEPT)
+            .count()
+    }
+
     pub(crate) fn keep(&self, kind: Kind, chat_id: String) {
         lock(&self.0).insert(kind, (Instant::now(), chat_id));
     }

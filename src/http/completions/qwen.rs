@@ -48,7 +48,7 @@ async fn health(State(app): State<App>) -> Result<Json<Value>, ApiError> {
             "authentication": if logins.is_empty() { "not_configured" } else { "ok" },
             "errors": "ok",
         },
-        "sessions": {"active": sessions},
+        "sessions": {"active": sessions, "spare_chats": app.qwen.spare_chats()},
     })))
 }
 

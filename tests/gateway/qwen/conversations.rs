@@ -462,20 +462,22 @@ async fn a_spare_chat_saves_the_next_conversation_a_round_trip() {
     let gateway = at(&site, &[("qwen.prewarm", json!(true))]).await;
     log_in(&gateway, "default", "u1").await;
     Conversation::new().say(&gateway, "one").await;
-    let opened = |count: usize| {
-        let site = &site;
-        async move {
-            while site.opened().len() < count {
+    let kept = async || {
+        let waiting = async {
+            while gateway.get(&gateway.qwen("/health")).await.1["sessions"]["spare_chats"] != 1 {
                 tokio::task::yield_now().await;
             }
-        }
+        };
+        tokio::time::timeout(crate::support::PATIENCE, waiting)
+            .await
+            .expect("a spare chat is opened");
     };
-    opened(2).await;
+    kept().await;
     Conversation::new().say(&gateway, "two").await;
     let turns = site.turns();
     assert_eq!(turns[1].chat_id, site.opened()[1], "the spare chat is used");
     // One that is gone is stepped over.
-    opened(3).await;
+    kept().await;
     site.lose_chats();
     assert_eq!(
         Conversation::new().say(&gateway, "three").await,
