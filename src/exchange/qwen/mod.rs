@@ -30,6 +30,7 @@ use crate::actors::router::resolve::{RoutePlan, Target};
 use crate::actors::sessions::Sessions;
 use crate::clock::now_ms;
 use crate::db::sessions::ChatOf;
+use crate::exchange::progress_limit;
 use crate::exchange::qwen::asked::Asked;
 use crate::exchange::qwen::refused::{no_login, refused, unavailable};
 use crate::exchange::qwen::spares::Spares;
@@ -46,7 +47,7 @@ use crate::protocol::tools::notation::{NATIVE_JSON, Notation};
 use crate::providers::http::Http;
 use crate::providers::qwen::{Answered, DIRECT, Login, PROVIDER, Site};
 use crate::providers::{
-    Answer, AnswerHeaders, ByteStream, Call, Provider, UpstreamError, UpstreamModel,
+    Answer, AnswerHeaders, ByteStream, Call, Phase, Provider, UpstreamError, UpstreamModel,
 };
 use crate::settings::{self, Settings};
 use crate::tasks::{Owned, Tasks, lock};
@@ -56,6 +57,8 @@ const MODELS_FRESH: Duration = Duration::from_mins(30);
 const MODELS_DEADLINE: Duration = Duration::from_secs(10);
 /// Most bytes of a whole answer.
 const WHOLE_LIMIT: usize = 64 << 20;
+/// How long nothing is told of an answer that goes on.
+const SILENCE: Duration = Duration::from_secs(5);
 /// Chunks that wait for a slow reader.
 const CHUNKS_WAITING: usize = 16;
 
@@ -228,7 +231,7 @@ impl QwenWeb {
             model: asked.shown_model.clone(),
             created: u64::try_from(now_ms() / 1_000).unwrap_or_default(),
         };
-        let teller = Teller::new(sender, opened, head);
+        let teller = Teller::new(sender, opened, head, SILENCE.min(call.deadlines.idle));
         let talk = Talk::new(self.inner.clone(), logins, asked, call.deadlines);
         let running = self.inner.tasks.spawn_owned("qwen talk", talk.run(teller));
         began
@@ -246,7 +249,7 @@ impl QwenWeb {
                 bytes,
             });
         }
-        let body = whole_of(bytes).await?;
+        let body = whole_of(bytes, progress_limit(call.deadlines.idle)).await?;
         Ok(Answer::Whole {
             status: 200,
             headers,
@@ -397,11 +400,20 @@ fn stream_of(receiver: mpsc::Receiver<Result<Bytes, UpstreamError>>, task: Owned
 }
 
 /// The same answer as one document.
-async fn whole_of(mut bytes: ByteStream) -> Result<Bytes, UpstreamError> {
+async fn whole_of(mut bytes: ByteStream, patience: Duration) -> Result<Bytes, UpstreamError> {
     use futures_util::StreamExt;
     let mut reader = Reader::new(WHOLE_LIMIT);
     let mut whole = Assembled::new(WHOLE_LIMIT);
-    while let Some(chunk) = bytes.next().await {
+    loop {
+        let late = |_| UpstreamError::Timeout {
+            provider: PROVIDER.into(),
+            phase: Phase::Progress,
+            after: patience,
+        };
+        let next = tokio::time::timeout(patience, bytes.next()).await;
+        let Some(chunk) = next.map_err(late)? else {
+            break;
+        };
         for frame in reader
             .push(&chunk?)
             .map_err(|error| malformed(&error.to_string()))?

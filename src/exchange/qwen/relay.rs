@@ -105,6 +105,7 @@ pub(crate) async fn relay(
                     relay.piece(piece).await?;
                 }
                 relay.grow(parser.open_call()).await?;
+                relay.teller.is_alive().await?;
             }
             QwenEvent::Image(url) => relay.text(&format!("![image]({url})")).await?,
             QwenEvent::NativeCall {

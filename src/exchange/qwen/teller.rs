@@ -1,5 +1,7 @@
 //! What the client is told, chunk by chunk, and what it has been told so far.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -25,6 +27,9 @@ pub(crate) struct Teller {
     text: String,
     calls: Vec<ToolCall>,
     citations: Vec<Citation>,
+    told_last: Instant,
+    /// How long nothing is told of an answer that goes on.
+    silence: Duration,
 }
 
 impl Teller {
@@ -32,6 +37,7 @@ impl Teller {
         sender: mpsc::Sender<Result<Bytes, UpstreamError>>,
         opened: Opened,
         head: Head,
+        silence: Duration,
     ) -> Self {
         Self {
             sender,
@@ -40,6 +46,8 @@ impl Teller {
             text: String::new(),
             calls: Vec::new(),
             citations: Vec::new(),
+            told_last: Instant::now(),
+            silence,
         }
     }
 
@@ -96,6 +104,15 @@ impl Teller {
         }
         let more = CallDelta::arguments(index, more);
         self.delta(&Delta::call(more)).await
+    }
+
+    /// The answer goes on, though there is nothing to tell yet: a call is being written. Without a sign of it this would
+    /// be taken for an upstream that makes no progress.
+    pub(crate) async fn is_alive(&mut self) -> Result<(), UpstreamError> {
+        if !self.has_begun() || self.told_last.elapsed() < self.silence {
+            return Ok(());
+        }
+        self.delta(&Delta::default()).await
     }
 
     /// Sources of the answer: told with its end.
@@ -181,7 +198,8 @@ impl Teller {
         }
     }
 
-    async fn send(&self, json: String) -> Result<(), UpstreamError> {
+    async fn send(&mut self, json: String) -> Result<(), UpstreamError> {
+        self.told_last = Instant::now();
         // Nobody listens any more: this task is being dropped.
         self.sender
             .send(Ok(sse::data(&json)))

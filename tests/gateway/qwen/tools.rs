@@ -268,3 +268,44 @@ async fn a_call_can_be_watched_as_it_is_written() {
     assert_eq!(calls(&chunks), expected);
     gateway.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_may_take_longer_to_write_than_an_upstream_may_be_silent() {
+    const PIECES: usize = 14;
+    let site = Site::start(|turn| {
+        let created =
+            json!({"response.created": {"chat_id": turn.chat_id, "response_id": turn.response_id}});
+        let event = |data: &Value| Step::Chunk(format!("data: {data}\n\n").into_bytes());
+        let says = |text: &str| event(&phase("answer", text, "typing"));
+        let mut steps = vec![sse_head(), event(&created), says("Now.")];
+        steps.push(says(
+            "<tool_call>{\"name\": \"bash\", \"arguments\": {\"command\": \"",
+        ));
+        for _ in 0..PIECES {
+            steps.extend([Step::Gate, says("ls ")]);
+        }
+        steps.extend([
+            says("\"}}</tool_call>"),
+            event(&phase("answer", "", "finished")),
+            Step::End,
+        ]);
+        Play::Steps(steps)
+    })
+    .await;
+    // An answer without an event for three seconds would be taken for dead; this call takes four.
+    let gateway = at(&site, &[("server.timeout", json!(1000))]).await;
+    log_in(&gateway, "default", "u1").await;
+    let writing = async {
+        for _ in 0..PIECES {
+            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+            site.upstream.go(1);
+        }
+    };
+    let (((heard, chunks), ()), whole) = (
+        tokio::join!(streamed(&gateway, with_tools(&[user("go")])), writing),
+        json!({"command": "ls ".repeat(PIECES)}),
+    );
+    assert_eq!(calls(&chunks), [("bash".to_owned(), whole)], "{heard:?}");
+    assert_eq!((heard.text.as_str(), heard.errors.len()), ("Now.", 0));
+    gateway.stop().await;
+}
