@@ -386,6 +386,7 @@ fn environment_login() -> Option<Arc<Login>> {
         label: "environment".into(),
         token: token.into(),
         cookies: cookies.into(),
+        headers: "".into(),
     }))
 }
 

@@ -481,6 +481,7 @@ fn seal(
     Ok(CredentialRow {
         token: Some(sealed(&login.token, "token")?),
         cookies: Some(sealed(&login.cookies, "cookies")?),
+        headers: Some(sealed(&login.headers, "headers")?),
         sealed: true,
         ..plain_row(login, expires_at, now_ms)
     })
@@ -520,5 +521,6 @@ fn open(vault: &Vault, row: &CredentialRow) -> Result<Login, crate::secrets::Uno
         label: row.label.clone(),
         token: opened(&row.token, "token")?,
         cookies: opened(&row.cookies, "cookies")?,
+        headers: opened(&row.headers, "headers")?,
     })
 }

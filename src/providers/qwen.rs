@@ -7,7 +7,9 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderValue, ORIGIN, REFERER};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderName, HeaderValue, ORIGIN, REFERER,
+};
 use reqwest::{Method, RequestBuilder, Response, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
@@ -37,6 +39,8 @@ pub(crate) struct Login {
     pub(crate) token: SecretString,
     /// The whole cookie header of the login session.
     pub(crate) cookies: SecretString,
+    /// Other headers of the login session, a JSON object by name; may be empty.
+    pub(crate) headers: SecretString,
 }
 
 impl Login {
@@ -63,6 +67,17 @@ impl Login {
         self.id == other.id
             && self.token.expose_secret() == other.token.expose_secret()
             && self.cookies.expose_secret() == other.cookies.expose_secret()
+            && self.headers.expose_secret() == other.headers.expose_secret()
+    }
+
+    fn replayed(&self) -> Vec<(HeaderName, HeaderValue)> {
+        let headers: serde_json::Map<String, Value> =
+            serde_json::from_str(self.headers.expose_secret()).unwrap_or_default();
+        let pair = |(name, value): (&String, &Value)| {
+            let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+            Some((name, secret_header(value.as_str()?)?))
+        };
+        headers.iter().filter_map(pair).collect()
     }
 
     /// What the JWT says, unverified.
@@ -372,6 +387,9 @@ impl Site {
             .header(ORIGIN, origin)
             .header("source", "web")
             .header("x-request-id", uuid::Uuid::now_v7().to_string());
+        // In place of ours where both are there.
+        let replayed = login.replayed().into_iter().collect();
+        request = request.headers(replayed);
         if let Some(cookies) = secret_header(login.cookies.expose_secret()) {
             request = request.header(COOKIE, cookies);
         }
@@ -455,6 +473,7 @@ mod tests {
             label: "l".into(),
             token: token.into(),
             cookies: cookies.into(),
+            headers: "".into(),
         }
     }
 

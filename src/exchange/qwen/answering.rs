@@ -12,7 +12,7 @@ use crate::actors::sessions::Lease;
 use crate::exchange::qwen::malformed;
 use crate::exchange::qwen::refused::nothing;
 use crate::protocol::qwen::chats;
-use crate::protocol::qwen::refusal::Refusal;
+use crate::protocol::qwen::refusal::{self, Refusal};
 use crate::protocol::qwen::request;
 use crate::protocol::qwen::stream::{QwenEvent, Translator};
 use crate::protocol::sse::{self, Reader};
@@ -27,6 +27,14 @@ const RESUME_PAUSES: [Duration; 3] = [
     Duration::from_secs(1),
     Duration::from_secs(2),
 ];
+
+/// Bytes of a body that are kept until it shows itself to be a stream.
+const HEAD: usize = 256 << 10;
+
+/// JSON or a page, not events.
+fn is_document(head: &[u8]) -> bool {
+    head.trim_ascii_start().starts_with(b"{") || head.trim_ascii_start().starts_with(b"<")
+}
 
 /// The chat that is asked, as long as it is ours.
 pub(crate) struct Chat {
@@ -50,6 +58,8 @@ pub(crate) struct Answering {
     translator: Translator,
     pending: VecDeque<QwenEvent>,
     stop: StopGuard,
+    /// The bytes before the first event: a body that is no stream, though it was called one.
+    head: Option<Vec<u8>>,
     /// The content so far.
     seen: String,
     has_resumed: bool,
@@ -72,6 +82,7 @@ impl Answering {
             translator: Translator::new(),
             pending: VecDeque::new(),
             stop,
+            head: Some(Vec::new()),
             seen: String::new(),
             has_resumed: false,
         }
@@ -167,11 +178,24 @@ impl Answering {
             None => None,
         };
         let frames = if let Some(chunk) = next {
+            let chunk = chunk?;
+            if let Some(head) = self.head.as_mut().filter(|head| head.len() < HEAD) {
+                head.extend_from_slice(&chunk);
+            }
             self.reader
-                .push(&chunk?)
+                .push(&chunk)
                 .map_err(|error| malformed(&error.to_string()))?
         } else {
             self.bytes = None;
+            if let Some(head) = self.head.take().filter(|head| is_document(head)) {
+                if let Some(refusal) = refusal::classify(200, None, &head) {
+                    self.pending.push_back(QwenEvent::Failed(refusal));
+                    return Ok(());
+                }
+                if self.take_document(&head) {
+                    return Ok(());
+                }
+            }
             let reader = std::mem::replace(&mut self.reader, Reader::new(sse::EVENT_LIMIT));
             let last = reader.finish().ok_or_else(|| UpstreamError::Cut {
                 provider: PROVIDER.into(),
@@ -180,6 +204,7 @@ impl Answering {
             vec![last]
         };
         for event in frames.into_iter().filter_map(|frame| frame.event) {
+            self.head = None;
             self.pending.extend(self.translator.push(&event.data));
         }
         Ok(())

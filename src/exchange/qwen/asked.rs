@@ -36,7 +36,7 @@ pub(crate) struct Asked {
     /// What the client calls its session.
     session: Option<String>,
     choice: Choice,
-    parallel: bool,
+    pub(crate) parallel: bool,
     pub(crate) thinking: Thinking,
     pub(crate) chat_type: ChatType,
     /// Fields of the request that the site knows nothing of.

@@ -54,7 +54,9 @@ use crate::tasks::{Owned, Tasks, lock};
 
 /// How long a list of models is believed.
 const MODELS_FRESH: Duration = Duration::from_mins(30);
-const MODELS_DEADLINE: Duration = Duration::from_secs(10);
+const MODELS_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a site that did not tell its models is not asked again.
+const MODELS_PAUSE: Duration = Duration::from_secs(30);
 /// Most bytes of a whole answer.
 const WHOLE_LIMIT: usize = 64 << 20;
 /// How long nothing is told of an answer that goes on.
@@ -74,7 +76,7 @@ pub(crate) struct Inner {
     pub(crate) settings: watch::Receiver<Arc<Settings>>,
     pub(crate) http: Http,
     pub(crate) tasks: Tasks,
-    models: Mutex<Option<(Instant, Arc<Vec<QwenModel>>)>>,
+    models: Mutex<Models>,
     /// Requests under way, by login.
     slots: Mutex<HashMap<String, (usize, Arc<Semaphore>)>>,
     /// How often in a row the site called itself busy, by login.
@@ -83,6 +85,22 @@ pub(crate) struct Inner {
     spares: Spares,
     /// Notations that were found to be needed, by account and model.
     notations: Mutex<HashMap<(String, String), &'static Notation>>,
+}
+
+/// What is known of the site's models.
+#[derive(Clone, Default)]
+struct Models {
+    list: Option<Arc<Vec<QwenModel>>>,
+    told: Option<Instant>,
+    failed: Option<Instant>,
+    error: Option<UpstreamError>,
+    is_asking: bool,
+}
+
+impl Models {
+    fn has_failed_lately(&self) -> bool {
+        self.failed.is_some_and(|at| at.elapsed() < MODELS_PAUSE)
+    }
 }
 
 impl QwenWeb {
@@ -110,24 +128,55 @@ impl QwenWeb {
         }
     }
 
-    /// The site's models, from memory while they are fresh. A failure serves the last good list.
+    /// The site's models, from memory where there are any: a list that is not fresh is asked for again beside that. A
+    /// site that did not tell lately is not waited for.
     pub(crate) async fn list(
         &self,
         deadline: Duration,
     ) -> Result<Arc<Vec<QwenModel>>, UpstreamError> {
         let kept = lock(&self.inner.models).clone();
-        if let Some((at, models)) = &kept
-            && at.elapsed() < MODELS_FRESH
-        {
-            return Ok(models.clone());
+        if let Some(models) = kept.list.clone() {
+            let is_old = kept.told.is_none_or(|at| at.elapsed() > MODELS_FRESH);
+            if is_old && !kept.has_failed_lately() && !kept.is_asking {
+                lock(&self.inner.models).is_asking = true;
+                let own = self.clone();
+                self.inner
+                    .tasks
+                    .spawn("qwen models", async move { own.ask_models(deadline).await });
+            }
+            return Ok(models);
         }
-        match self.fetch_models(deadline).await {
+        if let Some(error) = kept.error.clone().filter(|_| kept.has_failed_lately()) {
+            return Err(error);
+        }
+        self.ask_models(deadline).await
+    }
+
+    async fn ask_models(&self, deadline: Duration) -> Result<Arc<Vec<QwenModel>>, UpstreamError> {
+        let login = match self.inner.first_login().await {
+            Ok(login) => login,
+            Err(error) => {
+                lock(&self.inner.models).is_asking = false;
+                return Err(error);
+            }
+        };
+        let asked = tokio::time::timeout(deadline, self.fetch_models(&login, deadline)).await;
+        let asked = asked.unwrap_or_else(|_| Err(malformed("the list of models did not come")));
+        let mut kept = lock(&self.inner.models);
+        kept.is_asking = false;
+        match asked {
             Ok(models) => {
                 let models = Arc::new(models);
-                *lock(&self.inner.models) = Some((Instant::now(), models.clone()));
+                kept.list = Some(models.clone());
+                kept.told = Some(Instant::now());
+                kept.error = None;
                 Ok(models)
             }
-            Err(error) => kept.map(|(_, models)| models).ok_or(error),
+            Err(error) => {
+                kept.failed = Some(Instant::now());
+                kept.error = Some(error.clone());
+                Err(error)
+            }
         }
     }
 
@@ -196,9 +245,12 @@ impl QwenWeb {
         }
     }
 
-    async fn fetch_models(&self, deadline: Duration) -> Result<Vec<QwenModel>, UpstreamError> {
-        let login = self.inner.first_login().await?;
-        match self.inner.site()?.models(&login, deadline).await? {
+    async fn fetch_models(
+        &self,
+        login: &Login,
+        deadline: Duration,
+    ) -> Result<Vec<QwenModel>, UpstreamError> {
+        match self.inner.site()?.models(login, deadline).await? {
             Answered::Document {
                 status,
                 content_type,

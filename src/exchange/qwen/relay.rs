@@ -3,9 +3,8 @@
 //! Agents run a call as soon as they have it. When the answer then breaks off they ask for the turn again, and would run
 //! the call again: so none is told of an answer that is not whole (R16), unless the user wants to watch them grow.
 
-use std::sync::Arc;
-
 use crate::exchange::qwen::answering::Answering;
+use crate::exchange::qwen::asked::Asked;
 use crate::exchange::qwen::malformed;
 use crate::exchange::qwen::teller::Teller;
 use crate::protocol::openai::chunk::Usage;
@@ -61,6 +60,7 @@ struct Relay<'a> {
     /// Only at the head of an answer in the site's own notation.
     may_hold: bool,
     calls: Vec<ReadCall>,
+    most_calls: usize,
     /// The call that is being written, where calls are told as they grow.
     growing: Option<Partial>,
     garbled: Vec<Garbled>,
@@ -70,11 +70,12 @@ struct Relay<'a> {
 /// Tells `answering` to its end, or until the site asks for something else. `usage` is the latest seen.
 pub(crate) async fn relay(
     teller: &mut Teller,
-    tools: &Arc<Tools>,
+    asked: &Asked,
     calls: Calls,
     answering: &mut Answering,
     usage: &mut Option<Usage>,
 ) -> Result<Outcome, UpstreamError> {
+    let tools = &asked.tools;
     let mut parser = Parser::new(tools.clone(), answering.notation);
     let may_hold = !tools.is_empty() && answering.notation.name == NATIVE_JSON.name;
     let mut relay = Relay {
@@ -83,6 +84,7 @@ pub(crate) async fn relay(
         tools,
         held: String::new(),
         calls: Vec::new(),
+        most_calls: if asked.parallel { usize::MAX } else { 1 },
         growing: (calls == Calls::Grow).then(Partial::default),
         garbled: Vec::new(),
         natives: Vec::new(),
@@ -251,6 +253,8 @@ impl Relay<'_> {
             self.piece(piece).await?;
         }
         self.release().await?;
+        // A client that wants one call at a time gets the first; the model asks again for what it still needs.
+        self.calls.truncate(self.most_calls);
         for call in std::mem::take(&mut self.calls) {
             self.teller.call(call.name, call.arguments).await?;
         }

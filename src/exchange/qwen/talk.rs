@@ -89,7 +89,7 @@ impl Talk {
         let mut garbled: Option<Vec<Garbled>> = None;
         loop {
             let outcome =
-                relay::relay(teller, &self.asked.tools, calls, &mut answering, &mut usage).await?;
+                relay::relay(teller, &self.asked, calls, &mut answering, &mut usage).await?;
             match outcome {
                 Outcome::Intercepted if answering.notation.name == NEUTRAL.name => {
                     return Err(malformed(

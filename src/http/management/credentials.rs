@@ -140,6 +140,17 @@ impl NewLogin {
             };
             list.iter().filter_map(pair).collect::<Vec<_>>().join("; ")
         });
+        let mut headers: Map<String, Value> = copied
+            .headers
+            .into_iter()
+            .map(|(name, value)| (name, value.into()))
+            .collect();
+        let given = body.get("headers").and_then(Value::as_object);
+        for (name, value) in given.into_iter().flatten() {
+            if curl::is_replayed(name) && value.is_string() {
+                headers.insert(name.to_ascii_lowercase(), value.clone());
+            }
+        }
         let cookies = text("cookies")
             .or(text("cookie_header"))
             .map(str::to_owned)
@@ -203,6 +214,7 @@ impl NewLogin {
             label,
             token: SecretString::from(token),
             cookies: SecretString::from(cookies),
+            headers: SecretString::from(Value::Object(headers).to_string()),
         };
         let expires_at = expires_at.or_else(|| token_expiry(&login));
         if expires_at.is_some_and(|at| at <= now_ms()) {

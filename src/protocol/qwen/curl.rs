@@ -6,6 +6,19 @@ pub(crate) struct Copied {
     pub(crate) cookies: Option<String>,
     pub(crate) bearer: Option<String>,
     pub(crate) umid: Option<String>,
+    /// The browser's other headers that the site looks at, by lower-case name.
+    pub(crate) headers: Vec<(String, String)>,
+}
+
+/// Whether a header of the login session is sent again with each request: what tells the browser, and what the site's
+/// own page adds (qwen-web-protocol, 1). Whatever belongs to one request or connection is not.
+pub(crate) fn is_replayed(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    matches!(
+        name.as_str(),
+        "user-agent" | "accept-language" | "version" | "timezone" | "source"
+    ) || name.starts_with("bx-")
+        || name.starts_with("sec-ch-ua")
 }
 
 /// Reads the cookie header and the token of a copied command.
@@ -24,6 +37,10 @@ pub(crate) fn read(command: &str) -> Copied {
                 }
             }
             "-b" | "--cookie" => copied.cookies = words.next(),
+            "-A" | "--user-agent" => {
+                let agent = words.next().map(|agent| ("user-agent".to_owned(), agent));
+                copied.headers.extend(agent);
+            }
             _ => {}
         }
     }
@@ -39,7 +56,12 @@ impl Copied {
                     .strip_prefix("Bearer ")
                     .map(|token| token.trim().to_owned());
             }
-            "bx-umidtoken" => self.umid = Some(value.to_owned()),
+            name if is_replayed(name) => {
+                if name == "bx-umidtoken" {
+                    self.umid = Some(value.to_owned());
+                }
+                self.headers.push((name.to_owned(), value.to_owned()));
+            }
             _ => {}
         }
     }
@@ -101,6 +123,11 @@ mod tests {
         let copied = read(command);
         assert_eq!(copied.cookies.as_deref(), Some("token=x; it's=1"));
         assert_eq!(copied.bearer.as_deref(), Some("a.b.c"));
+        let browser =
+            read("curl x -H 'User-Agent: B/1' -H 'bx-v: 2.5' -H 'x-request-id: 7' -H 'host: h'");
+        let kept = [("user-agent", "B/1"), ("bx-v", "2.5")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(browser.headers, kept);
         assert_eq!(
             read("curl x -b 'a=1; b=2'").cookies.as_deref(),
             Some("a=1; b=2")

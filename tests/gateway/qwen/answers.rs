@@ -334,6 +334,21 @@ async fn a_whole_body_instead_of_a_stream_is_an_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_no_stream_is_read_whatever_it_is_called() {
+    for (body, status) in [
+        ("rate-limited.json", 429),
+        ("challenge.html", 403),
+        ("non-stream.json", 200),
+    ] {
+        let site = Site::start(move |_| Play::Body(200, "text/event-stream", fixture(body))).await;
+        let gateway = logged_in(&site, "u1").await;
+        let response = ask(&gateway, &chat(&[user("go")])).await;
+        assert_eq!(response.status(), status, "{body}");
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn refusals_are_told_in_the_clients_terms() {
     for (status, fixture, expected, code, retry) in [
         (200, "challenge.json", 403, "qwen_challenge", "false"),

@@ -21,7 +21,8 @@ async fn a_login_is_taken_in_every_form_and_shown_in_none() {
     );
     let token = jwt("u1", LATER);
     let curl = format!(
-        "curl 'https://chat.qwen.ai/api/v2/chats/' -H 'authorization: Bearer {token}' -b 'token={token}; isg=1' --compressed"
+        "curl 'https://chat.qwen.ai/api/v2/chats/' -H 'authorization: Bearer {token}' -H 'user-agent: Browser/1' \
+         -H 'bx-v: 2.5' -b 'token={token}; isg=1' --compressed"
     );
     for body in [
         json!({"token": token, "cookies": format!("token={token}; isg=1")}),
@@ -48,6 +49,18 @@ async fn a_login_is_taken_in_every_form_and_shown_in_none() {
             "fine"
         );
     }
+    // What the browser sent goes along, and nothing of it is made up for logins that came without.
+    let completions = site.upstream.completions();
+    let (plain, copied) = (&completions[0], completions.last().expect("four"));
+    assert_eq!(copied.header("user-agent"), Some("Browser/1"));
+    assert_eq!(copied.header("bx-v"), Some("2.5"));
+    assert!(
+        plain
+            .header("user-agent")
+            .expect("ours")
+            .starts_with("qwarden/")
+    );
+    assert_eq!(plain.header("bx-v"), None);
     let response = gateway
         .client
         .delete(gateway.api("/api/qwen/credentials"))

@@ -55,6 +55,10 @@ async fn text_and_two_calls_come_in_order_and_whole() {
     assert!(!heard.text.contains("tool_call"), "{}", heard.text);
     let message = answer(&gateway, &with_tools(&[user("go, whole")])).await;
     assert_eq!(message["tool_calls"].as_array().map(Vec::len), Some(2));
+    let mut one = with_tools(&[user("go, one by one")]);
+    one["parallel_tool_calls"] = false.into();
+    let first = answer(&gateway, &one).await;
+    assert_eq!(first["tool_calls"].as_array().map(Vec::len), Some(1));
     assert!(message["content"].is_string());
     let prompt = &site.turns()[0].content;
     for part in ["filePath", "offset", "<tool_call>", "bash", "go"] {
