@@ -52,6 +52,17 @@ pub(crate) enum Attachment {
     },
 }
 
+impl Attachment {
+    /// The same file under another name is the same file.
+    fn shows_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Url(url), Self::Url(other)) => url == other,
+            (Self::Inline { data, .. }, Self::Inline { data: other, .. }) => data == other,
+            _ => false,
+        }
+    }
+}
+
 impl std::fmt::Debug for Attachment {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -149,11 +160,11 @@ pub(crate) fn body(bytes: &[u8]) -> Result<ChatBody, Unreadable> {
     })
 }
 
-/// The attachments of `messages`, each once, in order.
+/// The attachments of `messages`, each content once, in order.
 pub(crate) fn attachments(messages: &[Message]) -> Vec<&Attachment> {
     let mut found: Vec<&Attachment> = Vec::new();
     for attachment in messages.iter().flat_map(|message| &message.attachments) {
-        if !found.contains(&attachment) {
+        if !found.iter().any(|known| known.shows_same(attachment)) {
             found.push(attachment);
         }
     }
@@ -225,7 +236,7 @@ fn read(value: &Value, place: &str) -> Result<Message, Unreadable> {
         attachments: Vec::new(),
         calls: Vec::new(),
         call_id: text(value, "tool_call_id"),
-        name: text(value, "name"),
+        name: text(value, "name").filter(|name| !name.is_empty()),
     };
     match value.get("content") {
         Some(Value::String(text)) => message.text.clone_from(text),
@@ -241,7 +252,10 @@ fn read(value: &Value, place: &str) -> Result<Message, Unreadable> {
         let listed = calls.into_iter().flatten();
         let older = value.get("function_call").filter(|call| call.is_object());
         message.calls = listed.filter_map(tool_call).collect();
-        message.calls.extend(older.and_then(function));
+        // Some clients write one call in both forms.
+        if message.calls.is_empty() {
+            message.calls.extend(older.and_then(function));
+        }
     }
     Ok(message)
 }
@@ -305,6 +319,8 @@ fn take_part(message: &mut Message, part: &Value, place: &str) -> Result<(), Unr
             message.attachments.push(attachment(&url, None, place)?);
             return Ok(());
         }
+        // What the model thought is no part of what it said.
+        Some("reasoning" | "thinking" | "refusal") => return Ok(()),
         _ => {
             if let Some(text) = lenient::part_text(part) {
                 message.text.push_str(text);
@@ -324,26 +340,53 @@ fn attachment(source: &str, name: Option<String>, place: &str) -> Result<Attachm
     if source.starts_with("http://") || source.starts_with("https://") {
         return Ok(Attachment::Url(source.to_owned()));
     }
-    let (media_type, coded) = match source.strip_prefix("data:") {
-        Some(rest) => {
-            let (head, coded) = rest
-                .split_once(',')
-                .ok_or_else(|| unreadable(place, "is no data URL"))?;
-            let media_type = head.split(';').next().filter(|kind| !kind.is_empty());
-            (media_type.unwrap_or("application/octet-stream"), coded)
-        }
-        None => ("application/octet-stream", source),
+    let (head, coded) = match source.strip_prefix("data:") {
+        Some(rest) => rest
+            .split_once(',')
+            .ok_or_else(|| unreadable(place, "is no data URL"))?,
+        None => (";base64", source),
     };
-    let coded: String = coded.chars().filter(|c| !c.is_ascii_whitespace()).collect();
-    let data = STANDARD
-        .decode(&coded)
-        .or_else(|_| STANDARD_NO_PAD.decode(&coded))
-        .map_err(|_| unreadable(place, "is neither a URL nor valid base64"))?;
+    let mut head = head.split(';');
+    let media_type = head
+        .next()
+        .filter(|kind| !kind.is_empty())
+        .unwrap_or("application/octet-stream");
+    let data = if head.any(|option| option.trim().eq_ignore_ascii_case("base64")) {
+        let coded: String = coded.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+        STANDARD
+            .decode(&coded)
+            .or_else(|_| STANDARD_NO_PAD.decode(&coded))
+            .map_err(|_| unreadable(place, "is neither a URL nor valid base64"))?
+    } else {
+        percent_decoded(coded)
+    };
+    if data.is_empty() {
+        return Err(unreadable(place, "is an empty attachment"));
+    }
     Ok(Attachment::Inline {
         media_type: media_type.to_ascii_lowercase(),
         data,
         name,
     })
+}
+
+/// The other form of data URLs (RFC 2397); a `%` that begins no pair of digits stands for itself.
+fn percent_decoded(text: &str) -> Vec<u8> {
+    let mut data = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let pair = after.get(..2).filter(|_| *first == b'%');
+        let byte = pair
+            .and_then(|pair| std::str::from_utf8(pair).ok())
+            .filter(|pair| pair.bytes().all(|digit| digit.is_ascii_hexdigit()))
+            .and_then(|pair| u8::from_str_radix(pair, 16).ok());
+        data.push(byte.unwrap_or(*first));
+        rest = match byte {
+            Some(_) => after.get(2..).unwrap_or_default(),
+            None => after,
+        };
+    }
+    data
 }
 
 #[cfg(test)]
@@ -415,7 +458,66 @@ mod tests {
         );
         assert_eq!(messages[4].calls[0].name, "old");
         assert_eq!(messages[5].role, Role::Tool);
-        assert_eq!(attachments(messages).len(), 3);
+        // The last shows the same bytes as the first.
+        assert_eq!(attachments(messages).len(), 2);
+    }
+
+    #[test]
+    fn files_come_in_many_ways() {
+        let hi = |media_type: &str, name: Option<&str>| {
+            Some(Attachment::Inline {
+                media_type: media_type.into(),
+                data: b"hi".to_vec(),
+                name: name.map(str::to_owned),
+            })
+        };
+        for (part, expected) in [
+            (
+                json!({"type": "input_image", "image_url": "data:image/png;name=a;base64,aG\nk="}),
+                hi("image/png", None),
+            ),
+            (
+                json!({"type": "input_audio", "input_audio": {"data": "aGk=", "format": "mp3"}}),
+                hi("audio/mp3", None),
+            ),
+            (
+                json!({"type": "file", "file": {"filename": "a", "file_data": "aGk="}}),
+                hi("application/octet-stream", Some("a")),
+            ),
+            (
+                json!({"type": "input_file", "file_url": "https://h/a"}),
+                Some(Attachment::Url("https://h/a".into())),
+            ),
+            (
+                json!({"type": "file", "file": {"file_data": "data:text/plain,%68i"}}),
+                hi("text/plain", None),
+            ),
+            (json!({"type": "refusal", "refusal": "no"}), None),
+            (json!({"type": "reasoning", "text": "hm"}), None),
+            (json!({"type": "odd"}), None),
+            (json!(7), None),
+        ] {
+            let taken = taken(&json!({"messages": [{"role": "user", "content": [part]}]}));
+            let message = &taken.messages[0];
+            assert_eq!(message.attachments.first(), expected.as_ref(), "{part}");
+            assert_eq!(message.text, "", "{part}");
+        }
+        assert_eq!(percent_decoded("%2B%%41%4%+1"), b"+%A%4%+1");
+    }
+
+    #[test]
+    fn the_older_names_are_taken() {
+        let older = taken(&json!({"functions": [{"name": "f"}], "function_call": "auto"}));
+        assert_eq!(older.tools, Some(json!([{"name": "f"}])));
+        assert_eq!(older.tool_choice, Some(json!("auto")));
+        assert!(older.parallel_tool_calls);
+        let both = taken(&json!({"tools": [], "functions": [1], "tool_choice": null}));
+        assert_eq!((both.tools, both.tool_choice), (Some(json!([])), None));
+        let twice = taken(&json!({"messages": [{"role": "assistant", "name": "",
+            "tool_calls": [{"id": "c", "function": {"name": "f"}}], "function_call": {"name": "f"}}]}));
+        let message = &twice.messages[0];
+        assert_eq!((message.calls.len(), message.name.as_deref()), (1, None));
+        assert_eq!(message.calls[0].arguments, "");
     }
 
     #[test]
@@ -491,9 +593,61 @@ mod tests {
             bad(json!({"type": "file", "file": {"file_id": "f"}})),
             "`messages[0].content[0]` must bring its file as `file_data`"
         );
+        assert_eq!(
+            bad(json!({"type": "input_audio", "input_audio": {"format": "wav"}})),
+            "`messages[0].content[0]` is an empty attachment"
+        );
+        for message in [
+            json!("hi"),
+            json!({"role": "bot"}),
+            json!({"content": "hi"}),
+        ] {
+            let request = json!({"messages": [{"role": "user"}, message]}).to_string();
+            let error = body(request.as_bytes())
+                .expect_err("unreadable")
+                .to_string();
+            assert!(
+                error.starts_with("`messages[1].role` must be one of"),
+                "{error}"
+            );
+        }
+    }
+
+    /// JSON of the keys and words that mean something.
+    fn anything() -> impl Strategy<Value = Value> {
+        let words = "role|user|assistant|tool|content|type|text|image_url|url|file|file_data|input_audio|data|format|\
+                     tool_calls|function|name|arguments|id|messages|thinking|budget_tokens|reasoning|extra_body|\
+                     data:a;base64,aGk|data:,%|https://h";
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            words.prop_map(Value::from),
+        ];
+        leaf.prop_recursive(6, 64, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+                prop::collection::vec((words, inner), 0..6)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
     }
 
     proptest! {
+        #[test]
+        fn no_json_makes_it_panic(whole in anything(), messages in anything(), part in anything(), role in "user|assistant|tool") {
+            let _ = body(whole.to_string().as_bytes());
+            for messages in [messages, json!([{"role": role, "content": [part.clone()], "tool_calls": [part]}])] {
+                let mut whole = whole.clone();
+                if let Some(whole) = whole.as_object_mut() {
+                    whole.insert("messages".into(), messages);
+                }
+                if let Ok(taken) = body(whole.to_string().as_bytes()) {
+                    let _ = attachments(&taken.messages);
+                }
+            }
+        }
+
         #[test]
         fn nothing_makes_it_panic(text in "\\PC*") {
             let _ = body(text.as_bytes());

@@ -27,14 +27,16 @@ impl fmt::Display for Hash {
 
 /// The system text at the head of `messages`, and the rest. Later system messages stay where they are.
 pub(crate) fn split_system(mut messages: Vec<Message>) -> (String, Vec<Message>) {
+    // One that shows an image stays a message: as mere text it would lose it.
     let head = messages
         .iter()
-        .take_while(|message| message.role == Role::System)
+        .take_while(|message| message.role == Role::System && message.attachments.is_empty())
         .count();
     let rest = messages.split_off(head);
     let texts: Vec<&str> = messages
         .iter()
         .map(|message| message.text.as_str())
+        .filter(|text| !text.is_empty())
         .collect();
     (texts.join("\n\n"), rest)
 }
@@ -42,7 +44,8 @@ pub(crate) fn split_system(mut messages: Vec<Message>) -> (String, Vec<Message>)
 /// Where every history of these instructions begins.
 pub(crate) fn root(system: &str, fingerprint: &str, model: &str, account: &str) -> Hash {
     let mut digest = Link::new();
-    for text in [system, fingerprint, model, account] {
+    digest.tagged("root", &to_lf(system));
+    for text in [fingerprint, model, account] {
         digest.text(text);
     }
     digest.end()
@@ -82,7 +85,7 @@ struct Places {
 fn link(before: Hash, message: &Message, places: &mut Places) -> Hash {
     let mut digest = Link::new();
     digest.bytes(&before.0);
-    let text = message.text.replace("\r\n", "\n");
+    let text = to_lf(&message.text);
     match message.role {
         Role::System => digest.tagged("system", &text),
         Role::User => digest.tagged("user", &text),
@@ -102,8 +105,8 @@ fn link(before: Hash, message: &Message, places: &mut Places) -> Hash {
             let call = message.call_id.as_ref().and_then(|id| places.by_id.get(id));
             digest.tagged("tool", &text);
             match (call, &message.call_id) {
-                (Some(place), _) => digest.bytes(&place.to_be_bytes()),
-                (None, id) => digest.text(id.as_deref().unwrap_or_default()),
+                (Some(place), _) => digest.tagged("at", &place.to_string()),
+                (None, id) => digest.tagged("id", id.as_deref().unwrap_or_default()),
             }
         }
     }
@@ -119,6 +122,10 @@ fn link(before: Hash, message: &Message, places: &mut Places) -> Hash {
     digest.end()
 }
 
+fn to_lf(text: &str) -> String {
+    text.replace("\r\n", "\n")
+}
+
 /// Arguments parsed and written again with sorted keys; none are `{}`, what is no JSON stands as it is.
 fn canonical(arguments: &str) -> String {
     let arguments = arguments.trim();
@@ -126,8 +133,34 @@ fn canonical(arguments: &str) -> String {
         return "{}".to_owned();
     }
     // The map of `serde_json` without `preserve_order` is sorted.
-    serde_json::from_str::<Value>(arguments)
-        .map_or_else(|_| arguments.to_owned(), |value| value.to_string())
+    match serde_json::from_str::<Value>(arguments) {
+        Ok(mut value) => {
+            shorten(&mut value);
+            value.to_string()
+        }
+        Err(_) => arguments.to_owned(),
+    }
+}
+
+/// Makes `1.0` and `1e3` the integers they are: that is how clients in JavaScript write them again.
+fn shorten(value: &mut Value) {
+    /// Integers up to here are exact in JavaScript.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(shorten),
+        Value::Object(members) => members.values_mut().for_each(shorten),
+        Value::Number(number) if number.is_f64() => {
+            let float = number.as_f64().filter(|float| float.abs() <= EXACT);
+            // By way of the decimal form: `as` is not checked.
+            let whole = float
+                .filter(|float| float.fract() == 0.0)
+                .and_then(|float| format!("{float:.0}").parse::<i64>().ok());
+            if let Some(whole) = whole {
+                *number = whole.into();
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Every part with its length before it, so that no two lists of parts read the same.
@@ -162,6 +195,8 @@ impl Link {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -232,6 +267,10 @@ mod tests {
             json!([{"role": "user", "content": "a"}, {"role": "user", "content": "b "}, {"role": "assistant", "content": "c"}]),
             json!([{"role": "user", "content": "a"}, call("1", "{\"x\":1}", &json!("c"))]),
             json!([{"role": "user", "content": "a"}, call("1", "{\"x\":2}", &json!("c"))]),
+            json!([{"role": "user", "content": "a"}, call("1", "{\"x\":1.5}", &json!("c"))]),
+            json!([{"role": "user", "content": "a"}, call("1", "{\"x\":\"1\"}", &json!("c"))]),
+            json!([{"role": "user", "content": "a"}, call("1", "{x", &json!("c"))]),
+            json!([{"role": "user", "content": "a"}, call("1", "", &json!("c"))]),
             json!([{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url",
                 "image_url": {"url": "data:image/png;base64,aGk="}}]}, {"role": "assistant", "content": "c"}]),
         ];
@@ -265,9 +304,179 @@ mod tests {
             (system.as_str(), rest.len(), rest[1].text.as_str()),
             ("one\n\ntwo", 2, "later")
         );
+        let shown = json!([{"type": "text", "text": "see"}, {"type": "image_url", "image_url": {"url": "https://h/a"}}]);
+        let messages = read(
+            &json!([{"role": "system", "content": ""}, {"role": "system", "content": "one"},
+            {"role": "system", "content": shown}]),
+        );
+        let (system, rest) = split_system(messages);
+        assert_eq!((system.as_str(), rest.len()), ("one", 1));
+        assert_eq!(split_system(Vec::new()), (String::new(), Vec::new()));
+    }
+
+    #[test]
+    fn numbers_are_what_they_count() {
+        for (sent, returned) in [
+            (r#"{"a": 1.0, "b": [1e3]}"#, r#"{"a":1,"b":[1000]}"#),
+            ("-0.0", "0"),
+            ("0.10", "0.1"),
+            (" {} ", ""),
+        ] {
+            assert_eq!(canonical(sent), canonical(returned), "{sent}");
+        }
+        for (one, other) in [
+            ("1", "1.5"),
+            ("1e300", "1e301"),
+            ("1", "\"1\""),
+            ("{", "{}"),
+        ] {
+            assert_ne!(canonical(one), canonical(other), "{one}");
+        }
+    }
+
+    #[test]
+    fn results_belong_to_their_calls() {
+        let with = |first: &str, second: &str| {
+            last(
+                &json!([call("a", "{}", &json!("")), call("b", "{}", &json!("")),
+                {"role": "tool", "tool_call_id": first, "content": "x"},
+                {"role": "tool", "tool_call_id": second, "content": "x"}, {"role": "assistant", "content": "c"}]),
+            )
+        };
+        let all = [
+            with("a", "b"),
+            with("b", "a"),
+            with("a", "?"),
+            with("0", "1"),
+        ];
+        for (at, hash) in all.iter().enumerate() {
+            assert!(!all[..at].contains(hash), "{at}");
+        }
+    }
+
+    /// What happens in a conversation; `Call` stands for the call and its result.
+    #[derive(Clone, Debug, PartialEq)]
+    enum Turn {
+        User(String),
+        Assistant(String),
+        System(String),
+        Call(String, BTreeMap<String, i64>, String),
+    }
+
+    fn turns() -> impl Strategy<Value = Vec<Turn>> {
+        let text = "[a-z\u{e9}]([a-z \n]{0,6}[a-z])?";
+        let arguments = prop::collection::btree_map("[a-c]", any::<i64>(), 1..4);
+        let turn = prop_oneof![
+            text.prop_map(Turn::User),
+            text.prop_map(Turn::Assistant),
+            text.prop_map(Turn::System),
+            ("[a-c]{1,3}", arguments, text)
+                .prop_map(|(name, arguments, result)| Turn::Call(name, arguments, result)),
+        ];
+        prop::collection::vec(turn, 1..8)
+    }
+
+    fn hashed(turns: &[Turn], write: impl Fn(usize, &Turn) -> Vec<Value>) -> Hash {
+        let written = turns.iter().enumerate();
+        let mut messages: Vec<Value> = written.flat_map(|(at, turn)| write(at, turn)).collect();
+        messages.push(json!({"role": "assistant", "content": "end"}));
+        last(&Value::Array(messages))
+    }
+
+    fn plainly(at: usize, turn: &Turn) -> Vec<Value> {
+        let said = |role: &str, text: &str| vec![json!({"role": role, "content": text})];
+        match turn {
+            Turn::User(text) => said("user", text),
+            Turn::Assistant(text) => said("assistant", text),
+            Turn::System(text) => said("system", text),
+            Turn::Call(name, arguments, result) => {
+                let function = json!({"name": name, "arguments": json!(arguments).to_string()});
+                vec![
+                    json!({"role": "assistant", "content": "", "tool_calls": [{"id": format!("c{at}"), "function": function}]}),
+                    json!({"role": "tool", "tool_call_id": format!("c{at}"), "content": result}),
+                ]
+            }
+        }
+    }
+
+    fn otherwise(at: usize, turn: &Turn) -> Vec<Value> {
+        let parts = |text: &str| {
+            let text = text.replace('\n', "\r\n");
+            let middle = (0..=text.len() / 2)
+                .rev()
+                .find(|at| text.is_char_boundary(*at));
+            let (head, tail) = text.split_at(middle.unwrap_or_default());
+            json!([{"type": "text", "text": head, "cache_control": {}}, {"type": "input_text", "text": tail}])
+        };
+        match turn {
+            Turn::User(text) => vec![json!({"role": "user", "content": parts(text), "name": "n"})],
+            Turn::Assistant(text) => {
+                vec![
+                    json!({"role": "assistant", "content": format!(" {text}\n"), "reasoning_content": "hm"}),
+                ]
+            }
+            Turn::System(text) => vec![json!({"role": "developer", "content": parts(text)})],
+            Turn::Call(name, arguments, result) => {
+                let members = arguments
+                    .iter()
+                    .rev()
+                    .map(|(key, value)| format!("\n {key:?} : {value}"));
+                let arguments = format!("{{{}}}", members.collect::<Vec<_>>().join(","));
+                let function = json!({"name": name, "arguments": arguments});
+                vec![
+                    json!({"role": "assistant", "content": null, "tool_calls": [{"id": format!("fc_{at}"), "function": function}]}),
+                    json!({"role": "tool", "tool_call_id": format!("fc_{at}"), "content": parts(result)}),
+                ]
+            }
+        }
+    }
+
+    /// The same turn with something else in it.
+    fn changed(turn: &Turn, how: u8) -> Turn {
+        match (turn, how) {
+            (Turn::User(text), 0) => Turn::Assistant(text.clone()),
+            (Turn::User(text), 1) => Turn::System(text.clone()),
+            (Turn::User(text), _) => Turn::User(format!("{text}x")),
+            (Turn::Assistant(text) | Turn::System(text), 0) => Turn::User(text.clone()),
+            (Turn::Assistant(text), _) => Turn::Assistant(format!("{text}x")),
+            (Turn::System(text), _) => Turn::System(format!("{text}x")),
+            (Turn::Call(name, arguments, result), 0) => {
+                Turn::Call(format!("{name}x"), arguments.clone(), result.clone())
+            }
+            (Turn::Call(name, arguments, result), 1) => {
+                let mut arguments = arguments.clone();
+                for value in arguments.values_mut() {
+                    *value = value.wrapping_add(1);
+                }
+                Turn::Call(name.clone(), arguments, result.clone())
+            }
+            (Turn::Call(name, arguments, result), _) => {
+                Turn::Call(name.clone(), arguments.clone(), format!("{result}x"))
+            }
+        }
     }
 
     proptest! {
+        #[test]
+        fn rewriting_a_history_does_not_change_it(turns in turns()) {
+            prop_assert_eq!(hashed(&turns, otherwise), hashed(&turns, plainly));
+        }
+
+        #[test]
+        fn changing_a_history_does(turns in turns(), at in any::<prop::sample::Index>(), how in 0u8..3) {
+            let before = hashed(&turns, plainly);
+            let at = at.index(turns.len());
+            let mut other = turns.clone();
+            other[at] = changed(&turns[at], how);
+            prop_assert_ne!(hashed(&other, plainly), before);
+            let mut other = turns.clone();
+            other.rotate_left(at);
+            prop_assert_eq!(hashed(&other, plainly) == before, other == turns);
+            other = turns;
+            other.remove(at);
+            prop_assert_ne!(hashed(&other, plainly), before);
+        }
+
         #[test]
         fn an_answer_is_found_again(texts in prop::collection::vec(".*", 1..8)) {
             let messages: Vec<Value> = texts.iter().enumerate().map(|(at, text)| {
@@ -282,6 +491,8 @@ mod tests {
                 let kept = after_answer(root, &messages[..length - 1], &messages[length - 1]);
                 let found = prefixes(root, &messages);
                 prop_assert!(found.contains(&(length, kept)));
+                let own = prefixes(root, &messages[..length]);
+                prop_assert_eq!(own.first(), Some(&(length, kept)));
                 prop_assert!(found.windows(2).all(|pair| pair[0].0 > pair[1].0));
             }
         }

@@ -12,6 +12,9 @@ pub(crate) struct Writer<'a> {
     pub(crate) result: &'a dyn Fn(Option<&str>, &str, &str) -> String,
 }
 
+/// A message, and the tool it is the result of where that is known.
+type Named<'a> = (&'a Message, Option<&'a str>);
+
 /// Stands between the instructions and a history of several messages.
 const PREFACE: &str =
     "# The conversation so far\n\nGo on as the assistant: answer the last message below.";
@@ -29,41 +32,49 @@ pub(crate) fn flatten(
         .map(str::to_owned)
         .collect();
     if messages.iter().all(|message| message.role == Role::User) {
-        parts.extend(messages.iter().map(|message| message.text.clone()));
+        parts.extend(messages.iter().filter_map(said));
     } else {
         parts.push(PREFACE.to_owned());
-        parts.extend(headed(messages, &names(messages), writer));
+        parts.extend(headed(&named(messages), writer));
     }
     parts.join("\n\n")
 }
 
 /// The messages from `from` on, for a chat that knows those before: results of tools first, then what the user says.
 pub(crate) fn continuation(all: &[Message], from: usize, writer: &Writer<'_>) -> String {
-    let new = all.get(from..).unwrap_or_default();
-    let names = names(all);
-    if new.iter().any(|message| message.role == Role::Assistant) {
-        // An answer in between that the chat does not know.
-        return headed(new, &names, writer).join("\n\n");
-    }
-    let (results, said): (Vec<&Message>, Vec<&Message>) =
-        new.iter().partition(|message| message.role == Role::Tool);
-    let results = results
+    let named = named(all);
+    let new = named.get(from..).unwrap_or_default();
+    if new
         .iter()
-        .map(|message| result(message, &names, writer));
-    let said = said.iter().map(|message| match message.role {
-        Role::System => format!("### System\n{}", message.text),
-        _ => message.text.clone(),
-    });
-    results.chain(said).collect::<Vec<_>>().join("\n\n")
+        .any(|(message, _)| message.role == Role::Assistant)
+    {
+        // An answer in between that the chat does not know.
+        return headed(new, writer).join("\n\n");
+    }
+    let (results, others): (Vec<Named<'_>>, Vec<Named<'_>>) = new
+        .iter()
+        .partition(|(message, _)| message.role == Role::Tool);
+    let results = results.into_iter().map(|named| result(named, writer));
+    let others = others.into_iter().filter_map(|(message, _)| said(message));
+    results.chain(others).collect::<Vec<_>>().join("\n\n")
+}
+
+/// What a user or the system says, if anything: a message may be a mere image.
+fn said(message: &Message) -> Option<String> {
+    match message.role {
+        _ if message.text.is_empty() => None,
+        Role::System => Some(format!("### System\n{}", message.text)),
+        _ => Some(message.text.clone()),
+    }
 }
 
 /// Each message below a heading that says whose it is.
-fn headed(messages: &[Message], names: &HashMap<&str, &str>, writer: &Writer<'_>) -> Vec<String> {
+fn headed(messages: &[Named<'_>], writer: &Writer<'_>) -> Vec<String> {
     let mut parts = Vec::with_capacity(messages.len());
     let mut before = None;
-    for message in messages {
+    for (message, name) in messages {
         let body = match message.role {
-            Role::Tool => result(message, names, writer),
+            Role::Tool => result((message, *name), writer),
             Role::Assistant => {
                 let calls = message.calls.iter();
                 let calls = calls.map(|call| (writer.call)(&call.name, &call.arguments));
@@ -89,17 +100,25 @@ fn headed(messages: &[Message], names: &HashMap<&str, &str>, writer: &Writer<'_>
     parts
 }
 
-fn result(message: &Message, names: &HashMap<&str, &str>, writer: &Writer<'_>) -> String {
+fn result((message, name): Named<'_>, writer: &Writer<'_>) -> String {
     let id = message.call_id.as_deref().unwrap_or_default();
-    let name = message.name.as_deref().or_else(|| names.get(id).copied());
     (writer.result)(name, id, &message.text)
 }
 
-/// The tools that were called, by the ids of the calls.
-fn names(messages: &[Message]) -> HashMap<&str, &str> {
-    let calls = messages.iter().flat_map(|message| &message.calls);
-    calls
-        .filter_map(|call| Some((call.id.as_deref()?, call.name.as_str())))
+/// Finds the tools whose results the messages are. Ids may come again later: the call before the result counts.
+fn named(messages: &[Message]) -> Vec<Named<'_>> {
+    let mut called: HashMap<&str, &str> = HashMap::new();
+    messages
+        .iter()
+        .map(|message| {
+            for call in &message.calls {
+                if let Some(id) = &call.id {
+                    called.insert(id, &call.name);
+                }
+            }
+            let by_id = || called.get(message.call_id.as_deref()?).copied();
+            (message, message.name.as_deref().or_else(by_id))
+        })
         .collect()
 }
 
@@ -179,6 +198,35 @@ mod tests {
         assert_eq!(
             with_writer(|writer| continuation(&mid, 0, writer)),
             "### System\nbe brief\n\ngo"
+        );
+        let mixed = read(
+            &json!([{"role": "user", "content": "go on"}, {"role": "tool", "tool_call_id": "1", "content": "A"},
+            {"role": "user", "content": null}]),
+        );
+        assert_eq!(
+            with_writer(|writer| continuation(&mixed, 0, writer)),
+            "RESULT ? 1 A\n\ngo on"
+        );
+        assert_eq!(go_on(9), "");
+    }
+
+    #[test]
+    fn ids_that_come_again_name_the_call_before() {
+        let turn = |name: &str, content: &str| {
+            let calls = json!([{"id": "0", "function": {"name": name, "arguments": "{}"}}]);
+            [
+                json!({"role": "assistant", "tool_calls": calls}),
+                json!({"role": "tool", "tool_call_id": "0", "content": content}),
+            ]
+        };
+        let messages = [turn("read", "A"), turn("list", "B")].concat();
+        let messages = read(&Value::Array(messages));
+        let flat = with_writer(|writer| flatten("", "", &messages, writer));
+        assert!(flat.contains("RESULT read 0 A"), "{flat}");
+        assert!(flat.contains("RESULT list 0 B"), "{flat}");
+        assert_eq!(
+            with_writer(|writer| continuation(&messages, 3, writer)),
+            "RESULT list 0 B"
         );
     }
 
