@@ -161,6 +161,7 @@ impl Gateway {
             exchanges: Exchanges {
                 router: handles.router.clone(),
                 database: handles.database.clone(),
+                events: handles.events.clone(),
                 settings: settings.clone(),
                 tasks: tasks.clone(),
                 admission,
@@ -172,6 +173,7 @@ impl Gateway {
             tasks: tasks.clone(),
             started,
             integrity,
+            changes: Arc::default(),
             qwen_port: qwen.clone(),
             router_port: router.clone(),
         };

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::sync::broadcast;
 
 use crate::actors::address::{Address, Message as ActorMessage, Reply, Unavailable};
 use crate::actors::behaviour::{Behaviour, Fatal, Own};
@@ -18,6 +19,8 @@ use crate::db::activity::{ActivityRow, ActorEventRow};
 use crate::db::ops::WriteOp;
 
 const KEPT: usize = 1_000;
+/// Events a slow listener may be behind before it loses the oldest.
+const BEHIND: usize = 1_000;
 const MAILBOX: usize = 10_000;
 const DEADLINE: Duration = Duration::from_secs(2);
 
@@ -40,6 +43,12 @@ pub(crate) struct Event {
 #[derive(Clone)]
 pub(crate) struct Events(Address<Message>);
 
+/// What a listener missed, as far as it is kept, and what comes.
+pub(crate) struct Heard {
+    pub(crate) missed: Vec<Arc<Event>>,
+    pub(crate) coming: broadcast::Receiver<Arc<Event>>,
+}
+
 impl Events {
     /// Tells everybody. Never waits: an event that finds no actor is dropped.
     pub(crate) fn publish(
@@ -49,17 +58,29 @@ impl Events {
         description: String,
         detail: Value,
     ) {
-        let event = Event {
-            id: new_id(),
-            at: now_ms(),
-            kind,
-            action,
-            description,
-            detail,
-        };
-        if self.0.cast(Message::Publish(Arc::new(event))).is_err() {
+        let event = event(kind, action, description, detail);
+        if self.0.cast(Message::Publish(event)).is_err() {
             tracing::debug!(kind, action, "an event found no listener");
         }
+    }
+
+    /// Tells listeners alone: what is kept elsewhere, such as exchanges, stays out of the activity log.
+    pub(crate) fn mention(
+        &self,
+        kind: &'static str,
+        action: &'static str,
+        description: String,
+        detail: Value,
+    ) {
+        let event = event(kind, action, description, detail);
+        let _ = self.0.cast(Message::Mention(event));
+    }
+
+    /// Listens from now on, or from after the event `last` where that is still kept.
+    pub(crate) async fn listen(&self, last: Option<String>) -> Result<Heard, Unavailable> {
+        self.0
+            .call(DEADLINE, |reply| Message::Listen(last.clone(), reply))
+            .await
     }
 
     /// Tells of an actor's start or failure.
@@ -75,12 +96,32 @@ impl Events {
 
 /// The child spec for the tree, and the handle for everyone else.
 pub(crate) fn child(database: Database) -> (ChildSpec, Events) {
-    let (spec, address) = ChildSpec::new::<EventsActor>("events", MAILBOX, database);
+    // Kept above the actor, so that its crash parts no listener.
+    let (listeners, _) = broadcast::channel(BEHIND);
+    let (spec, address) = ChildSpec::new::<EventsActor>("events", MAILBOX, (database, listeners));
     (spec, Events(address))
+}
+
+fn event(
+    kind: &'static str,
+    action: &'static str,
+    description: String,
+    detail: Value,
+) -> Arc<Event> {
+    Arc::new(Event {
+        id: new_id(),
+        at: now_ms(),
+        kind,
+        action,
+        description,
+        detail,
+    })
 }
 
 pub(crate) enum Message {
     Publish(Arc<Event>),
+    Mention(Arc<Event>),
+    Listen(Option<String>, Reply<Heard>),
     Life(LifeEvent),
     Recent(Reply<Vec<Arc<Event>>>),
 }
@@ -89,6 +130,8 @@ impl ActorMessage for Message {
     fn name(&self) -> &'static str {
         match self {
             Self::Publish(_) => "publish",
+            Self::Mention(_) => "mention",
+            Self::Listen(..) => "listen",
             Self::Life(_) => "life",
             Self::Recent(_) => "recent",
         }
@@ -100,23 +143,30 @@ struct EventsActor;
 pub(crate) struct State {
     kept: VecDeque<Arc<Event>>,
     database: Database,
+    listeners: broadcast::Sender<Arc<Event>>,
 }
 
 impl Behaviour for EventsActor {
     type Message = Message;
     type State = State;
-    type Arguments = Database;
+    type Arguments = (Database, broadcast::Sender<Arc<Event>>);
 
-    async fn start(database: Database, _: Own<Message>) -> Result<State, Fatal> {
+    async fn start(
+        (database, listeners): Self::Arguments,
+        _: Own<Message>,
+    ) -> Result<State, Fatal> {
         Ok(State {
             kept: VecDeque::new(),
             database,
+            listeners,
         })
     }
 
     async fn handle(message: Message, state: &mut State) -> Result<(), Fatal> {
         match message {
             Message::Publish(event) => state.publish(event),
+            Message::Mention(event) => state.keep(event),
+            Message::Listen(last, reply) => drop(reply.send(state.heard(last.as_deref()))),
             Message::Life(life) => state.life(life),
             Message::Recent(reply) => drop(reply.send(state.kept.iter().cloned().collect())),
         }
@@ -163,7 +213,24 @@ impl State {
             }));
     }
 
+    fn heard(&self, last: Option<&str>) -> Heard {
+        let missed = match last {
+            None => Vec::new(),
+            // Ids sort by time, so it need not be one that is still kept.
+            Some(last) => {
+                let after = self.kept.iter().filter(|event| event.id.as_str() > last);
+                after.cloned().collect()
+            }
+        };
+        Heard {
+            missed,
+            coming: self.listeners.subscribe(),
+        }
+    }
+
     fn keep(&mut self, event: Arc<Event>) {
+        // Nobody listening is no failure.
+        let _ = self.listeners.send(event.clone());
         if self.kept.len() == KEPT {
             self.kept.pop_front();
         }

@@ -5,15 +5,14 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::db::error::DbError;
-#[cfg(test)]
 use crate::db::json;
 
-#[cfg(test)]
 const RECENT: &str = "
     SELECT id, type, action, description, metadata, timestamp
       FROM activity
+     WHERE timestamp >= ?1
      ORDER BY timestamp DESC, seq DESC
-     LIMIT ?1";
+     LIMIT ?2";
 
 const INSERT: &str = "
     INSERT INTO activity (id, type, action, description, metadata, timestamp)
@@ -50,11 +49,14 @@ pub(crate) struct ActorEventRow {
     pub(crate) timestamp: i64,
 }
 
-/// The newest `limit` lines, the newest first.
-#[cfg(test)]
-pub(super) fn recent(conn: &Connection, limit: u32) -> Result<Vec<ActivityRow>, DbError> {
+/// The newest `limit` lines from `since` (Unix ms) on, the newest first.
+pub(crate) fn recent(
+    conn: &Connection,
+    since: i64,
+    limit: i64,
+) -> Result<Vec<ActivityRow>, DbError> {
     let mut statement = conn.prepare_cached(RECENT)?;
-    let rows = statement.query_map([limit], activity)?;
+    let rows = statement.query_map((since, limit), activity)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
@@ -85,7 +87,6 @@ pub(super) fn insert_actor_event(conn: &Connection, row: &ActorEventRow) -> Resu
     Ok(())
 }
 
-#[cfg(test)]
 fn activity(row: &rusqlite::Row<'_>) -> rusqlite::Result<ActivityRow> {
     Ok(ActivityRow {
         id: row.get("id")?,
@@ -115,7 +116,7 @@ mod tests {
             )
             .unwrap();
         }
-        let ids: Vec<_> = recent(&conn, 3)
+        let ids: Vec<_> = recent(&conn, 6, 3)
             .unwrap()
             .into_iter()
             .map(|row| row.id)

@@ -9,17 +9,20 @@ pub(crate) mod connections;
 pub(crate) mod credentials;
 pub(crate) mod error;
 mod files;
+pub(crate) mod filter;
 pub(crate) mod history;
+pub(crate) mod idempotency;
 pub(crate) mod instance;
 mod json;
 pub(crate) mod migrate;
 pub(crate) mod models;
 mod operations;
 pub(crate) mod ops;
+pub(crate) mod patch;
 pub(crate) mod providers;
 pub(crate) mod sessions;
 pub(crate) mod settings;
-mod usage;
+pub(crate) mod usage;
 
 #[cfg(test)]
 mod testing;

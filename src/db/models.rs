@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::db::error::DbError;
 use crate::db::json;
+use crate::db::patch::Patch;
 
 const ALL: &str = "
     SELECT id, name, description, capabilities, created_at, updated_at FROM models ORDER BY name, id";
@@ -22,8 +24,47 @@ const LINKED: &str = "
      WHERE ?1 IS NULL OR provider_models.provider_id = ?1
      ORDER BY provider_models.provider_id, provider_models.is_default DESC, models.name, models.id";
 
+const INSERT: &str = "
+    INSERT INTO models (id, name, description, capabilities, created_at, updated_at)
+    VALUES (:id, :name, :description, :capabilities, :created_at, :updated_at)";
+
+const CHANGE: &str = "
+    UPDATE models
+       SET name = coalesce(:name, name),
+           description = CASE WHEN :describes THEN :description ELSE description END,
+           capabilities = coalesce(:capabilities, capabilities), updated_at = :at
+     WHERE id = :id";
+
+const DELETE: &str = "DELETE FROM models WHERE id = ?1";
+
+const UNSET_DEFAULT: &str = "
+    UPDATE provider_models SET is_default = 0, updated_at = ?2 WHERE provider_id = ?1 AND is_default = 1";
+
+const SET_DEFAULT: &str = "
+    UPDATE provider_models SET is_default = 1, updated_at = ?3 WHERE provider_id = ?1 AND model_id = ?2";
+
+const LINK: &str = "
+    INSERT INTO provider_models (provider_id, model_id, config, created_at, updated_at)
+    VALUES (:provider_id, :model_id, :config, :at, :at)";
+
+const UNLINK: &str = "DELETE FROM provider_models WHERE provider_id = ?1 AND model_id = ?2";
+
+const LINK_OF: &str = "
+    SELECT id, provider_id, model_id, is_default, config, created_at, updated_at
+      FROM provider_models
+     WHERE provider_id = ?1 AND model_id = ?2";
+
+const OFFERED: &str = "
+    INSERT INTO models (id, name, capabilities, created_at, updated_at) VALUES (?1, ?1, '[\"chat\"]', ?2, ?2)
+        ON CONFLICT (id) DO NOTHING";
+
+const OFFERED_BY: &str = "
+    INSERT INTO provider_models (provider_id, model_id, created_at, updated_at)
+    SELECT id, ?2, ?3, ?3 FROM providers WHERE id = ?1
+        ON CONFLICT (provider_id, model_id) DO NOTHING";
+
 /// One model.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct ModelRow {
     pub(crate) id: String,
     pub(crate) name: String,
@@ -35,8 +76,45 @@ pub(crate) struct ModelRow {
     pub(crate) updated_at: i64,
 }
 
+/// What is changed of a model; what is absent stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ModelChange {
+    pub(crate) id: String,
+    pub(crate) name: Option<String>,
+    pub(crate) description: Patch,
+    pub(crate) capabilities: Option<Vec<String>>,
+    /// Unix time, ms.
+    pub(crate) at: i64,
+}
+
+/// That a provider offers a model.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct Link {
+    pub(crate) id: i64,
+    pub(crate) provider_id: String,
+    pub(crate) model_id: String,
+    pub(crate) is_default: bool,
+    /// What to send along with each request for it.
+    pub(crate) config: Option<Value>,
+    /// Unix time, ms.
+    pub(crate) created_at: i64,
+    /// Unix time, ms.
+    pub(crate) updated_at: i64,
+}
+
+/// A link to be made.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct NewLink {
+    pub(crate) provider_id: String,
+    pub(crate) model_id: String,
+    pub(crate) is_default: bool,
+    pub(crate) config: Option<Value>,
+    /// Unix time, ms.
+    pub(crate) at: i64,
+}
+
 /// A model as one provider offers it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub(crate) struct LinkedModel {
     #[serde(flatten)]
     pub(crate) model: ModelRow,
@@ -50,6 +128,125 @@ pub(crate) fn all(conn: &Connection) -> Result<Vec<ModelRow>, DbError> {
     let mut statement = conn.prepare_cached(ALL)?;
     let rows = statement.query_map([], model)?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Adds a model. [`DbError::Conflict`] when its id is taken.
+pub(super) fn insert(conn: &Connection, model: &ModelRow) -> Result<(), DbError> {
+    conn.prepare_cached(INSERT)?.execute(named_params! {
+        ":id": model.id,
+        ":name": model.name,
+        ":description": model.description,
+        ":capabilities": Value::from(model.capabilities.clone()).to_string(),
+        ":created_at": model.created_at,
+        ":updated_at": model.updated_at,
+    })?;
+    Ok(())
+}
+
+/// Changes a model. [`DbError::Missing`] when there is none.
+pub(super) fn change(conn: &Connection, change: &ModelChange) -> Result<(), DbError> {
+    let capabilities = change
+        .capabilities
+        .as_ref()
+        .map(|list| Value::from(list.clone()).to_string());
+    let changed = conn.prepare_cached(CHANGE)?.execute(named_params! {
+        ":id": change.id,
+        ":name": change.name,
+        ":describes": change.description.is_put(),
+        ":description": change.description.value(),
+        ":capabilities": capabilities,
+        ":at": change.at,
+    })?;
+    found(changed, "the model", &change.id)
+}
+
+/// Removes a model with its links. [`DbError::Missing`] when there is none.
+pub(super) fn delete(conn: &Connection, id: &str) -> Result<(), DbError> {
+    let deleted = conn.prepare_cached(DELETE)?.execute([id])?;
+    found(deleted, "the model", id)
+}
+
+/// Links a model to a provider; as the default it takes the place of the one before.
+pub(super) fn link(conn: &Connection, link: &NewLink) -> Result<(), DbError> {
+    conn.prepare_cached(LINK)?.execute(named_params! {
+        ":provider_id": link.provider_id,
+        ":model_id": link.model_id,
+        ":config": link.config.as_ref().map(Value::to_string),
+        ":at": link.at,
+    })?;
+    if link.is_default {
+        set_default(conn, &link.provider_id, &link.model_id, link.at)?;
+    }
+    Ok(())
+}
+
+/// Takes a model from a provider. [`DbError::Missing`] when it was not linked.
+pub(super) fn unlink(conn: &Connection, provider: &str, model: &str) -> Result<(), DbError> {
+    let deleted = conn.prepare_cached(UNLINK)?.execute((provider, model))?;
+    found(deleted, "the link to the model", model)
+}
+
+/// Makes a linked model the provider's default. [`DbError::Missing`] when it is not linked.
+pub(super) fn set_default(
+    conn: &Connection,
+    provider: &str,
+    model: &str,
+    at: i64,
+) -> Result<(), DbError> {
+    conn.prepare_cached(UNSET_DEFAULT)?
+        .execute((provider, at))?;
+    let set = conn
+        .prepare_cached(SET_DEFAULT)?
+        .execute((provider, model, at))?;
+    found(set, "the link to the model", model)
+}
+
+/// Adds what a provider lists and is not known yet; what somebody made by hand stays. Returns the new models and links.
+pub(super) fn offered(
+    conn: &Connection,
+    provider: &str,
+    models: &[String],
+    at: i64,
+) -> Result<(usize, usize), DbError> {
+    let (mut added, mut linked) = (0, 0);
+    for model in models {
+        added += conn.prepare_cached(OFFERED)?.execute((model, at))?;
+        linked += conn
+            .prepare_cached(OFFERED_BY)?
+            .execute((provider, model, at))?;
+    }
+    Ok((added, linked))
+}
+
+/// How a provider offers a model, if it does.
+pub(crate) fn link_of(
+    conn: &Connection,
+    provider: &str,
+    model: &str,
+) -> Result<Option<Link>, DbError> {
+    let mut statement = conn.prepare_cached(LINK_OF)?;
+    let row = statement.query_row((provider, model), |row| {
+        Ok(Link {
+            id: row.get("id")?,
+            provider_id: row.get("provider_id")?,
+            model_id: row.get("model_id")?,
+            is_default: row.get("is_default")?,
+            config: json::value(row, "config")?,
+            created_at: row.get("created_at")?,
+            updated_at: row.get("updated_at")?,
+        })
+    });
+    Ok(row.optional()?)
+}
+
+fn found(rows: usize, what: &'static str, id: &str) -> Result<(), DbError> {
+    if rows == 0 {
+        return Err(DbError::Missing {
+            what,
+            id: id.to_owned(),
+        });
+    }
+    Ok(())
 }
 
 /// The models linked to `provider`, or to each one, by its id; the default one first, then by name.
@@ -114,5 +311,84 @@ mod tests {
                    "updated_at": 2, "is_default": true, "provider_config": {"a": 1}})
         );
         assert_eq!(linked[1].model.id, "y");
+    }
+
+    #[test]
+    fn a_provider_has_one_default_and_a_list_from_upstream_changes_nothing_made_by_hand() {
+        let conn = testing::database();
+        conn.execute_batch(
+            "INSERT INTO providers VALUES ('p', 'P', 'openai', 1, 0, NULL, 'user', 0, 1, 1)",
+        )
+        .unwrap();
+        let model = |id: &str| ModelRow {
+            id: id.into(),
+            name: format!("Model {id}"),
+            description: None,
+            capabilities: vec!["tools".into()],
+            created_at: 1,
+            updated_at: 1,
+        };
+        insert(&conn, &model("a/1")).unwrap();
+        insert(&conn, &model("b")).unwrap();
+        assert_eq!(insert(&conn, &model("b")).unwrap_err().code(), "conflict");
+        let linked_as_default = |id: &str| NewLink {
+            provider_id: "p".into(),
+            model_id: id.into(),
+            is_default: true,
+            config: Some(json!({"temperature": 0})),
+            at: 2,
+        };
+        link(&conn, &linked_as_default("a/1")).unwrap();
+        link(&conn, &linked_as_default("b")).unwrap();
+        assert_eq!(
+            link(&conn, &linked_as_default("b")).unwrap_err().code(),
+            "conflict"
+        );
+        assert_eq!(
+            link(&conn, &linked_as_default("c")).unwrap_err().code(),
+            "not_found"
+        );
+        let is_default = |id: &str| link_of(&conn, "p", id).unwrap().map(|link| link.is_default);
+        assert_eq!(
+            (is_default("a/1"), is_default("b"), is_default("c")),
+            (Some(false), Some(true), None)
+        );
+        let listed = ["a/1".to_owned(), "c".to_owned()];
+        assert_eq!(offered(&conn, "p", &listed, 3).unwrap(), (1, 1));
+        assert_eq!(offered(&conn, "p", &listed, 4).unwrap(), (0, 0));
+        assert_eq!(
+            (is_default("b"), is_default("c")),
+            (Some(true), Some(false))
+        );
+        let renamed = ModelChange {
+            id: "b".into(),
+            name: Some("B".into()),
+            at: 5,
+            ..ModelChange::default()
+        };
+        change(&conn, &renamed).unwrap();
+        let b = all(&conn)
+            .unwrap()
+            .into_iter()
+            .find(|model| model.id == "b")
+            .unwrap();
+        assert_eq!(
+            (b.name.as_str(), b.capabilities.len(), b.updated_at),
+            ("B", 1, 5)
+        );
+        set_default(&conn, "p", "c", 6).unwrap();
+        assert_eq!(
+            (is_default("b"), is_default("c")),
+            (Some(false), Some(true))
+        );
+        unlink(&conn, "p", "c").unwrap();
+        assert_eq!(unlink(&conn, "p", "c").unwrap_err().code(), "not_found");
+        assert_eq!(
+            set_default(&conn, "p", "c", 7).unwrap_err().code(),
+            "not_found"
+        );
+        delete(&conn, "b").unwrap();
+        assert_eq!(delete(&conn, "b").unwrap_err().code(), "not_found");
+        assert_eq!(change(&conn, &renamed).unwrap_err().code(), "not_found");
     }
 }

@@ -10,7 +10,9 @@ use crate::db::audit::{self, AuditRow};
 use crate::db::credentials::{self, CredentialRow};
 use crate::db::error::DbError;
 use crate::db::history::{self, OutcomeRow, RequestRow};
-use crate::db::providers::{self, ConfigRow, ProviderRow};
+use crate::db::idempotency::{self, KeptAnswer};
+use crate::db::models::{self, ModelChange, ModelRow, NewLink};
+use crate::db::providers::{self, ConfigRow, ProviderChange, ProviderRow};
 use crate::db::sessions::{self, TurnRow};
 use crate::db::{json, operations, settings};
 
@@ -32,9 +34,55 @@ pub(crate) enum WriteOp {
         config: Vec<ConfigRow>,
         operation: String,
     },
+    ChangeProvider(Box<ProviderChange>),
     DeleteProvider {
         id: String,
         operation: String,
+    },
+    CreateModel {
+        model: ModelRow,
+        operation: String,
+    },
+    ChangeModel(ModelChange),
+    /// With its links.
+    DeleteModel {
+        id: String,
+        operation: String,
+    },
+    LinkModel {
+        link: NewLink,
+        operation: String,
+    },
+    UnlinkModel {
+        provider: String,
+        model: String,
+        operation: String,
+    },
+    SetDefaultModel {
+        provider: String,
+        model: String,
+        at: i64,
+    },
+    /// What a provider lists; adds what is not known yet.
+    OfferModels {
+        provider: String,
+        models: Vec<String>,
+        at: i64,
+        operation: String,
+    },
+    /// The answer to a management request that carried an `Idempotency-Key`.
+    RememberAnswer(KeptAnswer),
+    /// One exchange of the history, its answer and its attempts.
+    DeleteRequest {
+        request_id: String,
+    },
+    /// The answer of an exchange.
+    DeleteResponse {
+        response_id: String,
+    },
+    /// Conversations that ended by then, with their exchanges.
+    DeleteExpiredSessions {
+        before: i64,
     },
     /// The providers of a first start; does nothing when there are any.
     SeedProviders(Vec<(ProviderRow, Vec<ConfigRow>)>),
@@ -88,6 +136,11 @@ pub(crate) enum Written {
     Done,
     /// That many rows were changed.
     Rows(usize),
+    /// That many models and links are new.
+    Offered {
+        models: usize,
+        links: usize,
+    },
 }
 
 impl WriteOp {
@@ -116,6 +169,11 @@ impl WriteOp {
             Self::CreateProvider {
                 provider, config, ..
             } => provider_weight(provider, config),
+            Self::ChangeProvider(change) => change
+                .put
+                .iter()
+                .map(|row| row.key.len() + json::weight(&row.value))
+                .sum(),
             Self::SeedProviders(seeds) => seeds
                 .iter()
                 .map(|(provider, config)| provider_weight(provider, config))
@@ -135,7 +193,23 @@ impl WriteOp {
             | Self::ForgetChat { .. }
             | Self::PruneTurns { .. }
             | Self::DeleteSession { .. }
-            | Self::DeleteSetting { .. } => 0,
+            | Self::DeleteSetting { .. }
+            | Self::DeleteModel { .. }
+            | Self::UnlinkModel { .. }
+            | Self::SetDefaultModel { .. }
+            | Self::DeleteRequest { .. }
+            | Self::DeleteResponse { .. }
+            | Self::DeleteExpiredSessions { .. } => 0,
+            Self::CreateModel { model, .. } => {
+                length(model.description.as_ref()) + model.name.len() + strings(&model.capabilities)
+            }
+            Self::ChangeModel(change) => {
+                length(change.description.value())
+                    + change.capabilities.as_ref().map_or(0, |list| strings(list))
+            }
+            Self::LinkModel { link, .. } => link.config.as_ref().map_or(0, json::weight),
+            Self::OfferModels { models, .. } => strings(models),
+            Self::RememberAnswer(answer) => answer.body.len(),
             Self::PutCredential(row) | Self::JudgeCredential(row) => {
                 [&row.token, &row.cookies, &row.headers]
                     .into_iter()
@@ -168,8 +242,51 @@ impl WriteOp {
             } => once(conn, operation, || {
                 providers::insert(conn, provider, config)
             }),
+            Self::ChangeProvider(change) => providers::change(conn, change).map(done),
             Self::DeleteProvider { id, operation } => {
                 once(conn, operation, || providers::delete(conn, id))
+            }
+            Self::CreateModel { model, operation } => {
+                once(conn, operation, || models::insert(conn, model))
+            }
+            Self::ChangeModel(change) => models::change(conn, change).map(done),
+            Self::DeleteModel { id, operation } => {
+                once(conn, operation, || models::delete(conn, id))
+            }
+            Self::LinkModel { link, operation } => {
+                once(conn, operation, || models::link(conn, link))
+            }
+            Self::UnlinkModel {
+                provider,
+                model,
+                operation,
+            } => once(conn, operation, || models::unlink(conn, provider, model)),
+            Self::SetDefaultModel {
+                provider,
+                model,
+                at,
+            } => models::set_default(conn, provider, model, *at).map(done),
+            Self::OfferModels {
+                provider,
+                models,
+                at,
+                operation,
+            } => {
+                let (mut new, mut links) = (0, 0);
+                if operations::is_new(conn, operation)? {
+                    (new, links) = models::offered(conn, provider, models, *at)?;
+                }
+                Ok(Written::Offered { models: new, links })
+            }
+            Self::RememberAnswer(answer) => idempotency::put(conn, answer).map(done),
+            Self::DeleteRequest { request_id } => {
+                history::delete_request(conn, request_id).map(Written::Rows)
+            }
+            Self::DeleteResponse { response_id } => {
+                history::delete_response(conn, response_id).map(Written::Rows)
+            }
+            Self::DeleteExpiredSessions { before } => {
+                sessions::delete_expired(conn, *before).map(Written::Rows)
             }
             Self::SeedProviders(seeds) => providers::seed(conn, seeds).map(Written::Rows),
             Self::ProviderSeen { id, at } => providers::seen(conn, id, *at).map(Written::Rows),
@@ -200,8 +317,20 @@ impl WriteOp {
             Self::FinishExchange { .. } => "finish exchange",
             Self::InterruptUnfinished { .. } => "interrupt unfinished",
             Self::CreateProvider { .. } => "create provider",
+            Self::ChangeProvider(_) => "change provider",
             Self::DeleteProvider { .. } => "delete provider",
             Self::SeedProviders(_) => "seed providers",
+            Self::CreateModel { .. } => "create model",
+            Self::ChangeModel(_) => "change model",
+            Self::DeleteModel { .. } => "delete model",
+            Self::LinkModel { .. } => "link model",
+            Self::UnlinkModel { .. } => "unlink model",
+            Self::SetDefaultModel { .. } => "set default model",
+            Self::OfferModels { .. } => "offer models",
+            Self::RememberAnswer(_) => "remember answer",
+            Self::DeleteRequest { .. } => "delete request",
+            Self::DeleteResponse { .. } => "delete response",
+            Self::DeleteExpiredSessions { .. } => "delete expired sessions",
             Self::ProviderSeen { .. } => "provider seen",
             Self::PutSetting { .. } => "put setting",
             Self::DeleteSetting { .. } => "delete setting",
@@ -265,6 +394,12 @@ fn provider_weight(provider: &ProviderRow, config: &[ConfigRow]) -> usize {
         .map(|row| row.key.len() + json::weight(&row.value))
         .sum();
     length(provider.description.as_ref()) + config
+}
+
+fn strings(list: &[String]) -> usize {
+    list.iter()
+        .map(|text| size_of::<String>() + text.len())
+        .sum()
 }
 
 fn length(text: Option<&String>) -> usize {

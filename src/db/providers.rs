@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::db::error::DbError;
 use crate::db::json;
 use crate::db::models::{self, LinkedModel};
+use crate::db::patch::Patch;
 
 const ALL: &str = "
     SELECT id, name, type, enabled, priority, description, origin, auto_enable, created_at, updated_at
@@ -35,6 +36,24 @@ const INSERT_CONFIG: &str = "
 const ANY: &str = "SELECT 1 FROM providers LIMIT 1";
 
 const DELETE: &str = "DELETE FROM providers WHERE id = ?1";
+
+const CHANGE: &str = "
+    UPDATE providers
+       SET name = coalesce(:name, name), type = coalesce(:type, type), enabled = coalesce(:enabled, enabled),
+           priority = coalesce(:priority, priority),
+           description = CASE WHEN :describes THEN :description ELSE description END,
+           auto_enable = 0, updated_at = :at
+     WHERE id = :id";
+
+const CLEAR_CONFIG: &str = "DELETE FROM provider_configs WHERE provider_id = ?1";
+
+const REMOVE_CONFIG: &str = "DELETE FROM provider_configs WHERE provider_id = ?1 AND key = ?2";
+
+const PUT_CONFIG: &str = "
+    INSERT INTO provider_configs (provider_id, key, value, is_sensitive, created_at, updated_at)
+    VALUES (:provider_id, :key, :value, :is_sensitive, :at, :at)
+        ON CONFLICT (provider_id, key) DO UPDATE
+       SET value = excluded.value, is_sensitive = excluded.is_sensitive, sealed = 0, updated_at = excluded.updated_at";
 
 const SEEN: &str = "
     UPDATE providers SET enabled = 1, auto_enable = 0, updated_at = ?2 WHERE id = ?1 AND auto_enable = 1";
@@ -84,6 +103,25 @@ impl fmt::Debug for ConfigRow {
     }
 }
 
+/// What is changed of a provider; what is absent stays.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct ProviderChange {
+    pub(crate) id: String,
+    pub(crate) name: Option<String>,
+    pub(crate) kind: Option<String>,
+    pub(crate) enabled: Option<bool>,
+    pub(crate) priority: Option<i64>,
+    pub(crate) description: Patch,
+    /// Configuration keys that are set.
+    pub(crate) put: Vec<ConfigRow>,
+    /// Configuration keys that go.
+    pub(crate) remove: Vec<String>,
+    /// All other configuration keys go, too.
+    pub(crate) replaces: bool,
+    /// Unix time, ms.
+    pub(crate) at: i64,
+}
+
 /// A provider with all that belongs to it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct StoredProvider {
@@ -131,6 +169,44 @@ pub(super) fn insert(
             ":value": row.value.to_string(),
             ":is_sensitive": row.is_sensitive,
             ":at": provider.updated_at,
+        })?;
+    }
+    Ok(())
+}
+
+/// Changes a provider. [`DbError::Missing`] when there is none, [`DbError::Conflict`] when the name is taken.
+pub(super) fn change(conn: &Connection, change: &ProviderChange) -> Result<(), DbError> {
+    let changed = conn.prepare_cached(CHANGE)?.execute(named_params! {
+        ":id": change.id,
+        ":name": change.name,
+        ":type": change.kind,
+        ":enabled": change.enabled,
+        ":priority": change.priority,
+        ":describes": change.description.is_put(),
+        ":description": change.description.value(),
+        ":at": change.at,
+    })?;
+    if changed == 0 {
+        return Err(DbError::Missing {
+            what: "the provider",
+            id: change.id.clone(),
+        });
+    }
+    if change.replaces {
+        conn.prepare_cached(CLEAR_CONFIG)?.execute([&change.id])?;
+    }
+    for key in &change.remove {
+        conn.prepare_cached(REMOVE_CONFIG)?
+            .execute((&change.id, key))?;
+    }
+    let mut statement = conn.prepare_cached(PUT_CONFIG)?;
+    for row in &change.put {
+        statement.execute(named_params! {
+            ":provider_id": change.id,
+            ":key": row.key,
+            ":value": row.value.to_string(),
+            ":is_sensitive": row.is_sensitive,
+            ":at": change.at,
         })?;
     }
     Ok(())
@@ -270,6 +346,50 @@ mod tests {
         delete(&conn, "a").unwrap();
         assert_eq!(seed(&conn, &seeds).unwrap(), 0);
         assert_eq!(delete(&conn, "a").unwrap_err().code(), "not_found");
+    }
+
+    #[test]
+    fn a_change_leaves_what_it_does_not_name() {
+        let conn = testing::database();
+        let (provider, config) = sample_provider("a");
+        insert(&conn, &provider, &config).unwrap();
+        let named = ProviderChange {
+            id: "a".into(),
+            name: Some("New".into()),
+            description: Patch::Put(None),
+            put: vec![ConfigRow {
+                key: "timeout".into(),
+                value: json!(7),
+                is_sensitive: false,
+            }],
+            remove: vec!["apiKey".into()],
+            at: 99,
+            ..ProviderChange::default()
+        };
+        change(&conn, &named).unwrap();
+        let stored = find(&conn, "a").unwrap().unwrap();
+        assert_eq!(
+            (
+                stored.provider.name.as_str(),
+                stored.provider.priority,
+                stored.provider.description
+            ),
+            ("New", provider.priority, None)
+        );
+        let keys: Vec<_> = stored.config.iter().map(|row| row.key.as_str()).collect();
+        assert_eq!(keys, ["baseURL", "timeout"]);
+        let replacing = ProviderChange {
+            replaces: true,
+            name: None,
+            ..named
+        };
+        change(&conn, &replacing).unwrap();
+        assert_eq!(find(&conn, "a").unwrap().unwrap().config.len(), 1);
+        let missing = ProviderChange {
+            id: "b".into(),
+            ..replacing
+        };
+        assert_eq!(change(&conn, &missing).unwrap_err().code(), "not_found");
     }
 
     #[test]

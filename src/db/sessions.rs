@@ -1,8 +1,11 @@
 //! Table `sessions`: conversations that Qwen keeps for us.
 
-use rusqlite::{Connection, OptionalExtension, Row, named_params};
+use rusqlite::{Connection, OptionalExtension, Row, named_params, params_from_iter};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::db::error::DbError;
+use crate::db::filter::{Filter, Slice};
 
 const TURNS: &str = "
     SELECT t.hash, t.session_id, t.login, t.chat_id, t.parent_id, s.expires_at
@@ -41,6 +44,14 @@ const CHAT_OF: &str = "
 
 const DELETE: &str = "DELETE FROM sessions WHERE id = ?1";
 
+const DELETE_EXPIRED: &str = "
+    DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < ?1 LIMIT 200)";
+
+const COLUMNS: &str = "
+    SELECT id, chat_id, parent_id, first_user_message, message_count, user_id, conversation_hash, credential_id, model,
+           created_at, last_accessed, expires_at
+      FROM sessions";
+
 const END_ALL: &str = "UPDATE sessions SET expires_at = min(expires_at, ?1)";
 
 const FORGET_ALL: &str = "DELETE FROM session_turns";
@@ -73,6 +84,34 @@ pub(crate) struct ChatOf {
     pub(crate) chat_id: String,
     /// The account; none when nothing can go on from it any more.
     pub(crate) login: Option<String>,
+}
+
+/// A conversation as the management API shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct StoredSession {
+    pub(crate) id: String,
+    pub(crate) chat_id: String,
+    pub(crate) parent_id: Option<String>,
+    pub(crate) first_user_message: String,
+    pub(crate) message_count: i64,
+    pub(crate) user_id: Option<String>,
+    pub(crate) conversation_hash: Option<String>,
+    pub(crate) credential_id: Option<String>,
+    pub(crate) model: Option<String>,
+    /// Unix time, ms.
+    pub(crate) created_at: i64,
+    /// Unix time, ms.
+    pub(crate) last_accessed: i64,
+    /// Unix time, ms.
+    pub(crate) expires_at: i64,
+}
+
+/// Which sessions are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SessionState {
+    Active,
+    Expired,
+    All,
 }
 
 /// Where a history goes on.
@@ -149,6 +188,74 @@ pub(crate) fn chat_of(conn: &Connection, id: &str) -> Result<Option<ChatOf>, DbE
     Ok(row.optional()?)
 }
 
+/// The sessions of a state at `now` (Unix ms), newest first by creation or by use, and how many there are.
+pub(crate) fn list(
+    conn: &Connection,
+    state: SessionState,
+    by_use: bool,
+    now: i64,
+    slice: Slice,
+) -> Result<(Vec<StoredSession>, i64), DbError> {
+    let mut filter = Filter::default();
+    match state {
+        SessionState::Active => filter.and("expires_at > ?", Some(now)),
+        SessionState::Expired => filter.and("expires_at <= ?", Some(now)),
+        SessionState::All => {}
+    }
+    let order = if by_use {
+        "last_accessed"
+    } else {
+        "created_at"
+    };
+    let total = conn
+        .prepare_cached(&format!("SELECT count(*) FROM sessions{}", filter.clause()))?
+        .query_row(params_from_iter(filter.values()), |row| row.get(0))?;
+    let sql = format!(
+        "{COLUMNS}{} ORDER BY {order} DESC, id DESC LIMIT {} OFFSET {}",
+        filter.clause(),
+        slice.limit,
+        slice.offset
+    );
+    let mut statement = conn.prepare_cached(&sql)?;
+    let rows = statement.query_map(params_from_iter(filter.values()), stored)?;
+    Ok((rows.collect::<Result<_, _>>()?, total))
+}
+
+/// One session.
+pub(crate) fn find(conn: &Connection, id: &str) -> Result<Option<StoredSession>, DbError> {
+    let mut statement = conn.prepare_cached(&format!("{COLUMNS} WHERE id = ?1"))?;
+    Ok(statement.query_row([id], stored).optional()?)
+}
+
+/// How many sessions ended before `before` (Unix ms).
+pub(crate) fn expired(conn: &Connection, before: i64) -> Result<i64, DbError> {
+    let mut statement =
+        conn.prepare_cached("SELECT count(*) FROM sessions WHERE expires_at < ?1")?;
+    Ok(statement.query_row([before], |row| row.get(0))?)
+}
+
+fn stored(row: &Row<'_>) -> rusqlite::Result<StoredSession> {
+    Ok(StoredSession {
+        id: row.get("id")?,
+        chat_id: row.get("chat_id")?,
+        parent_id: row.get("parent_id")?,
+        first_user_message: row.get("first_user_message")?,
+        message_count: row.get("message_count")?,
+        user_id: row.get("user_id")?,
+        conversation_hash: row.get("conversation_hash")?,
+        credential_id: row.get("credential_id")?,
+        model: row.get("model")?,
+        created_at: row.get("created_at")?,
+        last_accessed: row.get("last_accessed")?,
+        expires_at: row.get("expires_at")?,
+    })
+}
+
+/// Removes sessions that ended before `before` (Unix ms) with their history, so many that nobody waits for it.
+pub(super) fn delete_expired(conn: &Connection, before: i64) -> Result<usize, DbError> {
+    Ok(conn.prepare_cached(DELETE_EXPIRED)?.execute([before])?)
+}
+
 /// Removes a session with its turns.
 pub(super) fn delete(conn: &Connection, id: &str) -> Result<usize, DbError> {
     Ok(conn.prepare_cached(DELETE)?.execute([id])?)
@@ -197,7 +304,19 @@ mod tests {
         assert_eq!(turns(&conn, 9, 10).unwrap(), []);
         record_turn(&conn, &turn('c', "p3")).unwrap();
         assert_eq!(prune_turns(&conn, 10).unwrap(), 1);
+        let slice = Slice {
+            limit: 5,
+            offset: 0,
+            after: None,
+        };
+        let listed = |state, now| list(&conn, state, true, now, slice).unwrap().1;
+        assert_eq!(listed(SessionState::Active, 9), 1);
+        assert_eq!(listed(SessionState::Expired, 9), 0);
+        assert_eq!(listed(SessionState::All, 11), 1);
+        assert_eq!(find(&conn, "s").unwrap().unwrap().message_count, 2);
         assert_eq!(end_all(&conn, 3).unwrap(), 1);
+        assert_eq!(expired(&conn, 3).unwrap(), 0);
+        assert_eq!(expired(&conn, 4).unwrap(), 1);
         assert_eq!(delete(&conn, "s").unwrap(), 1);
     }
 }

@@ -62,6 +62,33 @@ pub(super) fn add(conn: &Connection, model: &str, outcome: &OutcomeRow) -> Resul
     Ok(())
 }
 
+/// Sums of exchanges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub(crate) requests: i64,
+    pub(crate) completed: i64,
+    pub(crate) failed: i64,
+    pub(crate) duration_ms: i64,
+}
+
+const TOTALS: &str = "
+    SELECT coalesce(sum(requests), 0) AS requests, coalesce(sum(completed), 0) AS completed,
+           coalesce(sum(failed), 0) AS failed, coalesce(sum(duration_ms), 0) AS duration_ms
+      FROM usage_rollups";
+
+/// All exchanges there ever were.
+pub(crate) fn totals(conn: &Connection) -> Result<Totals, DbError> {
+    let mut statement = conn.prepare_cached(TOTALS)?;
+    Ok(statement.query_row([], |row| {
+        Ok(Totals {
+            requests: row.get("requests")?,
+            completed: row.get("completed")?,
+            failed: row.get("failed")?,
+            duration_ms: row.get("duration_ms")?,
+        })
+    })?)
+}
+
 fn bounded(count: Option<i64>) -> i64 {
     count.unwrap_or(0).clamp(0, MOST)
 }

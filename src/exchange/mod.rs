@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::actors::address::Unavailable;
 use crate::actors::database::Database;
+use crate::actors::events::Events;
 use crate::actors::ports::{Connections, InFlight};
 use crate::actors::router::Router;
 use crate::actors::router::resolve::{NoTarget, RoutePlan, Target};
@@ -36,6 +37,7 @@ const MOST_ATTEMPTS: usize = 3;
 pub(crate) struct Exchanges {
     pub(crate) router: Router,
     pub(crate) database: Database,
+    pub(crate) events: Events,
     pub(crate) settings: watch::Receiver<Arc<Settings>>,
     pub(crate) tasks: Tasks,
     /// Completions served at once; beyond it requests are refused early (R27).
@@ -98,6 +100,7 @@ impl Exchanges {
         let settings = self.settings.borrow().clone();
         let recorder = Recorder::new(
             self.database.clone(),
+            self.events.clone(),
             &settings,
             &incoming.request,
             &incoming.subject,

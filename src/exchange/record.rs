@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use crate::actors::database::Database;
+use crate::actors::events::Events;
 use crate::actors::router::resolve::Target;
 use crate::clock::{new_id, now_ms};
 use crate::db::history::{AttemptOutcome, AttemptRow, ExchangeStatus, OutcomeRow, RequestRow};
@@ -39,6 +40,7 @@ pub(crate) enum Ending {
 /// Gathers one exchange's rows.
 pub(crate) struct Recorder {
     database: Database,
+    events: Events,
     request: Arc<RequestRow>,
     began: Instant,
     assembled: Assembled,
@@ -58,6 +60,7 @@ pub(crate) struct Recorder {
 impl Recorder {
     pub(crate) fn new(
         database: Database,
+        events: Events,
         settings: &Settings,
         request: &ChatRequest,
         subject: &Subject,
@@ -84,6 +87,7 @@ impl Recorder {
         let now = Instant::now();
         Self {
             database,
+            events,
             request: Arc::new(row),
             began: now,
             assembled: Assembled::default(),
@@ -105,6 +109,14 @@ impl Recorder {
     pub(crate) fn begin(&self) {
         self.database
             .record(WriteOp::BeginExchange(self.request.clone()));
+        let request = &self.request;
+        self.events.mention(
+            "request:started",
+            "started",
+            format!("request for {}", request.model),
+            json!({"requestId": request.request_id, "model": request.model, "stream": request.stream,
+                   "path": request.path, "port": request.port}),
+        );
     }
 
     /// A request that never reached an upstream.
@@ -207,6 +219,7 @@ impl Recorder {
             return;
         }
         let outcome = Box::new(self.outcome(&ending, http_status, received));
+        self.mention(&outcome);
         let queued = self.database.record(WriteOp::FinishExchange {
             request: self.request.clone(),
             outcome,
@@ -220,6 +233,21 @@ impl Recorder {
         {
             self.database.count_late_ack();
         }
+    }
+
+    fn mention(&self, outcome: &OutcomeRow) {
+        let request = &self.request;
+        self.events.mention(
+            "request:completed",
+            outcome.status.as_str(),
+            format!("request for {} {}", request.model, outcome.status.as_str()),
+            json!({"requestId": request.request_id, "responseId": outcome.response_id, "model": request.model,
+                   "provider": outcome.provider_id, "stream": request.stream, "path": request.path,
+                   "status": outcome.status.as_str(), "httpStatus": outcome.http_status,
+                   "durationMs": outcome.duration_ms, "ttftMs": outcome.ttft_ms,
+                   "totalTokens": outcome.total_tokens, "finishReason": outcome.finish_reason,
+                   "attempts": outcome.attempts.len(), "error": outcome.error}),
+        );
     }
 
     fn outcome(&mut self, ending: &Ending, http_status: u16, received: Instant) -> OutcomeRow {

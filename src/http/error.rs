@@ -77,6 +77,29 @@ pub(crate) enum ApiError {
     UnknownSetting {
         key: String,
     },
+    /// There is nothing of that name; the code says what was meant.
+    Missing {
+        code: &'static str,
+        message: String,
+    },
+    /// It is there already, or in use.
+    Taken {
+        code: &'static str,
+        message: String,
+    },
+    /// `If-Match` names another state than the one there is.
+    Changed,
+    /// The key came before, with another body.
+    IdempotencyConflict {
+        key: String,
+    },
+    Forbidden {
+        code: &'static str,
+        message: String,
+    },
+    ProviderDisabled {
+        id: String,
+    },
     /// Well-formed, but it cannot be put to use.
     Unusable {
         param: &'static str,
@@ -342,6 +365,35 @@ impl ApiError {
                     message.clone(),
                 )
             },
+            Self::Missing { code, message } => {
+                Told::new(S::NOT_FOUND, "not_found_error", code, message.clone())
+            }
+            Self::Taken { code, message } => {
+                Told::new(S::CONFLICT, "conflict_error", code, message.clone())
+            }
+            Self::Changed => Told::new(
+                S::PRECONDITION_FAILED,
+                "conflict_error",
+                "precondition_failed",
+                "it was changed since; read it again and repeat with its new `etag` in `if-match`",
+            ),
+            Self::IdempotencyConflict { key } => Told::new(
+                S::CONFLICT,
+                "conflict_error",
+                "idempotency_conflict",
+                format!(
+                    "the idempotency key `{key}` came before with another body; make a new key for a new request"
+                ),
+            ),
+            Self::Forbidden { code, message } => {
+                Told::new(S::FORBIDDEN, "permission_error", code, message.clone())
+            }
+            Self::ProviderDisabled { id } => Told::new(
+                S::BAD_REQUEST,
+                "provider_disabled_error",
+                "provider_disabled",
+                format!("provider `{id}` is disabled; POST /api/providers/{id}/enable enables it"),
+            ),
             Self::SessionNotFound { id } => Told::new(
                 S::NOT_FOUND,
                 "not_found_error",

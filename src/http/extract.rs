@@ -9,6 +9,7 @@ use http_body_util::BodyExt;
 use hyper::HeaderMap;
 use hyper::body::Body as _;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use hyper::http::request::Parts;
 use serde_json::{Map, Value};
 
 use crate::http::error::ApiError;
@@ -24,7 +25,20 @@ const DISCARD_DEADLINE: Duration = Duration::from_secs(10);
 /// The whole body, at most `limit` bytes, declared to be JSON.
 pub(crate) async fn json_bytes(request: Request, limit: usize) -> Result<Bytes, ApiError> {
     declared_json(request.headers())?;
-    let mut body = request.into_body();
+    collected(request.into_body(), limit).await
+}
+
+/// A management request with its body read; what is not empty must be declared to be JSON.
+pub(crate) async fn management_body(request: Request) -> Result<(Parts, Bytes), ApiError> {
+    let (parts, body) = request.into_parts();
+    if !body.is_end_stream() {
+        declared_json(&parts.headers)?;
+    }
+    let bytes = collected(body, MANAGEMENT_LIMIT).await?;
+    Ok((parts, bytes))
+}
+
+async fn collected(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
     // A body that announces its length need not be read to know that it is too long.
     if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
         discard(body).await;

@@ -6,6 +6,7 @@ pub(crate) mod error;
 pub(crate) mod extract;
 pub(crate) mod guard;
 pub(crate) mod management;
+pub(crate) mod params;
 pub(crate) mod ports;
 pub(crate) mod serve;
 
@@ -19,6 +20,7 @@ use crate::actors::settings::SettingsStore;
 use crate::actors::tree::Handles;
 use crate::exchange::Exchanges;
 use crate::exchange::qwen::QwenWeb;
+use crate::http::management::conventions::Turns;
 use crate::settings::Settings;
 use crate::tasks::Tasks;
 
@@ -35,6 +37,8 @@ pub(crate) struct App {
     pub(crate) integrity: watch::Receiver<Integrity>,
     pub(crate) qwen_port: Arc<Port>,
     pub(crate) router_port: Arc<Port>,
+    /// Whose turn it is to change the configuration.
+    pub(crate) changes: Turns,
 }
 
 /// What the check of the database file beside serving found.

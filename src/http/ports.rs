@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::extract::Request;
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 
 use crate::http::error::ApiError;
 use crate::http::{App, completions, envelope, management};
@@ -24,17 +24,12 @@ pub(crate) fn router(app: App) -> Router {
 
 /// :3002, management.
 pub(crate) fn management(app: App) -> Router {
-    let routes = management::health::routes()
-        .merge(management::credentials::routes())
-        .merge(management::sessions::routes())
-        .merge(management::settings::routes())
-        .merge(management::providers::routes())
-        .merge(management::proxy::routes())
-        .merge(management::requests::routes())
-        .merge(management::supervision::routes());
+    let (routes, api) = management::openapi::routes();
+    let routes = routes.merge(management::openapi::served(&api));
     #[cfg(feature = "fault-injection")]
     let routes = routes.merge(management::fault::routes());
-    layered(routes, app)
+    let conventions = from_fn_with_state(app.clone(), management::conventions::conventions);
+    layered(routes.layer(conventions), app)
 }
 
 /// The same for every port: the envelope is outermost, so that it writes every error, the fallbacks' too.

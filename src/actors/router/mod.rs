@@ -27,9 +27,9 @@ use crate::actors::supervisor::ChildSpec;
 use crate::clock::{new_id, now_ms};
 use crate::db::error::DbError;
 use crate::db::ops::WriteOp;
-use crate::db::providers::{self, ConfigRow, ProviderRow, StoredProvider};
+use crate::db::providers::{self, ConfigRow, ProviderChange, ProviderRow, StoredProvider};
 use crate::providers::http::Http;
-use crate::providers::{UpstreamError, UpstreamModel};
+use crate::providers::{InvalidConfig, Provider, UpstreamError, UpstreamModel};
 use crate::settings::{self, Settings};
 use crate::tasks::{Owned, Tasks, lock};
 
@@ -98,6 +98,23 @@ impl Router {
         self.refresh().await
     }
 
+    /// Changes a provider; the next completion finds it changed.
+    pub(crate) async fn change(&self, change: ProviderChange) -> Result<(), StoreError> {
+        self.database
+            .write(WriteOp::ChangeProvider(Box::new(change)))
+            .await?;
+        self.refresh().await
+    }
+
+    /// The adapter of a provider, enabled or not; the inner error says why none can be made of its configuration.
+    pub(crate) async fn adapter(&self, id: &str) -> Result<Option<Adapter>, Unavailable> {
+        self.address
+            .call(PLAN_DEADLINE, |reply| {
+                Message::Adapter(id.to_owned(), reply)
+            })
+            .await
+    }
+
     /// Forgets a provider; the next completion cannot use it.
     pub(crate) async fn remove(&self, id: &str) -> Result<(), StoreError> {
         self.database
@@ -110,7 +127,7 @@ impl Router {
     }
 
     /// Reads the providers again and answers when they are in force.
-    async fn refresh(&self) -> Result<(), StoreError> {
+    pub(crate) async fn refresh(&self) -> Result<(), StoreError> {
         self.address.call(PLAN_DEADLINE, Message::Refresh).await?
     }
 }
@@ -140,6 +157,9 @@ pub(crate) fn child(arguments: Arguments) -> (ChildSpec, Router) {
     (spec, Router { address, database })
 }
 
+/// What serves a provider, or why nothing does.
+pub(crate) type Adapter = Result<Arc<dyn Provider>, InvalidConfig>;
+
 type PlanReply = Reply<Result<RoutePlan, NoTarget>>;
 type RefreshReply = Reply<Result<(), StoreError>>;
 
@@ -147,6 +167,7 @@ pub(crate) enum Message {
     Plan(Option<String>, PlanReply),
     Models(Reply<Vec<Offer>>),
     Providers(Reply<Vec<ProviderView>>),
+    Adapter(String, Reply<Option<Adapter>>),
     Refresh(RefreshReply),
     /// Our task read the providers.
     Loaded(Result<Vec<StoredProvider>, StoreError>),
@@ -164,6 +185,7 @@ impl ActorMessage for Message {
             Self::Plan(..) => "plan",
             Self::Models(_) => "models",
             Self::Providers(_) => "providers",
+            Self::Adapter(..) => "adapter",
             Self::Refresh(_) => "refresh",
             Self::Loaded(_) => "loaded",
             Self::Listed { .. } => "listed",
@@ -230,6 +252,10 @@ impl Behaviour for RouterActor {
             Message::Plan(model, reply) => state.plan(model, reply),
             Message::Models(reply) => state.models(reply),
             Message::Providers(reply) => drop(reply.send(state.views())),
+            Message::Adapter(id, reply) => {
+                let entry = state.registry.find(&id);
+                drop(reply.send(entry.map(|entry| entry.adapter.clone())));
+            }
             Message::Refresh(reply) => state.refresh(Some(reply)),
             Message::Loaded(outcome) => state.loaded(outcome),
             Message::Listed {

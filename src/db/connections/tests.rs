@@ -69,7 +69,7 @@ async fn one_bad_write_fails_alone() {
     assert_eq!(readers.run(providers::all).await.unwrap().len(), 1);
     assert_eq!(
         readers
-            .run(|conn| activity::recent(conn, 9))
+            .run(|conn| activity::recent(conn, 0, 9))
             .await
             .unwrap()
             .len(),

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, named_params};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::db::error::DbError;
 use crate::db::usage;
@@ -29,7 +30,7 @@ const RESPOND: &str = "
            :error, :error_code, :provider_id, :upstream_model, :http_status, :upstream_status, :attempts, :queue_ms,
            :ttft_ms, :duration_ms, :finished_at
       FROM requests
-     WHERE request_id = :request_id
+     WHERE request_id = :request_id AND status IN ('in_progress', 'interrupted')
         ON CONFLICT (request_id) DO NOTHING";
 
 const SETTLE: &str = "
@@ -119,7 +120,7 @@ pub(crate) struct OutcomeRow {
 }
 
 /// How one try at a target ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum AttemptOutcome {
     Succeeded,
@@ -144,7 +145,7 @@ impl AttemptOutcome {
 }
 
 /// One try at a target.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct AttemptRow {
     /// From 1.
     pub(crate) number: u32,

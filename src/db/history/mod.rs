@@ -1,16 +1,20 @@
 //! Tables `requests`, `attempts` and `responses`: one exchange each, from its beginning to its end.
 
 mod exchange;
+pub(crate) mod list;
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use crate::db::error::DbError;
 use crate::db::json;
 
 pub(crate) use exchange::{AttemptOutcome, AttemptRow, ExchangeStatus, OutcomeRow, RequestRow};
 pub(super) use exchange::{begin, finish, interrupt};
+use list::RowName;
+pub(super) use list::{delete_request, delete_response};
 
 #[cfg(test)]
 const COUNTS: &str = "
@@ -22,7 +26,7 @@ const REQUEST: &str = "
     SELECT id, request_id, client_request_id, session_id, timestamp, method, path, port, user_agent, openai_request,
            qwen_request, model, stream, provider_id, status, created_at
       FROM requests
-     WHERE request_id = :request_id";
+     WHERE request_id = :uuid OR id = :number";
 
 const RESPONSE: &str = "
     SELECT id, request_id, session_id, response_id, timestamp, qwen_response, openai_response, parent_id,
@@ -49,7 +53,7 @@ pub(super) struct HistoryCounts {
 }
 
 /// One exchange as the management API shows it. Has no `Debug`: bodies are never logged.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct StoredExchange {
     pub(crate) id: i64,
     pub(crate) request_id: String,
@@ -60,7 +64,9 @@ pub(crate) struct StoredExchange {
     pub(crate) path: String,
     pub(crate) port: Option<u16>,
     pub(crate) user_agent: Option<String>,
+    #[schema(value_type = Value)]
     pub(crate) openai_request: Box<RawValue>,
+    #[schema(value_type = Value)]
     pub(crate) qwen_request: Option<Box<RawValue>>,
     pub(crate) model: String,
     pub(crate) stream: bool,
@@ -72,14 +78,16 @@ pub(crate) struct StoredExchange {
 }
 
 /// The answer within a [`StoredExchange`]. Has no `Debug`: bodies are never logged.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct StoredResponse {
     pub(crate) id: i64,
     pub(crate) request_id: i64,
     pub(crate) session_id: Option<String>,
     pub(crate) response_id: String,
     pub(crate) timestamp: i64,
+    #[schema(value_type = Value)]
     pub(crate) qwen_response: Option<Box<RawValue>>,
+    #[schema(value_type = Value)]
     pub(crate) openai_response: Option<Box<RawValue>>,
     pub(crate) parent_id: Option<String>,
     pub(crate) prompt_tokens: Option<i64>,
@@ -118,11 +126,18 @@ pub(super) fn counts(conn: &Connection) -> Result<HistoryCounts, DbError> {
 /// The exchange a client's request became, with its attempts and its answer so far.
 pub(crate) fn exchange(
     conn: &Connection,
-    request_id: &str,
+    name: &RowName,
 ) -> Result<Option<StoredExchange>, DbError> {
+    let (number, uuid) = match name {
+        RowName::Number(number) => (Some(number), None),
+        RowName::Uuid(uuid) => (None, Some(uuid)),
+    };
     let mut statement = conn.prepare_cached(REQUEST)?;
     let found = statement
-        .query_row(named_params! { ":request_id": request_id }, stored_exchange)
+        .query_row(
+            named_params! { ":uuid": uuid, ":number": number },
+            stored_exchange,
+        )
         .optional()?;
     let Some(mut exchange) = found else {
         return Ok(None);

@@ -7,7 +7,7 @@ use super::*;
 use crate::db::testing::{self, sample_outcome, sample_request};
 
 fn shown(conn: &Connection, request_id: &str) -> Value {
-    serde_json::to_value(exchange(conn, request_id).unwrap().unwrap()).unwrap()
+    serde_json::to_value(exchange(conn, &RowName::read(request_id)).unwrap().unwrap()).unwrap()
 }
 
 fn rollup(conn: &Connection, column: &str) -> i64 {
@@ -36,7 +36,7 @@ fn an_exchange_is_read_back_as_the_contract_names_it() {
     assert_eq!(shown["response"]["duration_ms"], 9);
     assert_eq!(shown["attempts"].as_array().map(Vec::len), Some(2));
     assert_eq!(shown["attempts"][0]["outcome"], "failed");
-    assert!(exchange(&conn, "r9").unwrap().is_none());
+    assert!(exchange(&conn, &RowName::read("r9")).unwrap().is_none());
     assert_eq!(
         counts(&conn).unwrap(),
         HistoryCounts {

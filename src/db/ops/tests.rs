@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::db::patch::Patch;
 use crate::db::testing::{
     self, content, sample_activity, sample_outcome, sample_provider, sample_request,
 };
@@ -22,6 +23,12 @@ fn all_kinds() -> Vec<WriteOp> {
             config,
             operation: "op-1".into(),
         },
+        WriteOp::ChangeProvider(Box::new(ProviderChange {
+            id: "made".into(),
+            priority: Some(42),
+            at: 10,
+            ..ProviderChange::default()
+        })),
         WriteOp::DeleteProvider {
             id: "seed".into(),
             operation: "op-2".into(),
@@ -71,6 +78,70 @@ fn all_kinds() -> Vec<WriteOp> {
         WriteOp::DeleteSession {
             id: "session".into(),
         },
+        WriteOp::CreateModel {
+            model: ModelRow {
+                id: "kept".into(),
+                name: "Kept".into(),
+                description: None,
+                capabilities: vec!["chat".into()],
+                created_at: 5,
+                updated_at: 5,
+            },
+            operation: "op-3".into(),
+        },
+        WriteOp::ChangeModel(ModelChange {
+            id: "kept".into(),
+            description: Patch::Put(Some("new".into())),
+            at: 6,
+            ..ModelChange::default()
+        }),
+        WriteOp::LinkModel {
+            link: NewLink {
+                provider_id: "made".into(),
+                model_id: "kept".into(),
+                is_default: false,
+                config: None,
+                at: 5,
+            },
+            operation: "op-4".into(),
+        },
+        WriteOp::SetDefaultModel {
+            provider: "made".into(),
+            model: "kept".into(),
+            at: 6,
+        },
+        WriteOp::OfferModels {
+            provider: "waiting".into(),
+            models: vec!["offered".into()],
+            at: 7,
+            operation: "op-7".into(),
+        },
+        WriteOp::UnlinkModel {
+            provider: "waiting".into(),
+            model: "offered".into(),
+            operation: "op-5".into(),
+        },
+        WriteOp::DeleteModel {
+            id: "offered".into(),
+            operation: "op-6".into(),
+        },
+        WriteOp::RememberAnswer(KeptAnswer {
+            key: "k".into(),
+            method: "POST".into(),
+            path: "/api/models".into(),
+            body_hash: "h".into(),
+            status: 201,
+            body: "{}".into(),
+            at: 5,
+        }),
+        WriteOp::DeleteResponse {
+            response_id: "a3".into(),
+        },
+        WriteOp::DeleteRequest {
+            request_id: "r2".into(),
+        },
+        WriteOp::RecordTurn(Box::new(sample_turn('c'))),
+        WriteOp::DeleteExpiredSessions { before: i64::MAX },
         WriteOp::RecordAudit(AuditRow {
             id: "u1".into(),
             principal: "admin".into(),
@@ -142,7 +213,19 @@ fn number(op: &WriteOp) -> usize {
         WriteOp::RecordTurn(_) => 15,
         WriteOp::ForgetChat { .. } => 16,
         WriteOp::PruneTurns { .. } => 17,
+        WriteOp::ChangeProvider(_) => 19,
         WriteOp::DeleteSession { .. } => 18,
+        WriteOp::CreateModel { .. } => 20,
+        WriteOp::ChangeModel(_) => 21,
+        WriteOp::DeleteModel { .. } => 22,
+        WriteOp::LinkModel { .. } => 23,
+        WriteOp::UnlinkModel { .. } => 24,
+        WriteOp::SetDefaultModel { .. } => 25,
+        WriteOp::OfferModels { .. } => 26,
+        WriteOp::RememberAnswer(_) => 27,
+        WriteOp::DeleteRequest { .. } => 28,
+        WriteOp::DeleteResponse { .. } => 29,
+        WriteOp::DeleteExpiredSessions { .. } => 30,
         #[cfg(feature = "fault-injection")]
         WriteOp::Panic => usize::MAX,
     }
@@ -163,7 +246,7 @@ fn every_operation_applied_twice_has_the_effect_of_once() {
     }
     assert_eq!(
         walked.into_iter().collect::<Vec<_>>(),
-        (0..=18).collect::<Vec<_>>()
+        (0..=30).collect::<Vec<_>>()
     );
 }
 

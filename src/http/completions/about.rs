@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::http::App;
 use crate::http::error::ApiError;
-use crate::http::management::providers::masked;
+use crate::http::management::providers::shape::masked;
 
 pub(crate) fn routes() -> Router<App> {
     Router::new()

@@ -1,26 +1,25 @@
 //! `/api/qwen/credentials`: the user's own logins at chat.qwen.ai. Taken in, never given out.
 
+use axum::Json;
 use axum::extract::{Request, State};
-use axum::routing::get;
-use axum::{Json, Router};
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::actors::credentials::{LoginState, Shown};
 use crate::clock::now_ms;
 use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::extract;
+use crate::http::management::bodies::CredentialsBody;
 use crate::protocol::qwen::curl;
 use crate::providers::qwen::{Login, as_ms, token_expiry};
 
 const DEFAULT_LABEL: &str = "default";
 
-pub(crate) fn routes() -> Router<App> {
-    Router::new().route(
-        "/api/qwen/credentials",
-        get(show).post(store).delete(remove),
-    )
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(show, store, remove))
 }
 
 /// A login as a client may hand it over, its fields checked.
@@ -31,6 +30,9 @@ struct NewLogin {
 }
 
 /// Stores a login; the next request can use it.
+#[utoipa::path(post, path = "/api/qwen/credentials", tag = "credentials",
+    request_body = CredentialsBody,
+    responses((status = 200, body = Value)))]
 async fn store(State(app): State<App>, request: Request) -> Result<Json<Value>, ApiError> {
     let new = NewLogin::checked(&extract::json_object(request).await?)?;
     let (id, expires_at) = (new.login.id.clone(), new.expires_at);
@@ -57,6 +59,8 @@ async fn store(State(app): State<App>, request: Request) -> Result<Json<Value>, 
 }
 
 /// What is stored, without its secrets.
+#[utoipa::path(get, path = "/api/qwen/credentials", tag = "credentials",
+    responses((status = 200, body = Value)))]
 async fn show(State(app): State<App>) -> Result<Json<Value>, ApiError> {
     let logins = app.handles.credentials.all().await?;
     let Some(first) = logins.first() else {
@@ -71,6 +75,8 @@ async fn show(State(app): State<App>) -> Result<Json<Value>, ApiError> {
 }
 
 /// Forgets every stored login, at once and for good.
+#[utoipa::path(delete, path = "/api/qwen/credentials", tag = "credentials",
+    responses((status = 200, body = Value)))]
 async fn remove(State(app): State<App>) -> Result<Json<Value>, ApiError> {
     let credentials = app.handles.credentials.clone();
     let clearing = app.tasks.spawn(

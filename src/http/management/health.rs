@@ -1,23 +1,27 @@
 //! `/api/health`: whether the gateway lives, is ready, and what ails it.
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::get;
-use axum::{Json, Router};
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::actors::vitals::Life;
 use crate::clock::{now_ms, rfc3339};
 use crate::http::{App, Integrity};
 
-pub(crate) fn routes() -> Router<App> {
-    Router::new()
-        .route("/", get(about))
-        .route("/api/health", get(health))
-        .route("/api/health/live", get(live))
-        .route("/api/health/ready", get(ready))
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(about))
+        .routes(routes!(health))
+        .routes(routes!(live))
+        .routes(routes!(ready))
 }
 
+/// What is served here.
+#[utoipa::path(get, path = "/", tag = "health",
+    responses((status = 200, body = Value)))]
 async fn about() -> Json<Value> {
     Json(json!({
         "name": "qwarden management",
@@ -32,6 +36,8 @@ async fn about() -> Json<Value> {
 }
 
 /// Always 200 while the process serves; `status` says how well.
+#[utoipa::path(get, path = "/api/health", tag = "health",
+    responses((status = 200, body = Value)))]
 async fn health(State(app): State<App>) -> Json<Value> {
     let database = app.handles.database.health();
     let integrity = app.integrity.borrow().clone();
@@ -83,11 +89,15 @@ async fn health(State(app): State<App>) -> Json<Value> {
 }
 
 /// The process answers.
+#[utoipa::path(get, path = "/api/health/live", tag = "health",
+    responses((status = 200, body = Value)))]
 async fn live() -> Json<Value> {
     Json(json!({"status": "ok"}))
 }
 
 /// 200 when a completion would be served and its history kept, else 503 with the reasons.
+#[utoipa::path(get, path = "/api/health/ready", tag = "health",
+    responses((status = 200, body = Value), (status = 503, body = Value)))]
 async fn ready(State(app): State<App>) -> (StatusCode, Json<Value>) {
     let mut reasons = Vec::new();
     for vitals in app.handles.supervision.vitals() {

@@ -1,12 +1,21 @@
 //! :3002: seeing and steering the gateway.
 
+pub(crate) mod activity;
+pub(crate) mod bodies;
+pub(crate) mod changes;
+pub(crate) mod conventions;
 pub(crate) mod credentials;
+pub(crate) mod events;
 #[cfg(feature = "fault-injection")]
 pub(crate) mod fault;
+pub(crate) mod fields;
 pub(crate) mod health;
+pub(crate) mod models;
+pub(crate) mod openapi;
 pub(crate) mod providers;
 pub(crate) mod proxy;
 pub(crate) mod requests;
+pub(crate) mod responses;
 pub(crate) mod sessions;
 pub(crate) mod settings;
 pub(crate) mod supervision;

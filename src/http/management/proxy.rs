@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::{Query, State};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::actors::gateway::Started;
 use crate::actors::ports::Port;
@@ -14,17 +15,17 @@ use crate::actors::vitals::{Life, Vitals};
 use crate::db::models;
 use crate::http::App;
 use crate::http::error::ApiError;
-use crate::http::management::providers;
+use crate::http::management::providers::shape::Provider;
 
 /// What a stop allows open requests unless told otherwise, and the most it can be told (ms).
 const STOP_GRACE: u64 = 2_000;
 const LONGEST_GRACE: u64 = 600_000;
 
-pub(crate) fn routes() -> Router<App> {
-    Router::new()
-        .route("/api/proxy/start", post(start))
-        .route("/api/proxy/stop", post(stop))
-        .route("/api/proxy/status", get(status))
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(start))
+        .routes(routes!(stop))
+        .routes(routes!(status))
 }
 
 #[derive(Deserialize)]
@@ -37,6 +38,9 @@ struct StatusQuery {
     fields: Option<String>,
 }
 
+/// Opens the two ports; answers when they are bound.
+#[utoipa::path(post, path = "/api/proxy/start", tag = "proxy",
+    responses((status = 200, body = Value)))]
 async fn start(State(app): State<App>) -> Result<Json<Value>, ApiError> {
     let started = app
         .handles
@@ -59,6 +63,10 @@ async fn start(State(app): State<App>) -> Result<Json<Value>, ApiError> {
     Ok(Json(Value::Object(body)))
 }
 
+/// Closes the two ports; open requests may finish.
+#[utoipa::path(post, path = "/api/proxy/stop", tag = "proxy",
+    params(("drain_ms" = Option<i64>, Query, minimum = 0, maximum = 600_000, description = "How long open requests may take")),
+    responses((status = 200, body = Value)))]
 async fn stop(
     State(app): State<App>,
     Query(query): Query<StopQuery>,
@@ -96,6 +104,10 @@ async fn stop(
     Ok(Json(Value::Object(body)))
 }
 
+/// Whether the two ports serve, and what there is to serve.
+#[utoipa::path(get, path = "/api/proxy/status", tag = "proxy",
+    params(("fields" = Option<String>, Query, description = "Only these fields, by comma")),
+    responses((status = 200, body = Value)))]
 async fn status(
     State(app): State<App>,
     Query(query): Query<StatusQuery>,
@@ -109,7 +121,7 @@ async fn status(
 }
 
 /// The contract's object S.
-async fn standing(app: &App) -> Result<Map<String, Value>, ApiError> {
+pub(crate) async fn standing(app: &App) -> Result<Map<String, Value>, ApiError> {
     let (router, router_runs) = service(app, &app.router_port, "listener-router");
     let (qwen, qwen_runs) = service(app, &app.qwen_port, "listener-qwen");
     let (status, message) = match (router_runs, qwen_runs) {
@@ -126,7 +138,7 @@ async fn standing(app: &App) -> Result<Map<String, Value>, ApiError> {
         .count();
     let providers: Vec<_> = views
         .iter()
-        .map(|view| providers::shown(&view.stored.provider))
+        .map(|view| Provider::from(&view.stored.provider))
         .collect();
     let body = json!({
         "status": status,

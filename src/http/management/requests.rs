@@ -1,28 +1,136 @@
-//! `/api/requests/{id}`: one exchange as the history keeps it.
+//! `/api/requests`: the exchanges of the history (management contract, 1.8).
 
+use axum::Json;
 use axum::extract::{Path, State};
-use axum::routing::get;
-use axum::{Json, Router};
+use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
+use crate::db::history::list::{self, ListedRequest, RequestFilter, RowName};
 use crate::db::history::{self, StoredExchange};
+use crate::db::ops::WriteOp;
 use crate::http::App;
 use crate::http::error::ApiError;
+use crate::http::management::bodies::Done;
+use crate::http::management::changes::{self, Change};
+use crate::http::params::{PageInfo, PageParams, Params};
 
-pub(crate) fn routes() -> Router<App> {
-    Router::new().route("/api/requests/{id}", get(show))
+const LISTED: i64 = 50;
+/// The fields of a list that carry bodies.
+const BODIES: [&str; 2] = ["openai_request", "qwen_request"];
+
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(show, remove))
 }
 
-/// The request, its answer and every attempt. `id` is the exchange's UUID, with or without the `req_` of
+/// Exchanges of a list.
+#[derive(Serialize, ToSchema)]
+struct RequestList {
+    #[serde(flatten)]
+    page: PageInfo,
+    #[schema(value_type = Vec<ListedRequest>)]
+    requests: Value,
+}
+
+/// Exchanges, the newest first. Filters combine.
+#[utoipa::path(get, path = "/api/requests", tag = "history",
+    params(PageParams,
+        ("session_id" = Option<String>, Query),
+        ("model" = Option<String>, Query),
+        ("provider" = Option<String>, Query),
+        ("status" = Option<String>, Query,
+            description = "`in_progress`, `completed`, `failed`, `client_closed` or `interrupted`"),
+        ("stream" = Option<bool>, Query),
+        ("has_error" = Option<bool>, Query),
+        ("start_date" = Option<i64>, Query, description = "Unix time, ms; included"),
+        ("end_date" = Option<i64>, Query, description = "Unix time, ms; included"),
+        ("fields" = Option<String>, Query, description = "Only these fields of each row, by comma; without the bodies a list is light")),
+    responses((status = 200, body = RequestList)))]
+async fn list(State(app): State<App>, params: Params) -> Result<Json<RequestList>, ApiError> {
+    let page = params.page(LISTED)?;
+    let (from, until) = params.dates()?;
+    let states = [
+        "in_progress",
+        "completed",
+        "failed",
+        "client_closed",
+        "interrupted",
+    ];
+    let filter = RequestFilter {
+        session_id: params.text("session_id"),
+        model: params.text("model"),
+        provider: params.text("provider"),
+        status: params
+            .word("status", &states.map(|state| (state, state)))?
+            .map(str::to_owned),
+        stream: params.flag("stream")?,
+        has_error: params.flag("has_error")?,
+        from,
+        until,
+    };
+    let fields = params.text("fields");
+    let fields: Option<Vec<&str>> = fields
+        .as_deref()
+        .map(|fields| fields.split(',').map(str::trim).collect());
+    let with_bodies = fields
+        .as_ref()
+        .is_none_or(|fields| fields.iter().any(|field| BODIES.contains(field)));
+    let read = move |conn: &_| list::requests(conn, &filter, page.slice(), with_bodies);
+    let (mut rows, total) = app.handles.database.read(read).await?;
+    let page = page.cut(
+        &mut rows,
+        total,
+        Some(|row: &ListedRequest| (row.timestamp, row.id)),
+    );
+    let mut requests = serde_json::to_value(rows).map_err(|_| ApiError::Internal)?;
+    if let (Some(fields), Value::Array(rows)) = (&fields, &mut requests) {
+        for row in rows.iter_mut().filter_map(Value::as_object_mut) {
+            row.retain(|key, _| key == "id" || fields.contains(&key.as_str()));
+        }
+    }
+    Ok(Json(RequestList { page, requests }))
+}
+
+/// One exchange with its answer and every attempt. `id` is its number or its UUID, with or without the `req_` of
 /// `x-request-id`.
+#[utoipa::path(get, path = "/api/requests/{id}", tag = "history",
+    params(("id" = String, Path)), responses((status = 200, body = StoredExchange)))]
 async fn show(
     State(app): State<App>,
     Path(id): Path<String>,
 ) -> Result<Json<StoredExchange>, ApiError> {
-    let wanted = id.strip_prefix("req_").unwrap_or(&id).to_owned();
-    let found = app
-        .handles
-        .database
-        .read(move |conn| history::exchange(conn, &wanted))
-        .await?;
-    found.map(Json).ok_or(ApiError::RequestNotFound { id })
+    find(&app, &id).await.map(Json)
+}
+
+/// Removes an exchange with its answer; the usage it was counted in stays.
+#[utoipa::path(delete, path = "/api/requests/{id}", tag = "history",
+    params(("id" = String, Path)), responses((status = 200, body = Done)))]
+async fn remove(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Done>, ApiError> {
+    let found = find(&app, &id).await?;
+    let op = WriteOp::DeleteRequest {
+        request_id: found.request_id.clone(),
+    };
+    app.handles.database.write(op).await?;
+    let change = Change {
+        entity: "request",
+        id: &found.request_id,
+        action: "deleted",
+        event: "requests:updated",
+        detail: json!({"requestId": found.request_id}),
+        before: None,
+        after: None,
+    };
+    changes::record(&app, change).await;
+    Ok(Done::new("Request deleted"))
+}
+
+pub(crate) async fn find(app: &App, id: &str) -> Result<StoredExchange, ApiError> {
+    let name = RowName::read(id.strip_prefix("req_").unwrap_or(id));
+    let read = move |conn: &_| history::exchange(conn, &name);
+    let found = app.handles.database.read(read).await?;
+    found.ok_or_else(|| ApiError::RequestNotFound { id: id.to_owned() })
 }

@@ -1,26 +1,242 @@
-//! `/api/sessions`: conversations that Qwen keeps for us.
+//! `/api/sessions`: conversations that Qwen keeps for us (management contract, 1.7).
 
+use axum::Json;
 use axum::extract::{Path, State};
-use axum::routing::delete;
-use axum::{Json, Router};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
+use crate::clock::now_ms;
+use crate::db::history::list::{self, ListedRequest, RequestFilter, ResponseFilter};
+use crate::db::ops::{WriteOp, Written};
+use crate::db::sessions::{self, SessionState, StoredSession};
 use crate::http::App;
 use crate::http::error::ApiError;
+use crate::http::management::bodies::Done;
+use crate::http::management::changes::{self, Change};
+use crate::http::params::{PageInfo, PageParams, Params};
 
-pub(crate) fn routes() -> Router<App> {
-    Router::new().route("/api/sessions/{id}", delete(remove))
+const LISTED: i64 = 50;
+const LISTED_WITHIN: i64 = 100;
+/// What a list shows of a first message.
+const SHOWN_CHARS: usize = 100;
+
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list, clean))
+        .routes(routes!(show, remove))
+        .routes(routes!(requests))
 }
 
-/// Deletes a conversation, and its chat at the site where the setting says so.
-async fn remove(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
-    let sessions = app.handles.sessions.clone();
+/// Sessions of a list.
+#[derive(Serialize, ToSchema)]
+struct SessionList {
+    #[serde(flatten)]
+    page: PageInfo,
+    sessions: Vec<Session>,
+}
+
+/// A conversation.
+#[derive(Serialize, ToSchema)]
+struct Session {
+    #[serde(flatten)]
+    stored: StoredSession,
+    expired: bool,
+}
+
+/// A conversation by itself.
+#[derive(Serialize, ToSchema)]
+#[schema(as = SessionDetail)]
+struct Detail {
+    #[serde(flatten)]
+    session: Session,
+    request_count: i64,
+    usage: Usage,
+}
+
+/// What a conversation used, as far as its history is kept.
+#[derive(Serialize, ToSchema)]
+#[schema(as = SessionUsage)]
+#[expect(clippy::struct_field_names, reason = "the names clients know")]
+struct Usage {
+    prompt_tokens: i64,
+    completion_tokens: i64,
+    total_tokens: i64,
+}
+
+/// The exchanges of a conversation.
+#[derive(Serialize, ToSchema)]
+struct SessionRequests {
+    session_id: String,
+    #[serde(flatten)]
+    page: PageInfo,
+    requests: Vec<ListedRequest>,
+}
+
+/// What a cleaning removed, or would remove.
+#[derive(Serialize, ToSchema)]
+struct Cleaned {
+    success: bool,
+    deleted: i64,
+    message: String,
+}
+
+/// All conversations, the newest first.
+#[utoipa::path(get, path = "/api/sessions", tag = "sessions",
+    params(PageParams,
+        ("sort" = Option<String>, Query, description = "`created_at` or `last_accessed`"),
+        ("state" = Option<String>, Query, description = "`active`, `expired` or `all`")),
+    responses((status = 200, body = SessionList)))]
+async fn list(State(app): State<App>, params: Params) -> Result<Json<SessionList>, ApiError> {
+    let page = params.page(LISTED)?;
+    let by_use = params.word("sort", &[("created_at", false), ("last_accessed", true)])?;
+    let states = [
+        ("active", SessionState::Active),
+        ("expired", SessionState::Expired),
+        ("all", SessionState::All),
+    ];
+    let state = params.word("state", &states)?.unwrap_or(SessionState::All);
+    let now = now_ms();
+    let read =
+        move |conn: &_| sessions::list(conn, state, by_use.unwrap_or(false), now, page.slice());
+    let (mut rows, total) = app.handles.database.read(read).await?;
+    let page = page.cut(&mut rows, total, None);
+    let sessions = rows
+        .into_iter()
+        .map(|mut row| {
+            row.first_user_message = row.first_user_message.chars().take(SHOWN_CHARS).collect();
+            shown(row, now)
+        })
+        .collect();
+    Ok(Json(SessionList { page, sessions }))
+}
+
+/// One conversation. Reading one that has ended leaves it as it is.
+#[utoipa::path(get, path = "/api/sessions/{id}", tag = "sessions",
+    params(("id" = String, Path)), responses((status = 200, body = Detail)))]
+async fn show(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Detail>, ApiError> {
     let key = id.clone();
-    let deleting = app
-        .tasks
-        .spawn("delete session", async move { sessions.delete(&key).await });
-    let place = deleting.await.map_err(|_| ApiError::Internal)??;
-    let place = place.ok_or(ApiError::SessionNotFound { id })?;
+    let read = move |conn: &_| {
+        let Some(session) = sessions::find(conn, &key)? else {
+            return Ok(None);
+        };
+        let answers = ResponseFilter {
+            session_id: Some(key.clone()),
+            ..ResponseFilter::default()
+        };
+        let totals = list::response_totals(conn, &answers)?;
+        Ok(Some((session, list::of_session(conn, &key)?, totals)))
+    };
+    let found = app.handles.database.read(read).await?;
+    let (session, request_count, totals) = found.ok_or(ApiError::SessionNotFound { id })?;
+    Ok(Json(Detail {
+        session: shown(session, now_ms()),
+        request_count,
+        usage: Usage {
+            prompt_tokens: totals.prompt_tokens,
+            completion_tokens: totals.completion_tokens,
+            total_tokens: totals.total_tokens,
+        },
+    }))
+}
+
+/// The exchanges of a conversation, the newest first.
+#[utoipa::path(get, path = "/api/sessions/{id}/requests", tag = "sessions",
+    params(("id" = String, Path), PageParams), responses((status = 200, body = SessionRequests)))]
+async fn requests(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Json<SessionRequests>, ApiError> {
+    let page = params.page(LISTED_WITHIN)?;
+    let key = id.clone();
+    let read = move |conn: &_| {
+        if sessions::find(conn, &key)?.is_none() {
+            return Ok(None);
+        }
+        let filter = RequestFilter {
+            session_id: Some(key.clone()),
+            ..RequestFilter::default()
+        };
+        list::requests(conn, &filter, page.slice(), true).map(Some)
+    };
+    let found = app.handles.database.read(read).await?;
+    let Some((mut requests, total)) = found else {
+        return Err(ApiError::SessionNotFound { id });
+    };
+    let page = page.cut(&mut requests, total, Some(|row| (row.timestamp, row.id)));
+    Ok(Json(SessionRequests {
+        session_id: id,
+        page,
+        requests,
+    }))
+}
+
+/// Deletes a conversation with its exchanges, and its chat at the site where the setting says so.
+#[utoipa::path(delete, path = "/api/sessions/{id}", tag = "sessions",
+    params(("id" = String, Path)), responses((status = 200, body = Done)))]
+async fn remove(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Done>, ApiError> {
+    let place = app.handles.sessions.delete(&id).await?;
+    let place = place.ok_or_else(|| ApiError::SessionNotFound { id: id.clone() })?;
     app.qwen.forget(place);
-    Ok(Json(json!({"success": true, "message": "Session deleted"})))
+    told(&app, &id).await;
+    Ok(Done::new("Session deleted"))
+}
+
+/// Deletes the conversations that have ended, with their exchanges; the usage they were counted in stays.
+#[utoipa::path(delete, path = "/api/sessions", tag = "sessions",
+    params(("dry_run" = Option<bool>, Query, description = "Only count them")),
+    responses((status = 200, body = Cleaned)))]
+async fn clean(State(app): State<App>, params: Params) -> Result<Json<Cleaned>, ApiError> {
+    let before = now_ms();
+    if params.flag("dry_run")? == Some(true) {
+        let count = move |conn: &_| sessions::expired(conn, before);
+        let deleted = app.handles.database.read(count).await?;
+        return Ok(Json(Cleaned {
+            success: true,
+            deleted,
+            message: format!("{deleted} expired session(s) would be cleaned up"),
+        }));
+    }
+    let mut deleted = 0;
+    // In parts, so that other writes are not kept waiting.
+    loop {
+        let op = WriteOp::DeleteExpiredSessions { before };
+        match app.handles.database.write(op).await? {
+            Written::Rows(rows) if rows > 0 => {
+                deleted += i64::try_from(rows).unwrap_or_default();
+            }
+            _ => break,
+        }
+    }
+    if deleted > 0 {
+        told(&app, "expired").await;
+    }
+    Ok(Json(Cleaned {
+        success: true,
+        deleted,
+        message: format!("Cleaned up {deleted} expired session(s)"),
+    }))
+}
+
+async fn told(app: &App, id: &str) {
+    let change = Change {
+        entity: "session",
+        id,
+        action: "deleted",
+        event: "sessions:updated",
+        detail: json!({"sessionId": id}),
+        before: None,
+        after: None,
+    };
+    changes::record(app, change).await;
+}
+
+fn shown(stored: StoredSession, now: i64) -> Session {
+    Session {
+        expired: stored.expires_at <= now,
+        stored,
+    }
 }

@@ -1,26 +1,28 @@
 //! `/api/settings`: typed values, checked before they are stored, in force when the answer is there.
 
+use axum::Json;
 use axum::extract::{Path, Query, Request, State};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::actors::database::StoreError;
 use crate::clock::now_ms;
 use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::extract;
+use crate::http::management::bodies::{SettingBody, SettingsBody};
 use crate::settings::{self, Setting};
 
 /// Keys of shells and dashboards, which are kept and not looked into.
 const FREE: &str = "x.";
 
-pub(crate) fn routes() -> Router<App> {
-    Router::new()
-        .route("/api/settings", get(list))
-        .route("/api/settings/bulk", post(bulk))
-        .route("/api/settings/{key}", get(show).put(put).delete(reset))
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(bulk))
+        .routes(routes!(show, put, reset))
 }
 
 #[derive(Deserialize)]
@@ -34,6 +36,9 @@ struct BulkQuery {
 }
 
 /// Every value in force, by key.
+#[utoipa::path(get, path = "/api/settings", tag = "settings",
+    params(("category" = Option<String>, Query, description = "The part of the keys before the first dot")),
+    responses((status = 200, body = Value)))]
 async fn list(
     State(app): State<App>,
     Query(query): Query<ListQuery>,
@@ -61,6 +66,9 @@ async fn list(
 }
 
 /// One setting, with what it may be.
+#[utoipa::path(get, path = "/api/settings/{key}", tag = "settings",
+    params(("key" = String, Path)),
+    responses((status = 200, body = Value)))]
 async fn show(State(app): State<App>, Path(key): Path<String>) -> Result<Json<Value>, ApiError> {
     let stored = app.store.stored().await?;
     let row = stored.iter().find(|row| row.key == key);
@@ -95,6 +103,10 @@ async fn show(State(app): State<App>, Path(key): Path<String>) -> Result<Json<Va
 }
 
 /// Stores one value.
+#[utoipa::path(put, path = "/api/settings/{key}", tag = "settings",
+    params(("key" = String, Path)),
+    request_body = SettingBody,
+    responses((status = 200, body = Value)))]
 async fn put(
     State(app): State<App>,
     Path(key): Path<String>,
@@ -123,6 +135,10 @@ async fn put(
 }
 
 /// Stores many: those that are good, or with `?atomic=true` all or none.
+#[utoipa::path(post, path = "/api/settings/bulk", tag = "settings",
+    params(("atomic" = Option<bool>, Query, description = "All or none")),
+    request_body = SettingsBody,
+    responses((status = 200, body = Value)))]
 async fn bulk(
     State(app): State<App>,
     Query(query): Query<BulkQuery>,
@@ -165,6 +181,9 @@ async fn bulk(
 }
 
 /// Goes back to the default.
+#[utoipa::path(delete, path = "/api/settings/{key}", tag = "settings",
+    params(("key" = String, Path)),
+    responses((status = 200, body = Value)))]
 async fn reset(State(app): State<App>, Path(key): Path<String>) -> Result<Json<Value>, ApiError> {
     let setting = settings::find(&key);
     if setting.is_none() && !key.starts_with(FREE) {

@@ -1,26 +1,32 @@
 //! `/api/supervision`: the actor tree, live.
 
+use axum::Json;
 use axum::extract::{Path, State};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use serde_json::{Value, json};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::actors::vitals::Snapshot;
 use crate::http::App;
 use crate::http::error::ApiError;
 
-pub(crate) fn routes() -> Router<App> {
-    Router::new()
-        .route("/api/supervision", get(tree))
-        .route("/api/supervision/events", get(events))
-        .route("/api/supervision/{name}/restart", post(restart))
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(tree))
+        .routes(routes!(events))
+        .routes(routes!(restart))
 }
 
+/// The actor tree, live.
+#[utoipa::path(get, path = "/api/supervision", tag = "supervision",
+    responses((status = 200, body = Value)))]
 async fn tree(State(app): State<App>) -> Result<Json<Snapshot>, ApiError> {
     Ok(Json(app.handles.supervision.tree().await?))
 }
 
 /// What happened lately, oldest first.
+#[utoipa::path(get, path = "/api/supervision/events", tag = "supervision",
+    responses((status = 200, body = Value)))]
 async fn events(State(app): State<App>) -> Result<Json<Value>, ApiError> {
     let events = app.handles.events.recent().await?;
     Ok(Json(
@@ -29,6 +35,9 @@ async fn events(State(app): State<App>) -> Result<Json<Value>, ApiError> {
 }
 
 /// Ends one actor in order; answers when its next incarnation serves.
+#[utoipa::path(post, path = "/api/supervision/{name}/restart", tag = "supervision",
+    params(("name" = String, Path)),
+    responses((status = 200, body = Value)))]
 async fn restart(
     State(app): State<App>,
     Path(name): Path<String>,

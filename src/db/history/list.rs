@@ -1,0 +1,480 @@
+//! Lists of exchanges and of their answers, newest first.
+
+use rusqlite::{Connection, OptionalExtension, Row, named_params, params_from_iter};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use crate::db::error::DbError;
+use crate::db::filter::{Filter, Slice};
+use crate::db::history::{StoredResponse, body, stored_response};
+
+/// Which exchanges are meant; what is absent is not asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RequestFilter {
+    pub(crate) session_id: Option<String>,
+    pub(crate) model: Option<String>,
+    pub(crate) provider: Option<String>,
+    /// `in_progress`, `completed`, `failed`, `client_closed`, `interrupted`.
+    pub(crate) status: Option<String>,
+    pub(crate) stream: Option<bool>,
+    pub(crate) has_error: Option<bool>,
+    /// Unix time, ms; included.
+    pub(crate) from: Option<i64>,
+    /// Unix time, ms; included.
+    pub(crate) until: Option<i64>,
+}
+
+/// Which answers are meant; what is absent is not asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ResponseFilter {
+    pub(crate) session_id: Option<String>,
+    /// The exchange's UUID.
+    pub(crate) request_id: Option<String>,
+    pub(crate) finish_reason: Option<String>,
+    pub(crate) provider: Option<String>,
+    pub(crate) model: Option<String>,
+    pub(crate) has_error: Option<bool>,
+    /// Unix time, ms; included.
+    pub(crate) from: Option<i64>,
+    /// Unix time, ms; included.
+    pub(crate) until: Option<i64>,
+}
+
+/// A row as clients name it: SQLite's number, or our UUID.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RowName {
+    Number(i64),
+    Uuid(String),
+}
+
+impl RowName {
+    /// All digits are a number; anything else, `2zzz` too, is the other kind of id.
+    pub(crate) fn read(text: &str) -> Self {
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        match text.parse() {
+            Ok(number) if is_number => Self::Number(number),
+            _ => Self::Uuid(text.to_owned()),
+        }
+    }
+
+    fn number(&self) -> Option<i64> {
+        match self {
+            Self::Number(number) => Some(*number),
+            Self::Uuid(_) => None,
+        }
+    }
+
+    fn uuid(&self) -> Option<&str> {
+        match self {
+            Self::Number(_) => None,
+            Self::Uuid(uuid) => Some(uuid),
+        }
+    }
+}
+
+/// An exchange in a list. Has no `Debug`: bodies are never logged.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ListedRequest {
+    pub(crate) id: i64,
+    pub(crate) request_id: String,
+    pub(crate) session_id: Option<String>,
+    pub(crate) timestamp: i64,
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) model: String,
+    pub(crate) stream: bool,
+    pub(crate) provider: Option<String>,
+    pub(crate) status: String,
+    #[schema(value_type = Value)]
+    pub(crate) openai_request: Option<Box<RawValue>>,
+    #[schema(value_type = Value)]
+    pub(crate) qwen_request: Option<Box<RawValue>>,
+    pub(crate) created_at: i64,
+    pub(crate) response_summary: Option<Summary>,
+}
+
+/// How an exchange in a list ended.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ResponseSummary)]
+pub(crate) struct Summary {
+    pub(crate) response_id: String,
+    pub(crate) finish_reason: Option<String>,
+    pub(crate) total_tokens: Option<i64>,
+    pub(crate) duration_ms: i64,
+    pub(crate) ttft_ms: Option<i64>,
+    pub(crate) http_status: u16,
+    pub(crate) error: Option<String>,
+    pub(crate) error_code: Option<String>,
+}
+
+/// The exchange that an answer belongs to.
+#[derive(Serialize, ToSchema)]
+#[schema(as = AskedRequest)]
+pub(crate) struct Asked {
+    pub(crate) id: i64,
+    pub(crate) request_id: String,
+    pub(crate) model: String,
+    pub(crate) stream: bool,
+    pub(crate) timestamp: i64,
+}
+
+/// Sums over answers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct ResponseTotals {
+    pub(crate) responses: i64,
+    pub(crate) failed: i64,
+    pub(crate) prompt_tokens: i64,
+    pub(crate) completion_tokens: i64,
+    pub(crate) total_tokens: i64,
+    pub(crate) duration_ms: i64,
+}
+
+const RESPONSE_COLUMNS: &str = "
+    SELECT responses.id, responses.request_id, responses.session_id, response_id, responses.timestamp, qwen_response,
+           openai_response, parent_id, prompt_tokens, completion_tokens, total_tokens, cached_tokens, reasoning_tokens,
+           cost_microusd, finish_reason, error, error_code, responses.provider_id, upstream_model, http_status,
+           upstream_status, attempts, queue_ms, ttft_ms, duration_ms, responses.created_at
+      FROM responses";
+
+const ASKED: &str = "SELECT id, request_id, model, stream, timestamp FROM requests WHERE id = ?1";
+
+const SINCE: &str = "
+    SELECT count(*) AS total, coalesce(sum(status = 'completed'), 0) AS completed,
+           coalesce(sum(status = 'failed'), 0) AS failed
+      FROM requests
+     WHERE timestamp >= ?1";
+
+const DELETE_REQUEST: &str = "DELETE FROM requests WHERE request_id = ?1";
+
+const DELETE_RESPONSE: &str = "DELETE FROM responses WHERE response_id = ?1";
+
+/// The exchanges of a filter, and how many there are of them. Bodies are left out unless `with_bodies`.
+pub(crate) fn requests(
+    conn: &Connection,
+    wanted: &RequestFilter,
+    slice: Slice,
+    with_bodies: bool,
+) -> Result<(Vec<ListedRequest>, i64), DbError> {
+    let filter = request_filter(wanted);
+    let needs_answer = wanted.has_error.is_some();
+    let join = "LEFT JOIN responses ON responses.request_id = requests.id";
+    let total = count(
+        conn,
+        "requests",
+        if needs_answer { join } else { "" },
+        &filter,
+    )?;
+    let mut filter = filter;
+    filter.and_two("(requests.timestamp, requests.id) < (?, ?)", slice.after);
+    let bodies = if with_bodies {
+        "openai_request, qwen_request"
+    } else {
+        "NULL AS openai_request, NULL AS qwen_request"
+    };
+    let sql = format!(
+        "SELECT requests.id AS id, requests.request_id AS uuid, requests.session_id AS session_id,
+                requests.timestamp AS timestamp, method, path, model, stream, requests.provider_id AS provider_id,
+                status, {bodies}, requests.created_at AS created_at, response_id, finish_reason, total_tokens,
+                duration_ms, ttft_ms, http_status, error, error_code
+           FROM requests {join}{}
+          ORDER BY requests.timestamp DESC, requests.id DESC
+          LIMIT {} OFFSET {}",
+        filter.clause(),
+        slice.limit,
+        slice.offset
+    );
+    let mut statement = conn.prepare_cached(&sql)?;
+    let rows = statement.query_map(params_from_iter(filter.values()), listed_request)?;
+    Ok((rows.collect::<Result<_, _>>()?, total))
+}
+
+/// The answers of a filter, and how many there are of them.
+pub(crate) fn responses(
+    conn: &Connection,
+    wanted: &ResponseFilter,
+    slice: Slice,
+) -> Result<(Vec<StoredResponse>, i64), DbError> {
+    let mut filter = response_filter(wanted);
+    let join = response_join(wanted);
+    let total = count(conn, "responses", join, &filter)?;
+    filter.and_two("(responses.timestamp, responses.id) < (?, ?)", slice.after);
+    let sql = format!(
+        "{RESPONSE_COLUMNS} {join}{} ORDER BY responses.timestamp DESC, responses.id DESC LIMIT {} OFFSET {}",
+        filter.clause(),
+        slice.limit,
+        slice.offset
+    );
+    let mut statement = conn.prepare_cached(&sql)?;
+    let rows = statement.query_map(params_from_iter(filter.values()), stored_response)?;
+    Ok((rows.collect::<Result<_, _>>()?, total))
+}
+
+/// Sums over the answers of a filter that are still in the history.
+pub(crate) fn response_totals(
+    conn: &Connection,
+    wanted: &ResponseFilter,
+) -> Result<ResponseTotals, DbError> {
+    let filter = response_filter(wanted);
+    let sql = format!(
+        "SELECT count(*) AS responses, coalesce(sum(error IS NOT NULL), 0) AS failed,
+                coalesce(sum(prompt_tokens), 0) AS prompt_tokens,
+                coalesce(sum(completion_tokens), 0) AS completion_tokens,
+                coalesce(sum(total_tokens), 0) AS total_tokens, coalesce(sum(duration_ms), 0) AS duration_ms
+           FROM responses {}{}",
+        response_join(wanted),
+        filter.clause()
+    );
+    let mut statement = conn.prepare_cached(&sql)?;
+    Ok(
+        statement.query_row(params_from_iter(filter.values()), |row| {
+            Ok(ResponseTotals {
+                responses: row.get("responses")?,
+                failed: row.get("failed")?,
+                prompt_tokens: row.get("prompt_tokens")?,
+                completion_tokens: row.get("completion_tokens")?,
+                total_tokens: row.get("total_tokens")?,
+                duration_ms: row.get("duration_ms")?,
+            })
+        })?,
+    )
+}
+
+/// An answer by its own name.
+pub(crate) fn response(
+    conn: &Connection,
+    name: &RowName,
+) -> Result<Option<(StoredResponse, Option<Asked>)>, DbError> {
+    let mut filter = Filter::default();
+    filter.and("responses.id = ?", name.number());
+    filter.and("responses.response_id = ?", name.uuid().map(str::to_owned));
+    let sql = format!("{RESPONSE_COLUMNS}{}", filter.clause());
+    let found = conn
+        .prepare_cached(&sql)?
+        .query_row(params_from_iter(filter.values()), stored_response)
+        .optional()?;
+    let Some(response) = found else {
+        return Ok(None);
+    };
+    let asked = conn
+        .prepare_cached(ASKED)?
+        .query_row([response.request_id], |row| {
+            Ok(Asked {
+                id: row.get("id")?,
+                request_id: row.get("request_id")?,
+                model: row.get("model")?,
+                stream: row.get("stream")?,
+                timestamp: row.get("timestamp")?,
+            })
+        })
+        .optional()?;
+    Ok(Some((response, asked)))
+}
+
+/// What happened to exchanges since `from` (Unix ms): how many began, ended well, and failed.
+pub(crate) fn since(conn: &Connection, from: i64) -> Result<(i64, i64, i64), DbError> {
+    let mut statement = conn.prepare_cached(SINCE)?;
+    Ok(statement.query_row([from], |row| {
+        Ok((row.get("total")?, row.get("completed")?, row.get("failed")?))
+    })?)
+}
+
+/// Removes an exchange with its answer and attempts.
+pub(in crate::db) fn delete_request(conn: &Connection, uuid: &str) -> Result<usize, DbError> {
+    Ok(conn.prepare_cached(DELETE_REQUEST)?.execute([uuid])?)
+}
+
+/// Removes an answer; its exchange stays.
+pub(in crate::db) fn delete_response(conn: &Connection, uuid: &str) -> Result<usize, DbError> {
+    Ok(conn.prepare_cached(DELETE_RESPONSE)?.execute([uuid])?)
+}
+
+/// How many exchanges a session has.
+pub(crate) fn of_session(conn: &Connection, session: &str) -> Result<i64, DbError> {
+    let mut statement =
+        conn.prepare_cached("SELECT count(*) FROM requests WHERE session_id = :id")?;
+    Ok(statement.query_row(named_params! { ":id": session }, |row| row.get(0))?)
+}
+
+fn request_filter(wanted: &RequestFilter) -> Filter {
+    let mut filter = Filter::default();
+    filter.and("requests.session_id = ?", wanted.session_id.clone());
+    filter.and("requests.model = ?", wanted.model.clone());
+    filter.and("requests.provider_id = ?", wanted.provider.clone());
+    filter.and("requests.status = ?", wanted.status.clone());
+    filter.and("requests.stream = ?", wanted.stream);
+    filter.and("requests.timestamp >= ?", wanted.from);
+    filter.and("requests.timestamp <= ?", wanted.until);
+    filter.and("(error IS NOT NULL) = ?", wanted.has_error);
+    filter
+}
+
+fn response_filter(wanted: &ResponseFilter) -> Filter {
+    let mut filter = Filter::default();
+    filter.and("responses.session_id = ?", wanted.session_id.clone());
+    filter.and("responses.finish_reason = ?", wanted.finish_reason.clone());
+    filter.and("responses.provider_id = ?", wanted.provider.clone());
+    filter.and("responses.timestamp >= ?", wanted.from);
+    filter.and("responses.timestamp <= ?", wanted.until);
+    filter.and("requests.request_id = ?", wanted.request_id.clone());
+    filter.and("requests.model = ?", wanted.model.clone());
+    match wanted.has_error {
+        Some(true) => filter.only("responses.error IS NOT NULL"),
+        Some(false) => filter.only("responses.error IS NULL"),
+        None => {}
+    }
+    filter
+}
+
+fn response_join(wanted: &ResponseFilter) -> &'static str {
+    if wanted.request_id.is_some() || wanted.model.is_some() {
+        "JOIN requests ON requests.id = responses.request_id"
+    } else {
+        ""
+    }
+}
+
+fn count(conn: &Connection, table: &str, join: &str, filter: &Filter) -> Result<i64, DbError> {
+    let sql = format!("SELECT count(*) FROM {table} {join}{}", filter.clause());
+    let mut statement = conn.prepare_cached(&sql)?;
+    Ok(statement.query_row(params_from_iter(filter.values()), |row| row.get(0))?)
+}
+
+fn listed_request(row: &Row<'_>) -> rusqlite::Result<ListedRequest> {
+    let response_id: Option<String> = row.get("response_id")?;
+    let response_summary = response_id
+        .map(|response_id| {
+            Ok::<_, rusqlite::Error>(Summary {
+                response_id,
+                finish_reason: row.get("finish_reason")?,
+                total_tokens: row.get("total_tokens")?,
+                duration_ms: row.get("duration_ms")?,
+                ttft_ms: row.get("ttft_ms")?,
+                http_status: row.get("http_status")?,
+                error: row.get("error")?,
+                error_code: row.get("error_code")?,
+            })
+        })
+        .transpose()?;
+    Ok(ListedRequest {
+        id: row.get("id")?,
+        request_id: row.get("uuid")?,
+        session_id: row.get("session_id")?,
+        timestamp: row.get("timestamp")?,
+        method: row.get("method")?,
+        path: row.get("path")?,
+        model: row.get("model")?,
+        stream: row.get("stream")?,
+        provider: row.get("provider_id")?,
+        status: row.get("status")?,
+        openai_request: body(row, "openai_request")?,
+        qwen_request: body(row, "qwen_request")?,
+        created_at: row.get("created_at")?,
+        response_summary,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::testing;
+
+    const ALL: Slice = Slice {
+        limit: 10,
+        offset: 0,
+        after: None,
+    };
+
+    fn history() -> Connection {
+        let conn = testing::database();
+        conn.execute_batch(
+            "INSERT INTO sessions (id, chat_id, first_user_message, created_at, last_accessed, expires_at)
+             VALUES ('s', 'c', 'hi', 1, 1, 9);
+             INSERT INTO requests (id, request_id, session_id, timestamp, method, path, openai_request, model, stream,
+                                   provider_id, status, created_at)
+             VALUES (1, 'u1', 's', 10, 'POST', '/p', '{\"a\":1}', 'm', 1, 'p', 'completed', 10),
+                    (2, 'u2', NULL, 10, 'POST', '/p', '{}', 'm', 0, 'q', 'failed', 10),
+                    (3, 'u3', NULL, 12, 'POST', '/p', '{}', 'n', 0, NULL, 'in_progress', 12);
+             INSERT INTO responses (id, request_id, session_id, response_id, timestamp, total_tokens, prompt_tokens,
+                                    completion_tokens, finish_reason, error, provider_id, http_status, duration_ms,
+                                    created_at)
+             VALUES (1, 1, 's', 'r1', 11, 5, 2, 3, 'stop', NULL, 'p', 200, 7, 11),
+                    (2, 2, NULL, 'r2', 12, NULL, NULL, NULL, NULL, 'broken', 'q', 502, 1, 12);",
+        )
+        .unwrap();
+        conn
+    }
+
+    #[test]
+    fn filters_combine_and_cursors_go_on_where_a_page_ended() {
+        let conn = history();
+        let list = |filter: &RequestFilter, slice| {
+            let (rows, total) = requests(&conn, filter, slice, true).unwrap();
+            (rows.iter().map(|row| row.id).collect::<Vec<_>>(), total)
+        };
+        let all = RequestFilter::default();
+        assert_eq!(list(&all, ALL), (vec![3, 2, 1], 3));
+        let after = |after| Slice {
+            limit: 1,
+            after: Some(after),
+            ..ALL
+        };
+        assert_eq!(list(&all, after((12, 3))), (vec![2], 3));
+        assert_eq!(list(&all, after((10, 2))), (vec![1], 3));
+        assert_eq!(list(&all, Slice { offset: 2, ..ALL }), (vec![1], 3));
+        let narrow = RequestFilter {
+            session_id: Some("s".into()),
+            model: Some("m".into()),
+            stream: Some(true),
+            from: Some(1),
+            has_error: Some(false),
+            ..RequestFilter::default()
+        };
+        assert_eq!(list(&narrow, ALL), (vec![1], 1));
+        let failed = RequestFilter {
+            has_error: Some(true),
+            ..RequestFilter::default()
+        };
+        assert_eq!(list(&failed, ALL), (vec![2], 1));
+        let (rows, _) = requests(&conn, &narrow, ALL, false).unwrap();
+        assert!(rows[0].openai_request.is_none());
+        assert_eq!(rows[0].response_summary.as_ref().unwrap().response_id, "r1");
+    }
+
+    #[test]
+    fn answers_are_found_by_number_and_by_uuid_and_by_nothing_like_them() {
+        let conn = history();
+        let found = |name: &str| {
+            let found = response(&conn, &RowName::read(name)).unwrap();
+            found.map(|(response, asked)| (response.id, asked.map(|asked| asked.request_id)))
+        };
+        assert_eq!(found("2"), Some((2, Some("u2".into()))));
+        assert_eq!(found("r1"), Some((1, Some("u1".into()))));
+        assert_eq!(found("2zzz"), None);
+        assert_eq!(found(""), None);
+        assert_eq!(found("99999999999999999999"), None);
+        let list = |filter: &ResponseFilter| {
+            let (rows, total) = responses(&conn, filter, ALL).unwrap();
+            (rows.iter().map(|row| row.id).collect::<Vec<_>>(), total)
+        };
+        assert_eq!(list(&ResponseFilter::default()), (vec![2, 1], 2));
+        let mut filter = ResponseFilter {
+            has_error: Some(true),
+            request_id: Some("u2".into()),
+            ..ResponseFilter::default()
+        };
+        assert_eq!(list(&filter), (vec![2], 1));
+        assert_eq!(response_totals(&conn, &filter).unwrap().failed, 1);
+        filter.finish_reason = Some("stop".into());
+        assert_eq!(list(&filter), (vec![], 0));
+        let totals = response_totals(&conn, &ResponseFilter::default()).unwrap();
+        assert_eq!(
+            (totals.responses, totals.total_tokens, totals.duration_ms),
+            (2, 5, 8)
+        );
+        assert_eq!(of_session(&conn, "s").unwrap(), 1);
+        assert_eq!(delete_response(&conn, "r1").unwrap(), 1);
+        assert_eq!(delete_request(&conn, "u2").unwrap(), 1);
+        assert_eq!(list(&ResponseFilter::default()), (vec![], 0));
+    }
+}

@@ -1,0 +1,141 @@
+//! Bodies as the API's description tells them. What is read from a body is checked field by field (`fields`), so that
+//! all faults are told at once; these types say the same to programs.
+
+#![expect(dead_code, reason = "they describe bodies and are never made")]
+
+use axum::Json;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+/// That something was done.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Done {
+    success: bool,
+    message: String,
+}
+
+impl Done {
+    pub(crate) fn new(message: impl Into<String>) -> Json<Self> {
+        Json(Self {
+            success: true,
+            message: message.into(),
+        })
+    }
+}
+
+/// A provider to be made.
+#[derive(ToSchema)]
+pub(crate) struct NewProviderBody {
+    #[schema(pattern = "^[a-z0-9-]+$", min_length = 1, max_length = 100)]
+    id: String,
+    #[schema(min_length = 1, max_length = 200)]
+    name: String,
+    /// A value of `GET /api/providers/types`, or any text for a server that speaks `OpenAI`'s format.
+    #[schema(rename = "type", min_length = 1, max_length = 200)]
+    kind: String,
+    /// True unless given.
+    enabled: Option<bool>,
+    /// 0 unless given.
+    priority: Option<i64>,
+    description: Option<String>,
+    config: Option<Map<String, Value>>,
+}
+
+/// What is to change of a provider.
+#[derive(ToSchema)]
+pub(crate) struct ChangedProvider {
+    #[schema(min_length = 1, max_length = 200)]
+    name: Option<String>,
+    #[schema(rename = "type", min_length = 1, max_length = 200)]
+    kind: Option<String>,
+    enabled: Option<bool>,
+    priority: Option<i64>,
+    description: Option<String>,
+    /// Keys that are set; the others stay.
+    config: Option<Map<String, Value>>,
+}
+
+/// How a provider is tested.
+#[derive(ToSchema)]
+pub(crate) struct TestBody {
+    /// Asks for a completion of this model instead of the list of models.
+    model: Option<String>,
+    prompt: Option<String>,
+}
+
+/// Configuration keys to be set.
+#[derive(ToSchema)]
+pub(crate) struct ConfigBody {
+    config: Map<String, Value>,
+}
+
+/// One configuration value.
+#[derive(ToSchema)]
+pub(crate) struct ConfigValueBody {
+    value: Value,
+    is_sensitive: Option<bool>,
+}
+
+/// A link to be made.
+#[derive(ToSchema)]
+pub(crate) struct NewLinkBody {
+    #[schema(min_length = 1, max_length = 200)]
+    model_id: String,
+    is_default: Option<bool>,
+    /// What to send along with each request for it.
+    config: Option<Map<String, Value>>,
+}
+
+/// A model to be made.
+#[derive(ToSchema)]
+pub(crate) struct NewModelBody {
+    /// Printable characters without blanks.
+    #[schema(min_length = 1, max_length = 200)]
+    id: String,
+    #[schema(min_length = 1, max_length = 200)]
+    name: String,
+    description: Option<String>,
+    capabilities: Option<Vec<String>>,
+}
+
+/// What is to change of a model.
+#[derive(ToSchema)]
+pub(crate) struct ChangedModel {
+    #[schema(min_length = 1, max_length = 200)]
+    name: Option<String>,
+    description: Option<String>,
+    capabilities: Option<Vec<String>>,
+}
+
+/// A setting's new value.
+#[derive(ToSchema)]
+pub(crate) struct SettingBody {
+    value: Value,
+}
+
+/// Many settings' new values, by key.
+#[derive(ToSchema)]
+pub(crate) struct SettingsBody {
+    settings: Map<String, Value>,
+}
+
+/// A login at chat.qwen.ai: `token` and `cookies`, or a request copied as cURL.
+#[derive(ToSchema)]
+pub(crate) struct CredentialsBody {
+    /// The cookie `token` of the session.
+    token: Option<String>,
+    /// The cookie header, or a list of `{name, value}`.
+    cookies: Option<Value>,
+    /// The same as `cookies`.
+    cookie_header: Option<String>,
+    /// A request to the site, copied as cURL.
+    curl: Option<String>,
+    /// Headers of the browser to send along.
+    headers: Option<Map<String, Value>>,
+    /// A name for it; a login of the same name is replaced.
+    label: Option<String>,
+    /// Unix seconds.
+    #[schema(rename = "expiresAt")]
+    expires_at: Option<i64>,
+}

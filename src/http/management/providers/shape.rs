@@ -1,0 +1,245 @@
+//! A provider as clients see it (management contract, 1).
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use crate::actors::router::ProviderView;
+use crate::db::models::LinkedModel;
+use crate::db::providers::{ConfigRow, ProviderRow};
+
+/// What stands in place of a secret; in a change it means "as it is".
+pub(crate) const MASK: &str = "***MASKED***";
+
+/// The contract's Provider.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct Provider {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    pub(crate) enabled: bool,
+    pub(crate) priority: i64,
+    pub(crate) description: Option<String>,
+    /// Unix time, ms.
+    pub(crate) created_at: i64,
+    /// Unix time, ms.
+    pub(crate) updated_at: i64,
+    /// `user`, `seed`, `discovered` or `import`.
+    pub(crate) origin: String,
+    /// Becomes enabled when its local server is first seen.
+    pub(crate) auto_enable: bool,
+}
+
+/// A provider in a list.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = ProviderSummary)]
+pub(crate) struct Summary {
+    #[serde(flatten)]
+    pub(crate) provider: Provider,
+    /// `loaded` or `not_loaded`: whether completions can use it.
+    pub(crate) runtime_status: &'static str,
+    pub(crate) health: Health,
+}
+
+/// What the last look at an upstream found.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = ProviderHealth)]
+pub(crate) struct Health {
+    /// `unknown`, `healthy` or `unhealthy`.
+    pub(crate) state: &'static str,
+    pub(crate) latency_ms: Option<u64>,
+    /// Unix time, ms.
+    pub(crate) checked_at: Option<i64>,
+    pub(crate) error: Option<String>,
+}
+
+/// A provider by itself.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = ProviderDetail)]
+pub(crate) struct Detail {
+    #[serde(flatten)]
+    pub(crate) summary: Summary,
+    /// Secrets are masked.
+    pub(crate) config: Map<String, Value>,
+    pub(crate) models: Vec<LinkedModel>,
+}
+
+impl From<&ProviderRow> for Provider {
+    fn from(row: &ProviderRow) -> Self {
+        Self {
+            id: row.id.clone(),
+            name: row.name.clone(),
+            kind: row.kind.clone(),
+            enabled: row.enabled,
+            priority: row.priority,
+            description: row.description.clone(),
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            origin: row.origin.clone(),
+            auto_enable: row.auto_enable,
+        }
+    }
+}
+
+impl From<&ProviderView> for Summary {
+    fn from(view: &ProviderView) -> Self {
+        let provider = Provider::from(&view.stored.provider);
+        let listing = &view.listing;
+        Self {
+            runtime_status: if provider.enabled && view.loaded.is_ok() {
+                "loaded"
+            } else {
+                "not_loaded"
+            },
+            provider,
+            health: Health {
+                state: listing.state(),
+                latency_ms: listing.latency_ms,
+                checked_at: listing.checked_at,
+                error: view
+                    .loaded
+                    .as_ref()
+                    .err()
+                    .or(listing.error.as_ref())
+                    .cloned(),
+            },
+        }
+    }
+}
+
+impl From<&ProviderView> for Detail {
+    fn from(view: &ProviderView) -> Self {
+        Self {
+            summary: view.into(),
+            config: shown_config(&view.stored.config),
+            models: view.stored.models.clone(),
+        }
+    }
+}
+
+/// A configuration as it may be shown.
+pub(crate) fn shown_config(rows: &[ConfigRow]) -> Map<String, Value> {
+    rows.iter()
+        .map(|row| (row.key.clone(), masked(row)))
+        .collect()
+}
+
+/// A configuration value as it may be shown.
+pub(crate) fn masked(row: &ConfigRow) -> Value {
+    match &row.value {
+        _ if row.is_sensitive => MASK.into(),
+        // Headers are named by the user: some of them carry keys.
+        Value::Object(entries) => Value::Object(
+            entries
+                .iter()
+                .map(|(key, value)| {
+                    let value = if is_sensitive(key) {
+                        MASK.into()
+                    } else {
+                        value.clone()
+                    };
+                    (key.clone(), value)
+                })
+                .collect(),
+        ),
+        Value::String(text) if row.key == "baseURL" => masked_query(text).into(),
+        value => value.clone(),
+    }
+}
+
+/// A URL without the secrets of its query; the rest of it, such as Azure's `api-version`, stays.
+fn masked_query(url: &str) -> String {
+    let Some((path, query)) = url.split_once('?') else {
+        return url.to_owned();
+    };
+    let shown = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, _)) if is_sensitive(name) => format!("{name}={MASK}"),
+        _ => pair.to_owned(),
+    });
+    format!("{path}?{}", shown.collect::<Vec<_>>().join("&"))
+}
+
+/// Whether a configuration key holds a secret, by its name: `apiKey` does, `maxTokens` does not.
+pub(crate) fn is_sensitive(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    let words = ["key", "secret", "password", "cookie", "authorization"];
+    words.iter().any(|word| key.contains(word))
+        || (key.contains("token") && !key.contains("tokens"))
+}
+
+/// `new` with the mask's places filled from `old`: a form that is sent back as it was shown changes nothing. None when
+/// there is nothing to fill a place with.
+pub(crate) fn unmasked(new: &Value, old: Option<&ConfigRow>) -> Option<Value> {
+    if let (Some(old), true) = (old, old.is_some_and(|old| *new == masked(old))) {
+        return Some(old.value.clone());
+    }
+    match new {
+        Value::String(text) if text.contains(MASK) => None,
+        Value::Object(entries) => {
+            let before = old.and_then(|old| old.value.as_object());
+            entries
+                .iter()
+                .map(|(key, value)| {
+                    if value.as_str() == Some(MASK) {
+                        Some((key.clone(), before?.get(key)?.clone()))
+                    } else {
+                        Some((key.clone(), value.clone()))
+                    }
+                })
+                .collect::<Option<Map<_, _>>>()
+                .map(Value::Object)
+        }
+        value => Some(value.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn secrets_are_told_from_limits_by_name() {
+        for key in [
+            "apiKey",
+            "token",
+            "cookies",
+            "clientSecret",
+            "Authorization",
+            "x-api-key",
+        ] {
+            assert!(is_sensitive(key), "{key}");
+        }
+        for key in ["maxTokens", "timeout", "baseURL", "defaultModel"] {
+            assert!(!is_sensitive(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn what_was_shown_can_be_sent_back() {
+        let row = |key: &str, value: Value| ConfigRow {
+            is_sensitive: is_sensitive(key),
+            key: key.into(),
+            value,
+        };
+        for old in [
+            row("apiKey", json!("sk-1")),
+            row("headers", json!({"x-api-key": "k", "x-team": "t"})),
+            row("baseURL", json!("https://h/v1?api-key=1&api-version=2")),
+            row("timeout", json!(7)),
+        ] {
+            assert_eq!(unmasked(&masked(&old), Some(&old)), Some(old.value.clone()));
+        }
+        let headers = row("headers", json!({"x-api-key": "k", "x-team": "t"}));
+        let edited = json!({"x-api-key": MASK, "x-team": "u"});
+        assert_eq!(
+            unmasked(&edited, Some(&headers)),
+            Some(json!({"x-api-key": "k", "x-team": "u"}))
+        );
+        assert_eq!(unmasked(&json!(MASK), None), None);
+        assert_eq!(unmasked(&edited, None), None);
+        assert_eq!(unmasked(&json!("sk-2"), None), Some(json!("sk-2")));
+    }
+}
