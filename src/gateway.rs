@@ -170,6 +170,7 @@ impl Gateway {
             store: SettingsStore::new(handles.database.clone(), flags, sender),
             qwen: web,
             tasks: tasks.clone(),
+            importing: Arc::new(Semaphore::new(1)),
             started,
             integrity,
             qwen_port: qwen.clone(),

@@ -10,6 +10,7 @@ pub(crate) mod credentials;
 pub(crate) mod error;
 mod files;
 pub(crate) mod history;
+pub(crate) mod import;
 pub(crate) mod instance;
 mod json;
 pub(crate) mod migrate;

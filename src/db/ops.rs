@@ -10,6 +10,8 @@ use crate::db::audit::{self, AuditRow};
 use crate::db::credentials::{self, CredentialRow};
 use crate::db::error::DbError;
 use crate::db::history::{self, OutcomeRow, RequestRow};
+use crate::db::import::report::Tally;
+use crate::db::import::{self, ImportChunk};
 use crate::db::providers::{self, ConfigRow, ProviderRow};
 use crate::db::sessions::{self, TurnRow};
 use crate::db::{json, operations, settings};
@@ -77,6 +79,8 @@ pub(crate) enum WriteOp {
     ForgetChat {
         chat_id: String,
     },
+    /// Rows of an older program's database; those that are there stay as they are.
+    Import(Arc<ImportChunk>),
     /// Kills the thread of the writing connection.
     #[cfg(feature = "fault-injection")]
     Panic,
@@ -88,6 +92,8 @@ pub(crate) enum Written {
     Done,
     /// That many rows were changed.
     Rows(usize),
+    /// What became of the rows of an import.
+    Imported(Tally),
 }
 
 impl WriteOp {
@@ -144,6 +150,7 @@ impl WriteOp {
                     .sum()
             }
             Self::RecordTurn(row) => row.first_user_message.len(),
+            Self::Import(chunk) => chunk.bytes,
             #[cfg(feature = "fault-injection")]
             Self::Panic => 0,
         };
@@ -188,6 +195,7 @@ impl WriteOp {
             Self::DeleteSession { id } => sessions::delete(conn, id).map(Written::Rows),
             Self::PruneTurns { before } => sessions::prune_turns(conn, *before).map(Written::Rows),
             Self::ForgetChat { chat_id } => sessions::forget_chat(conn, chat_id).map(Written::Rows),
+            Self::Import(chunk) => import::write::apply(conn, &chunk.rows).map(Written::Imported),
             #[cfg(feature = "fault-injection")]
             #[expect(clippy::panic, reason = "its purpose, in tests alone")]
             Self::Panic => panic!("a write that crashes on purpose"),
@@ -215,6 +223,7 @@ impl WriteOp {
             Self::DeleteSession { .. } => "delete session",
             Self::PruneTurns { .. } => "prune turns",
             Self::ForgetChat { .. } => "forget chat",
+            Self::Import(_) => "import",
             #[cfg(feature = "fault-injection")]
             Self::Panic => "panic",
         }

@@ -28,6 +28,7 @@ pub(crate) fn management(app: App) -> Router {
         .merge(management::credentials::routes())
         .merge(management::sessions::routes())
         .merge(management::settings::routes())
+        .merge(management::import::routes())
         .merge(management::providers::routes())
         .merge(management::proxy::routes())
         .merge(management::requests::routes())

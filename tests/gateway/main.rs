@@ -18,6 +18,7 @@ mod support;
 mod completions;
 mod durability;
 mod errors;
+mod import;
 mod layers;
 mod lifecycle;
 mod management;

@@ -110,7 +110,7 @@ impl Router {
     }
 
     /// Reads the providers again and answers when they are in force.
-    async fn refresh(&self) -> Result<(), StoreError> {
+    pub(crate) async fn refresh(&self) -> Result<(), StoreError> {
         self.address.call(PLAN_DEADLINE, Message::Refresh).await?
     }
 }

@@ -71,6 +71,7 @@ fn all_kinds() -> Vec<WriteOp> {
         WriteOp::DeleteSession {
             id: "session".into(),
         },
+        WriteOp::Import(Arc::new(sample_chunk())),
         WriteOp::RecordAudit(AuditRow {
             id: "u1".into(),
             principal: "admin".into(),
@@ -102,6 +103,15 @@ fn sample_credential(state: &str) -> CredentialRow {
         last_error: None,
         created_at: 5,
         updated_at: 5,
+    }
+}
+
+fn sample_chunk() -> ImportChunk {
+    let (mut provider, config) = sample_provider("old");
+    provider.origin = "import".into();
+    ImportChunk {
+        rows: import::ImportRows::Provider(Box::new(provider), config),
+        bytes: 100,
     }
 }
 
@@ -143,6 +153,7 @@ fn number(op: &WriteOp) -> usize {
         WriteOp::ForgetChat { .. } => 16,
         WriteOp::PruneTurns { .. } => 17,
         WriteOp::DeleteSession { .. } => 18,
+        WriteOp::Import(_) => 19,
         #[cfg(feature = "fault-injection")]
         WriteOp::Panic => usize::MAX,
     }
@@ -163,7 +174,7 @@ fn every_operation_applied_twice_has_the_effect_of_once() {
     }
     assert_eq!(
         walked.into_iter().collect::<Vec<_>>(),
-        (0..=18).collect::<Vec<_>>()
+        (0..=19).collect::<Vec<_>>()
     );
 }
 

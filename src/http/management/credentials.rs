@@ -14,7 +14,8 @@ use crate::http::extract;
 use crate::protocol::qwen::curl;
 use crate::providers::qwen::{Login, as_ms, token_expiry};
 
-const DEFAULT_LABEL: &str = "default";
+/// Of a login that came without one.
+pub(crate) const DEFAULT_LABEL: &str = "default";
 
 pub(crate) fn routes() -> Router<App> {
     Router::new().route(

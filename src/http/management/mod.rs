@@ -4,6 +4,7 @@ pub(crate) mod credentials;
 #[cfg(feature = "fault-injection")]
 pub(crate) mod fault;
 pub(crate) mod health;
+pub(crate) mod import;
 pub(crate) mod providers;
 pub(crate) mod proxy;
 pub(crate) mod requests;

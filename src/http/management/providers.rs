@@ -15,7 +15,7 @@ use crate::clock::{new_id, now_ms};
 use crate::db::audit::AuditRow;
 use crate::db::error::DbError;
 use crate::db::ops::WriteOp;
-use crate::db::providers::{ConfigRow, ProviderRow};
+use crate::db::providers::{ConfigRow, ProviderRow, is_sensitive};
 use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::extract;
@@ -450,34 +450,9 @@ fn masked_query(url: &str) -> String {
     format!("{path}?{}", shown.collect::<Vec<_>>().join("&"))
 }
 
-/// Whether a configuration key holds a secret, by its name: `apiKey` does, `maxTokens` does not.
-fn is_sensitive(key: &str) -> bool {
-    let key = key.to_ascii_lowercase();
-    let words = ["key", "secret", "password", "cookie", "authorization"];
-    words.iter().any(|word| key.contains(word))
-        || (key.contains("token") && !key.contains("tokens"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn secrets_are_told_from_limits_by_name() {
-        for key in [
-            "apiKey",
-            "token",
-            "cookies",
-            "clientSecret",
-            "Authorization",
-            "x-api-key",
-        ] {
-            assert!(is_sensitive(key), "{key}");
-        }
-        for key in ["maxTokens", "timeout", "baseURL", "defaultModel"] {
-            assert!(!is_sensitive(key), "{key}");
-        }
-    }
 
     #[test]
     fn every_fault_of_a_body_is_named_at_once() {
