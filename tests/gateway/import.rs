@@ -161,6 +161,23 @@ async fn what_the_older_program_kept_is_in_force_with_the_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_writer_that_crashes_meanwhile_stores_every_row_and_counts_it_once() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = old(dir.path(), "http://127.0.0.1:9/v1", &jwt("u1", LATER));
+    let gateway = TestGateway::start().await;
+    let body = json!({ "path": path });
+    let ((status, done), crashed) =
+        tokio::join!(import(&gateway, &body), gateway.crash("database"));
+    assert_eq!((status, crashed), (200, 200), "{done}");
+    assert_eq!(done["tables"]["requests"]["found"], 1_100);
+    let usage = "SELECT sum(requests) || '/' || sum(total_tokens) FROM usage_rollups";
+    assert_eq!(gateway.cell::<String>(usage), "1100/3300");
+    let rows = "SELECT count(*) FROM responses JOIN requests ON requests.id = responses.request_id";
+    assert_eq!(gateway.cell::<i64>(rows), 1_100);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_imported_is_refused_with_the_reason() {
     let gateway = TestGateway::start().await;
     let dir = tempfile::tempdir().expect("a folder");

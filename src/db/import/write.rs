@@ -186,9 +186,8 @@ fn each<T>(
         match write(row) {
             Ok(Fate::Imported) => tally.imported += 1,
             Ok(Fate::Existing) => tally.existing += 1,
-            Ok(Fate::Refused) => tally.refused += 1,
             Err(error) if error.is_storage() => return Err(error),
-            Err(_) => tally.refused += 1,
+            Ok(Fate::Refused) | Err(_) => tally.refused += 1,
         }
     }
     Ok(tally)
