@@ -6,6 +6,7 @@
 mod cells;
 mod read;
 pub(crate) mod report;
+mod rows;
 pub(crate) mod source;
 pub(crate) mod write;
 
