@@ -171,6 +171,7 @@ impl Gateway {
             store: SettingsStore::new(handles.database.clone(), flags, sender),
             qwen: web,
             tasks: tasks.clone(),
+            importing: Arc::new(Semaphore::new(1)),
             started,
             integrity,
             changes: Arc::default(),

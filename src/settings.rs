@@ -303,7 +303,7 @@ impl Setting {
     }
 
     /// Reads the text of an environment variable or a flag as this setting's type.
-    fn read_text(&self, text: &str) -> Value {
+    pub(crate) fn read_text(&self, text: &str) -> Value {
         match self.kind {
             Kind::Integer(..) => text.trim().parse::<i64>().map_or(Value::Null, Value::from),
             Kind::Boolean => match text.trim().to_ascii_lowercase().as_str() {

@@ -6,6 +6,7 @@ pub(crate) mod credentials;
 pub(crate) mod database;
 pub(crate) mod events;
 pub(crate) mod gateway;
+pub(crate) mod import;
 pub(crate) mod listener;
 pub(crate) mod outbox;
 pub(crate) mod ports;

@@ -47,6 +47,11 @@ impl SettingsStore {
             None => WriteOp::DeleteSetting { key },
         };
         self.database.write(op).await?;
+        self.reload().await
+    }
+
+    /// Puts what is stored in force.
+    pub(crate) async fn reload(&self) -> Result<(), StoreError> {
         let stored = self.database.read(settings::all).await?;
         let (settings, _) =
             Settings::resolve(&stored, |name| std::env::var(name).ok(), &self.flags);

@@ -32,6 +32,9 @@ pub(crate) enum DbError {
         "the database has schema version {found}, this qwarden knows up to {known}; use the newer qwarden"
     )]
     NewerSchema { found: i64, known: i64 },
+    /// A file that was named for an import. The text is for whoever named it.
+    #[error("the file cannot be imported: {0}")]
+    NotImportable(String),
     #[error("the database failed: {0}")]
     Other(String),
 }
@@ -64,6 +67,7 @@ impl DbError {
             Self::Full => "storage_full",
             Self::ReadOnly => "storage_readonly",
             Self::Invalid(_) => "invalid_value",
+            Self::NotImportable(_) => "not_importable",
             Self::Io(_)
             | Self::Corrupt(_)
             | Self::Closed

@@ -12,6 +12,7 @@ mod files;
 pub(crate) mod filter;
 pub(crate) mod history;
 pub(crate) mod idempotency;
+pub(crate) mod import;
 pub(crate) mod instance;
 mod json;
 pub(crate) mod migrate;

@@ -11,6 +11,8 @@ use crate::db::credentials::{self, CredentialRow};
 use crate::db::error::DbError;
 use crate::db::history::{self, OutcomeRow, RequestRow};
 use crate::db::idempotency::{self, KeptAnswer};
+use crate::db::import::report::Tally;
+use crate::db::import::{self, ImportChunk};
 use crate::db::models::{self, ModelChange, ModelRow, NewLink};
 use crate::db::providers::{self, ConfigRow, ProviderChange, ProviderRow};
 use crate::db::sessions::{self, TurnRow};
@@ -125,6 +127,8 @@ pub(crate) enum WriteOp {
     ForgetChat {
         chat_id: String,
     },
+    /// Rows of an older program's database; those that are there stay as they are.
+    Import(Arc<ImportChunk>),
     /// Kills the thread of the writing connection.
     #[cfg(feature = "fault-injection")]
     Panic,
@@ -141,6 +145,8 @@ pub(crate) enum Written {
         models: usize,
         links: usize,
     },
+    /// What became of the rows of an import.
+    Imported(Tally),
 }
 
 impl WriteOp {
@@ -218,6 +224,7 @@ impl WriteOp {
                     .sum()
             }
             Self::RecordTurn(row) => row.first_user_message.len(),
+            Self::Import(chunk) => chunk.bytes,
             #[cfg(feature = "fault-injection")]
             Self::Panic => 0,
         };
@@ -305,6 +312,7 @@ impl WriteOp {
             Self::DeleteSession { id } => sessions::delete(conn, id).map(Written::Rows),
             Self::PruneTurns { before } => sessions::prune_turns(conn, *before).map(Written::Rows),
             Self::ForgetChat { chat_id } => sessions::forget_chat(conn, chat_id).map(Written::Rows),
+            Self::Import(chunk) => import::write::apply(conn, &chunk.rows).map(Written::Imported),
             #[cfg(feature = "fault-injection")]
             #[expect(clippy::panic, reason = "its purpose, in tests alone")]
             Self::Panic => panic!("a write that crashes on purpose"),
@@ -344,6 +352,7 @@ impl WriteOp {
             Self::DeleteSession { .. } => "delete session",
             Self::PruneTurns { .. } => "prune turns",
             Self::ForgetChat { .. } => "forget chat",
+            Self::Import(_) => "import",
             #[cfg(feature = "fault-injection")]
             Self::Panic => "panic",
         }

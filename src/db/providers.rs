@@ -213,7 +213,7 @@ pub(super) fn change(conn: &Connection, change: &ProviderChange) -> Result<(), D
 }
 
 /// Adds the providers of a first start. Returns how many: 0 when there are others already.
-pub(super) fn seed(
+pub(in crate::db) fn seed(
     conn: &Connection,
     seeds: &[(ProviderRow, Vec<ConfigRow>)],
 ) -> Result<usize, DbError> {
@@ -240,6 +240,14 @@ pub(super) fn delete(conn: &Connection, id: &str) -> Result<(), DbError> {
 /// Enables a provider that waited for its server to be seen. Returns 1 then, 0 when nothing changed.
 pub(super) fn seen(conn: &Connection, id: &str, at: i64) -> Result<usize, DbError> {
     Ok(conn.prepare_cached(SEEN)?.execute((id, at))?)
+}
+
+/// Whether a configuration key holds a secret, by its name: `apiKey` does, `maxTokens` does not.
+pub(crate) fn is_sensitive(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    let words = ["key", "secret", "password", "cookie", "authorization"];
+    words.iter().any(|word| key.contains(word))
+        || (key.contains("token") && !key.contains("tokens"))
 }
 
 fn stored(conn: &Connection, id: Option<&str>) -> Result<Vec<StoredProvider>, DbError> {
@@ -297,6 +305,23 @@ mod tests {
 
     use super::*;
     use crate::db::testing::{self, sample_provider};
+
+    #[test]
+    fn secrets_are_told_from_limits_by_name() {
+        for key in [
+            "apiKey",
+            "token",
+            "cookies",
+            "clientSecret",
+            "Authorization",
+            "x-api-key",
+        ] {
+            assert!(is_sensitive(key), "{key}");
+        }
+        for key in ["maxTokens", "timeout", "baseURL", "defaultModel"] {
+            assert!(!is_sensitive(key), "{key}");
+        }
+    }
 
     #[test]
     fn providers_come_by_priority_then_name_with_their_configuration() {

@@ -28,36 +28,66 @@ const ADD: &str = "
            reasoning_tokens = reasoning_tokens + excluded.reasoning_tokens,
            duration_ms = duration_ms + excluded.duration_ms";
 
+/// What one exchange took.
+pub(super) struct Spent<'a> {
+    /// Empty when none took it, or none is known.
+    pub(super) provider: &'a str,
+    /// Empty when it must not make a row of its own.
+    pub(super) model: &'a str,
+    /// Unix time, ms.
+    pub(super) finished_at: i64,
+    pub(super) status: ExchangeStatus,
+    pub(super) attempts: usize,
+    pub(super) prompt_tokens: Option<i64>,
+    pub(super) completion_tokens: Option<i64>,
+    pub(super) total_tokens: Option<i64>,
+    pub(super) cached_tokens: Option<i64>,
+    pub(super) reasoning_tokens: Option<i64>,
+    pub(super) duration_ms: i64,
+}
+
 /// Adds one exchange, for the hour in which it ended. Not idempotent: the caller knows whether it was added before.
 pub(super) fn add(conn: &Connection, model: &str, outcome: &OutcomeRow) -> Result<(), DbError> {
-    let provider = outcome.provider_id.as_deref().unwrap_or_default();
-    let model = if outcome.provider_id.is_some() {
-        model
-    } else {
-        ""
+    let spent = Spent {
+        provider: outcome.provider_id.as_deref().unwrap_or_default(),
+        model: outcome.provider_id.as_ref().map_or("", |_| model),
+        finished_at: outcome.finished_at,
+        status: outcome.status,
+        attempts: outcome.attempts.len(),
+        prompt_tokens: outcome.prompt_tokens,
+        completion_tokens: outcome.completion_tokens,
+        total_tokens: outcome.total_tokens,
+        cached_tokens: outcome.cached_tokens,
+        reasoning_tokens: outcome.reasoning_tokens,
+        duration_ms: outcome.duration_ms,
     };
+    add_spent(conn, &spent)
+}
+
+/// The same for an exchange that was served elsewhere. Not idempotent either.
+pub(super) fn add_spent(conn: &Connection, spent: &Spent<'_>) -> Result<(), DbError> {
     let (prompt, completion) = (
-        bounded(outcome.prompt_tokens),
-        bounded(outcome.completion_tokens),
+        bounded(spent.prompt_tokens),
+        bounded(spent.completion_tokens),
     );
-    let total = outcome
+    let total = spent
         .total_tokens
         .map_or(prompt + completion, |total| bounded(Some(total)));
-    let is = |status| outcome.status == status;
+    let is = |status| spent.status == status;
     conn.prepare_cached(ADD)?.execute(named_params! {
-        ":hour": outcome.finished_at - outcome.finished_at.rem_euclid(HOUR_MS),
-        ":provider": provider,
-        ":model": model,
+        ":hour": spent.finished_at.saturating_sub(spent.finished_at.rem_euclid(HOUR_MS)),
+        ":provider": spent.provider,
+        ":model": spent.model,
         ":completed": is(ExchangeStatus::Completed),
         ":failed": is(ExchangeStatus::Failed),
         ":client_closed": is(ExchangeStatus::ClientClosed),
-        ":attempts": bounded(i64::try_from(outcome.attempts.len()).ok()),
+        ":attempts": bounded(i64::try_from(spent.attempts).ok()),
         ":prompt_tokens": prompt,
         ":completion_tokens": completion,
         ":total_tokens": total,
-        ":cached_tokens": bounded(outcome.cached_tokens),
-        ":reasoning_tokens": bounded(outcome.reasoning_tokens),
-        ":duration_ms": bounded(Some(outcome.duration_ms)),
+        ":cached_tokens": bounded(spent.cached_tokens),
+        ":reasoning_tokens": bounded(spent.reasoning_tokens),
+        ":duration_ms": bounded(Some(spent.duration_ms)),
     })?;
     Ok(())
 }

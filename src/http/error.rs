@@ -71,6 +71,8 @@ pub(crate) enum ApiError {
     RequestNotFound {
         id: String,
     },
+    /// One is under way.
+    ImportRunning,
     SessionNotFound {
         id: String,
     },
@@ -394,6 +396,12 @@ impl ApiError {
                 "provider_disabled",
                 format!("provider `{id}` is disabled; POST /api/providers/{id}/enable enables it"),
             ),
+            Self::ImportRunning => Told::new(
+                S::CONFLICT,
+                "conflict_error",
+                "import_running",
+                "an import is under way; ask again when it has ended",
+            ),
             Self::SessionNotFound { id } => Told::new(
                 S::NOT_FOUND,
                 "not_found_error",
@@ -539,6 +547,13 @@ fn db(error: &DbError) -> Told {
             "invalid_value",
             error.to_string(),
         ),
+        DbError::NotImportable(_) => Told::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "validation_error",
+            error.code(),
+            error.to_string(),
+        )
+        .param("path"),
         DbError::Busy
         | DbError::Full
         | DbError::ReadOnly

@@ -13,7 +13,7 @@ pub(crate) mod serve;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::actors::ports::Port;
 use crate::actors::settings::SettingsStore;
@@ -33,6 +33,8 @@ pub(crate) struct App {
     pub(crate) store: SettingsStore,
     pub(crate) qwen: QwenWeb,
     pub(crate) tasks: Tasks,
+    /// One place: two imports at a time would gain nothing.
+    pub(crate) importing: Arc<Semaphore>,
     pub(crate) started: Instant,
     pub(crate) integrity: watch::Receiver<Integrity>,
     pub(crate) qwen_port: Arc<Port>,

@@ -29,16 +29,23 @@ pub(crate) fn management(app: App) -> Router {
     #[cfg(feature = "fault-injection")]
     let routes = routes.merge(management::fault::routes());
     let conventions = from_fn_with_state(app.clone(), management::conventions::conventions);
-    layered(routes.layer(conventions), app)
+    // Around the routing, so that it can look at one route on behalf of another.
+    Router::new()
+        .fallback_service(served(routes, app))
+        .layer(conventions)
+        .layer(from_fn(envelope::envelope))
 }
 
 /// The same for every port: the envelope is outermost, so that it writes every error, the fallbacks' too.
 fn layered(routes: Router<App>, app: App) -> Router {
+    served(routes, app).layer(from_fn(envelope::envelope))
+}
+
+fn served(routes: Router<App>, app: App) -> Router {
     routes
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .with_state(app)
-        .layer(from_fn(envelope::envelope))
 }
 
 async fn no_route(request: Request) -> ApiError {

@@ -16,8 +16,10 @@
 mod support;
 
 mod completions;
+mod contract;
 mod durability;
 mod errors;
+mod import;
 mod layers;
 mod lifecycle;
 mod management;

@@ -142,6 +142,7 @@ fn all_kinds() -> Vec<WriteOp> {
         },
         WriteOp::RecordTurn(Box::new(sample_turn('c'))),
         WriteOp::DeleteExpiredSessions { before: i64::MAX },
+        WriteOp::Import(Arc::new(sample_chunk())),
         WriteOp::RecordAudit(AuditRow {
             id: "u1".into(),
             principal: "admin".into(),
@@ -173,6 +174,15 @@ fn sample_credential(state: &str) -> CredentialRow {
         last_error: None,
         created_at: 5,
         updated_at: 5,
+    }
+}
+
+fn sample_chunk() -> ImportChunk {
+    let (mut provider, config) = sample_provider("old");
+    provider.origin = "import".into();
+    ImportChunk {
+        rows: import::ImportRows::Provider(Box::new(provider), config),
+        bytes: 100,
     }
 }
 
@@ -226,6 +236,7 @@ fn number(op: &WriteOp) -> usize {
         WriteOp::DeleteRequest { .. } => 28,
         WriteOp::DeleteResponse { .. } => 29,
         WriteOp::DeleteExpiredSessions { .. } => 30,
+        WriteOp::Import(_) => 31,
         #[cfg(feature = "fault-injection")]
         WriteOp::Panic => usize::MAX,
     }
@@ -246,7 +257,7 @@ fn every_operation_applied_twice_has_the_effect_of_once() {
     }
     assert_eq!(
         walked.into_iter().collect::<Vec<_>>(),
-        (0..=30).collect::<Vec<_>>()
+        (0..=31).collect::<Vec<_>>()
     );
 }
 

@@ -139,3 +139,12 @@ pub(crate) struct CredentialsBody {
     #[schema(rename = "expiresAt")]
     expires_at: Option<i64>,
 }
+
+/// A database of the older program.
+#[derive(ToSchema)]
+pub(crate) struct ImportBody {
+    /// Absolute, on the gateway's own machine.
+    path: String,
+    /// Only tell what would be imported.
+    dry_run: Option<bool>,
+}

@@ -16,7 +16,8 @@ use crate::http::management::bodies::CredentialsBody;
 use crate::protocol::qwen::curl;
 use crate::providers::qwen::{Login, as_ms, token_expiry};
 
-const DEFAULT_LABEL: &str = "default";
+/// Of a login that came without one.
+pub(crate) const DEFAULT_LABEL: &str = "default";
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(show, store, remove))

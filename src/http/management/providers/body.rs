@@ -3,10 +3,10 @@
 use serde_json::{Map, Value};
 
 use crate::clock::now_ms;
-use crate::db::providers::{ConfigRow, ProviderChange, ProviderRow, StoredProvider};
+use crate::db::providers::{ConfigRow, ProviderChange, ProviderRow, StoredProvider, is_sensitive};
 use crate::http::error::ApiError;
 use crate::http::management::fields::Fields;
-use crate::http::management::providers::shape::{is_sensitive, unmasked};
+use crate::http::management::providers::shape::unmasked;
 use crate::providers::{self, Definition};
 
 const LONGEST: usize = 200;

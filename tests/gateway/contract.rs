@@ -1,0 +1,403 @@
+//! The management contract: every route with good and bad input (`contract.txt`), and the conventions of them all.
+
+use std::collections::BTreeSet;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::upstream::{Upstream, json_answer, whole};
+use crate::support::{TestGateway, say, say_streamed};
+
+/// The routes the requirement names (contract, 8.1). None may vanish.
+const SEED_ROUTES: &str = "
+    POST /api/proxy/start
+    POST /api/proxy/stop
+    GET /api/proxy/status
+    GET /api/providers
+    GET /api/providers/{id}
+    POST /api/providers
+    PUT /api/providers/{id}
+    DELETE /api/providers/{id}
+    POST /api/providers/{id}/enable
+    POST /api/providers/{id}/disable
+    POST /api/providers/{id}/test
+    POST /api/providers/{id}/reload
+    GET /api/providers/{id}/config
+    PUT /api/providers/{id}/config
+    PATCH /api/providers/{id}/config/{key}
+    DELETE /api/providers/{id}/config/{key}
+    GET /api/providers/{id}/models
+    POST /api/providers/{id}/models
+    DELETE /api/providers/{id}/models/{model_id}
+    PUT /api/providers/{id}/models/{model_id}/default
+    GET /api/models
+    GET /api/models/{id}
+    POST /api/models
+    PUT /api/models/{id}
+    DELETE /api/models/{id}
+    GET /api/sessions
+    GET /api/sessions/{id}
+    GET /api/sessions/{id}/requests
+    DELETE /api/sessions/{id}
+    DELETE /api/sessions
+    GET /api/requests
+    GET /api/requests/{id}
+    DELETE /api/requests/{id}
+    GET /api/responses
+    GET /api/responses/{id}
+    GET /api/responses/request/{request_id}
+    GET /api/responses/session/{session_id}
+    DELETE /api/responses/{id}
+    GET /api/activity/recent
+    GET /api/activity/stats
+    GET /api/settings
+    GET /api/settings/{key}
+    PUT /api/settings/{key}
+    POST /api/settings/bulk
+    DELETE /api/settings/{key}
+    POST /api/qwen/credentials
+    GET /api/qwen/credentials
+    DELETE /api/qwen/credentials
+    GET /api/health
+    GET /api/{id}/config
+    PUT /api/{id}/config
+    PATCH /api/{id}/config/{key}
+    DELETE /api/{id}/config/{key}
+    GET /api/{id}/models
+    POST /api/{id}/models
+    DELETE /api/{id}/models/{model_id}
+    PUT /api/{id}/models/{model_id}/default
+    GET /api/events
+    GET /api/providers/types";
+
+#[tokio::test]
+async fn every_route_of_the_contract_is_served_and_described() {
+    let gateway = TestGateway::start().await;
+    let (status, document) = gateway.get(&gateway.api("/api/openapi.json")).await;
+    assert_eq!(status, 200);
+    assert_eq!(document["openapi"], "3.1.0");
+    let paths = document["paths"].as_object().expect("paths");
+    let described: BTreeSet<String> = paths
+        .iter()
+        .flat_map(|(path, item)| {
+            let methods = item.as_object().expect("methods").keys();
+            methods.map(move |method| format!("{} {path}", method.to_uppercase()))
+        })
+        .collect();
+    let wanted = SEED_ROUTES.lines().map(str::trim);
+    let missing: Vec<_> = wanted
+        .filter(|route| !route.is_empty() && !described.contains(*route))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    // What is described is served: a path that is not would answer that there is no such route.
+    for route in &described {
+        let (method, path) = route.split_once(' ').expect("a method and a path");
+        if path == "/api/events" || path.ends_with("/restart") || path.starts_with("/api/proxy") {
+            continue;
+        }
+        let method: Method = method.parse().expect("a method");
+        let url = gateway.api(&path.replace(['{', '}'], ""));
+        let answer = gateway.client.request(method, url).send().await;
+        let body: Value = answer.expect("an answer").json().await.expect("JSON");
+        let code = body["error"]["code"].as_str().unwrap_or_default();
+        assert!(
+            !["not_found", "method_not_allowed"].contains(&code),
+            "{route}: {body}"
+        );
+    }
+    gateway.stop().await;
+}
+
+/// No route can be added without its description.
+#[test]
+fn routes_are_made_from_their_descriptions() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/management");
+    for file in walk(folder.as_ref()) {
+        let name = file.file_name().expect("a name").to_string_lossy();
+        if name == "fault.rs" || name == "openapi.rs" {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).expect("a file");
+        assert!(
+            !text.contains(".route("),
+            "{} adds a route beside the description",
+            file.display()
+        );
+    }
+}
+
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    entries
+        .map(|entry| entry.expect("an entry").path())
+        .flat_map(|path| {
+            if path.is_dir() {
+                walk(&path)
+            } else {
+                vec![path]
+            }
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn every_route_takes_good_input_and_refuses_bad_input_in_one_form() {
+    let upstream = answering().await;
+    let gateway = TestGateway::start().await;
+    let table = include_str!("contract.txt").replace("UPSTREAM", &upstream.base_url());
+    let rows = table.lines().filter(|line| !line.starts_with('#'));
+    for row in rows {
+        let columns: Vec<&str> = row.split(" | ").collect();
+        let [asked, body, status, pointer, expected] = columns[..] else {
+            panic!("a row without its five columns: {row}");
+        };
+        let (method, path) = asked.split_once(' ').expect("a method and a path");
+        let mut request = gateway
+            .client
+            .request(method.parse().expect("a method"), gateway.api(path));
+        if body != "-" {
+            request = request
+                .header("content-type", "application/json")
+                .body(body.to_owned());
+        }
+        let response = request.send().await.expect("an answer");
+        let got = response.status().as_u16();
+        let headers = response.headers().clone();
+        let answer: Value = response.json().await.expect("JSON");
+        assert_eq!(got.to_string(), status, "{row}: {answer}");
+        let found = answer.pointer(pointer);
+        if expected == "*" {
+            assert!(found.is_some(), "{row}: {answer}");
+        } else {
+            let expected: Value = serde_json::from_str(expected).expect("JSON");
+            assert_eq!(found, Some(&expected), "{row}: {answer}");
+        }
+        if got >= 400 {
+            let error = &answer["error"];
+            assert_eq!(error["message"], answer["message"], "{answer}");
+            assert!(
+                error["type"].is_string() && error["code"].is_string(),
+                "{answer}"
+            );
+            assert_eq!(
+                answer["requestId"],
+                headers["x-request-id"].to_str().unwrap(),
+                "{answer}"
+            );
+        }
+        assert_eq!(got == 405, headers.contains_key("allow"), "{row}");
+    }
+    gateway.stop().await;
+}
+
+async fn answering() -> Upstream {
+    Upstream::start(|_| vec![json_answer(200, &whole("Hello"))]).await
+}
+
+#[tokio::test]
+async fn changes_are_in_force_for_the_next_request() {
+    let (one, two) = (answering().await, answering().await);
+    let gateway = TestGateway::start().await;
+    gateway.provider("one", &one).await;
+    gateway.provider("two", &two).await;
+    let put = async |path: &str, body: Value| {
+        let request = gateway.client.put(gateway.api(path)).json(&body);
+        request.send().await.expect("an answer").status().as_u16()
+    };
+    let served = async |id: &str| {
+        let answer = gateway.chat(&say("fake", "hi")).await;
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.headers()["x-qwarden-provider"], id);
+    };
+    assert_eq!(
+        put("/api/settings/active_provider", json!({"value": "two"})).await,
+        200
+    );
+    served("two").await;
+    let disable = gateway.api("/api/providers/two/disable");
+    assert_eq!(gateway.post(&disable, &json!({})).await.status(), 200);
+    served("one").await;
+    // The key that was masked is still the one that is sent.
+    let config = json!({"config": {"apiKey": "***MASKED***", "baseURL": two.base_url()}});
+    assert_eq!(put("/api/providers/one/config", config).await, 200);
+    let before = two.completions().len();
+    served("one").await;
+    let sent = two.completions();
+    assert_eq!(sent.len(), before + 1);
+    assert_eq!(
+        sent.last().expect("one").header("authorization"),
+        Some("Bearer sk-upstream")
+    );
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn history_is_listed_filtered_paged_and_deleted() {
+    let gateway = TestGateway::start().await;
+    for (model, text) in [
+        ("echo", "one"),
+        ("echo", "echo:fail 500 broken"),
+        ("echo", "three"),
+    ] {
+        gateway
+            .chat(&say(model, text))
+            .await
+            .bytes()
+            .await
+            .expect("a body");
+    }
+    gateway
+        .chat(&say_streamed("echo", "four"))
+        .await
+        .bytes()
+        .await
+        .expect("a body");
+    let get = async |path: &str| {
+        let (status, body) = gateway.get(&gateway.api(path)).await;
+        assert_eq!(status, 200, "{path}: {body}");
+        body
+    };
+    let all = get("/api/requests").await;
+    assert_eq!((&all["total"], &all["count"]), (&json!(4), &json!(4)));
+    let newest = &all["requests"][0];
+    assert_eq!(newest["stream"], true);
+    assert_eq!(newest["openai_request"]["messages"][0]["content"], "four");
+    assert!(newest["response_summary"]["total_tokens"].as_i64() > Some(0));
+    let page = get("/api/requests?limit=3&fields=request_id").await;
+    assert_eq!(page["requests"][0].as_object().expect("a row").len(), 2);
+    // Rows that are added meanwhile do not move a cursor.
+    gateway
+        .chat(&say("echo", "five"))
+        .await
+        .bytes()
+        .await
+        .expect("a body");
+    let cursor = page["next_cursor"].as_str().expect("more");
+    let rest = get(&format!("/api/requests?limit=3&cursor={cursor}")).await;
+    assert_eq!(rest["requests"].as_array().expect("rows").len(), 1);
+    assert_eq!(
+        rest["requests"][0]["openai_request"]["messages"][0]["content"],
+        "one"
+    );
+    assert_eq!(rest["next_cursor"], Value::Null);
+    for (query, total) in [
+        ("model=echo&stream=true&start_date=1", 1),
+        ("status=failed", 1),
+        ("has_error=false&provider=echo", 4),
+        ("end_date=1", 0),
+        ("session_id=nope", 0),
+    ] {
+        assert_eq!(
+            get(&format!("/api/requests?{query}")).await["total"],
+            total,
+            "{query}"
+        );
+    }
+    let failed = get("/api/responses?has_error=true").await;
+    assert_eq!(failed["total"], 1);
+    let response = &failed["responses"][0];
+    let (number, uuid) = (
+        &response["id"],
+        response["response_id"].as_str().expect("an id"),
+    );
+    for name in [number.to_string(), uuid.to_owned()] {
+        let one = get(&format!("/api/responses/{name}")).await;
+        assert_eq!(one["request"]["id"], response["request_id"]);
+    }
+    let request = response["request_id"].to_string();
+    let by_number = get(&format!("/api/requests/{request}")).await;
+    let by_uuid = get(&format!(
+        "/api/requests/{}",
+        by_number["request_id"].as_str().expect("an id")
+    ))
+    .await;
+    assert_eq!(by_number, by_uuid);
+    assert_eq!(
+        get(&format!("/api/responses/request/{request}")).await["id"],
+        *number
+    );
+    let delete = async |path: String| {
+        let answer = gateway.client.delete(gateway.api(&path)).send().await;
+        answer.expect("an answer").status().as_u16()
+    };
+    assert_eq!(delete(format!("/api/responses/{number}zzz")).await, 404);
+    assert_eq!(delete(format!("/api/responses/{number}")).await, 200);
+    assert_eq!(delete(format!("/api/responses/{number}")).await, 404);
+    assert_eq!(delete(format!("/api/requests/{request}")).await, 200);
+    assert_eq!(get("/api/requests").await["total"], 4);
+    let stats = get("/api/activity/stats").await;
+    assert_eq!(
+        stats["stats"]["total_api_requests"], 5,
+        "what was counted stays"
+    );
+    let recent = get("/api/activity/recent?limit=3").await;
+    assert_eq!(recent["activities"].as_array().expect("lines").len(), 3);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn entity_tags_and_idempotency_keys_keep_changes_apart() {
+    let upstream = answering().await;
+    let gateway = TestGateway::start().await;
+    gateway.provider("p1", &upstream).await;
+    let url = gateway.api("/api/providers/p1");
+    let seen = gateway.client.get(&url).send().await.expect("an answer");
+    let tag = seen.headers()["etag"].to_str().expect("text").to_owned();
+    let again = gateway.client.get(&url).header("if-none-match", &tag);
+    let again = again.send().await.expect("an answer");
+    assert_eq!(again.status(), 304);
+    assert_eq!(again.bytes().await.expect("a body").len(), 0);
+    let change = async |path: &str, tag: &str, priority: i64| {
+        let request = gateway
+            .client
+            .put(gateway.api(path))
+            .header("if-match", tag);
+        let request = request.json(&json!({"priority": priority}));
+        request.send().await.expect("an answer").status().as_u16()
+    };
+    assert_eq!(change("/api/providers/p1", "\"0\"", 1).await, 412);
+    assert_eq!(change("/api/providers/p1", &tag, 1).await, 200);
+    assert_eq!(
+        change("/api/providers/p1", &tag, 2).await,
+        412,
+        "it was changed since"
+    );
+    assert_eq!(change("/api/providers/p1", "*", 3).await, 200);
+    assert_eq!(change("/api/providers/nope", &tag, 3).await, 404);
+    // Of many that saw the same, one wins.
+    let seen = gateway.client.get(&url).send().await.expect("an answer");
+    let tag = seen.headers()["etag"].to_str().expect("text").to_owned();
+    let all =
+        futures_util::future::join_all((10..20).map(|n| change("/api/providers/p1", &tag, n)))
+            .await;
+    assert_eq!(
+        all.iter().filter(|status| **status == 200).count(),
+        1,
+        "{all:?}"
+    );
+
+    let create = async |key: &str, id: &str| {
+        let request = gateway.client.post(gateway.api("/api/models"));
+        let request = request.header("idempotency-key", key);
+        let answer = request
+            .json(&json!({"id": id, "name": "k"}))
+            .send()
+            .await
+            .expect("an answer");
+        let status = answer.status().as_u16();
+        (status, answer.text().await.expect("a body"))
+    };
+    let first = create("k1", "k").await;
+    assert_eq!(first.0, 201);
+    assert_eq!(create("k1", "k").await, first);
+    assert_eq!(create("k2", "k").await.0, 409);
+    let other = create("k1", "other").await;
+    assert_eq!(other.0, 409);
+    assert!(other.1.contains("idempotency_conflict"), "{}", other.1);
+    let form = gateway.client.post(gateway.api("/api/models"));
+    let form = form
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body("id=x");
+    assert_eq!(form.send().await.expect("an answer").status(), 415);
+    gateway.stop().await;
+}
