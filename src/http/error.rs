@@ -47,6 +47,8 @@ pub(crate) enum ApiError {
     TooLarge {
         limit: usize,
     },
+    /// Its path or its query cannot be decoded.
+    Unreadable,
     BodyBroken,
     BodyTooSlow,
     Host {
@@ -273,6 +275,12 @@ impl ApiError {
                 format!("the body is longer than the limit of {limit} bytes"),
             )
             .details(json!({"limit_bytes": limit})),
+            Self::Unreadable => Told::new(
+                S::BAD_REQUEST,
+                INVALID,
+                "invalid_request",
+                "the path or the query cannot be read; percent-encode them as UTF-8",
+            ),
             Self::BodyBroken => Told::new(
                 S::BAD_REQUEST,
                 INVALID,

@@ -25,7 +25,9 @@ pub(crate) fn router(app: App) -> Router {
 /// :3002, management.
 pub(crate) fn management(app: App) -> Router {
     let (routes, api) = management::openapi::routes();
-    let routes = routes.merge(management::openapi::served(&api));
+    let routes = routes
+        .merge(management::openapi::served(&api))
+        .merge(management::docs::routes());
     #[cfg(feature = "fault-injection")]
     let routes = routes.merge(management::fault::routes());
     let conventions = from_fn_with_state(app.clone(), management::conventions::conventions);
