@@ -32,6 +32,12 @@ const PUT_TURN: &str = "
        SET session_id = excluded.session_id, login = excluded.login, chat_id = excluded.chat_id,
            parent_id = excluded.parent_id, created_at = excluded.created_at";
 
+/// The request row was queued before; its answer's may follow, and takes the session from it.
+const BELONGS: &str = "UPDATE requests SET session_id = ?1 WHERE request_id = ?2";
+
+const ITS_ANSWER: &str = "
+    UPDATE responses SET session_id = ?1 WHERE request_id = (SELECT id FROM requests WHERE request_id = ?2)";
+
 const PRUNE: &str = "
     DELETE FROM session_turns
      WHERE hash IN (SELECT t.hash FROM session_turns t JOIN sessions s ON s.id = t.session_id
@@ -74,6 +80,8 @@ pub(crate) struct TurnRow {
     pub(crate) first_user_message: String,
     pub(crate) message_count: i64,
     pub(crate) model: String,
+    /// The exchange that brought the answer.
+    pub(crate) request_id: String,
     pub(crate) at: i64,
     pub(crate) expires_at: i64,
 }
@@ -163,6 +171,10 @@ pub(super) fn record_turn(conn: &Connection, row: &TurnRow) -> Result<(), DbErro
         ":parent_id": row.parent_id,
         ":at": row.at,
     })?;
+    for statement in [BELONGS, ITS_ANSWER] {
+        conn.prepare_cached(statement)?
+            .execute((&row.session_id, &row.request_id))?;
+    }
     Ok(())
 }
 
@@ -285,6 +297,7 @@ mod tests {
             first_user_message: "hi".into(),
             message_count: 2,
             model: "m".into(),
+            request_id: "r".into(),
             at: 5,
             expires_at: 10,
         };
