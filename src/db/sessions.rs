@@ -122,6 +122,15 @@ pub(crate) enum SessionState {
     All,
 }
 
+/// Which sessions are meant, and in which order they come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SessionFilter {
+    pub(crate) state: SessionState,
+    pub(crate) chat_id: Option<String>,
+    /// By the last use instead of the creation.
+    pub(crate) by_use: bool,
+}
+
 /// Where a history goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KnownTurn {
@@ -200,21 +209,21 @@ pub(crate) fn chat_of(conn: &Connection, id: &str) -> Result<Option<ChatOf>, DbE
     Ok(row.optional()?)
 }
 
-/// The sessions of a state at `now` (Unix ms), newest first by creation or by use, and how many there are.
+/// The sessions of a filter at `now` (Unix ms), the newest first, and how many there are.
 pub(crate) fn list(
     conn: &Connection,
-    state: SessionState,
-    by_use: bool,
+    wanted: &SessionFilter,
     now: i64,
     slice: Slice,
 ) -> Result<(Vec<StoredSession>, i64), DbError> {
     let mut filter = Filter::default();
-    match state {
+    filter.and("chat_id = ?", wanted.chat_id.clone());
+    match wanted.state {
         SessionState::Active => filter.and("expires_at > ?", Some(now)),
         SessionState::Expired => filter.and("expires_at <= ?", Some(now)),
         SessionState::All => {}
     }
-    let order = if by_use {
+    let order = if wanted.by_use {
         "last_accessed"
     } else {
         "created_at"
@@ -322,7 +331,14 @@ mod tests {
             offset: 0,
             after: None,
         };
-        let listed = |state, now| list(&conn, state, true, now, slice).unwrap().1;
+        let listed = |state, now| {
+            let filter = SessionFilter {
+                state,
+                chat_id: Some("c".into()),
+                by_use: true,
+            };
+            list(&conn, &filter, now, slice).unwrap().1
+        };
         assert_eq!(listed(SessionState::Active, 9), 1);
         assert_eq!(listed(SessionState::Expired, 9), 0);
         assert_eq!(listed(SessionState::All, 11), 1);

@@ -110,6 +110,8 @@ pub(crate) enum ApiError {
         message: String,
     },
     CredentialsExpired,
+    /// There is no login at chat.qwen.ai.
+    LoginMissing,
     ModelNotFound {
         id: String,
         closest: Vec<String>,
@@ -415,6 +417,12 @@ impl ApiError {
                 "not_found_error",
                 "session_not_found",
                 format!("there is no session `{id}`"),
+            ),
+            Self::LoginMissing => Told::new(
+                S::UNAUTHORIZED,
+                "authentication_error",
+                "missing_credentials",
+                "Qwen credentials not configured. POST a login to /api/qwen/credentials on the management port",
             ),
             Self::CredentialsExpired => Told::new(
                 S::UNPROCESSABLE_ENTITY,
