@@ -466,8 +466,8 @@ async fn the_older_programs_addresses_are_served_where_openai_has_none() {
         (&list["object"], &list["data"][0]["model"]),
         (&json!("list"), &json!("fake"))
     );
-    let (_, stats) = gateway.get(&gateway.qwen("/v1/responses/stats")).await;
-    assert_eq!(stats["statistics"]["total_responses"], 1);
+    let (_, totals) = gateway.get(&gateway.qwen("/v1/responses/stats")).await;
+    assert_eq!(totals["statistics"]["total_responses"], 1);
     let (status, body) = gateway
         .get(&gateway.qwen("/v1/sessions?sort=(select+1)"))
         .await;
