@@ -39,7 +39,7 @@ impl Console {
         text: impl FnOnce() -> String,
     ) -> Result<(), Failure> {
         if self.json {
-            self.json(answer)
+            Self::json(answer)
         } else {
             print(&text())
         }
@@ -53,19 +53,19 @@ impl Console {
         columns: &[Column],
     ) -> Result<(), Failure> {
         if self.json {
-            return self.json(answer);
+            return Self::json(answer);
         }
         let rows = answer.get(key).and_then(Value::as_array);
         let rows = rows.map(Vec::as_slice).unwrap_or_default();
         print(&self.draw(&Table::of(rows, columns)))?;
         if rows.is_empty() {
-            self.note(&format!("no {key}"));
+            Self::note("nothing to list");
         }
         let rest = answer["total"]
             .as_u64()
             .and_then(|total| total.checked_sub(rows.len() as u64));
         if rest.is_some_and(|rest| rest > 0) && answer["has_more"] == true {
-            self.note(&format!("{} of {}", rows.len(), answer["total"]));
+            Self::note(&format!("{} of {}", rows.len(), answer["total"]));
         }
         Ok(())
     }
@@ -75,12 +75,12 @@ impl Console {
     }
 
     /// Prints JSON for people: over several lines.
-    pub(crate) fn json(&self, value: &Value) -> Result<(), Failure> {
+    pub(crate) fn json(value: &Value) -> Result<(), Failure> {
         print(&format!("{value:#}"))
     }
 
     /// Says something beside the result.
-    pub(crate) fn note(&self, text: &str) {
+    pub(crate) fn note(text: &str) {
         // A closed standard error is no reason to fail.
         let _ = writeln!(io::stderr(), "{text}");
     }

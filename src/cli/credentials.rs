@@ -75,7 +75,7 @@ pub(crate) async fn run(verb: Verb, client: &Client, console: &Console) -> Outco
                 }
                 (None, None) => {
                     console.answer(&body, || "no login is stored".into())?;
-                    console.note("`qwarden login --help` says how to hand one over");
+                    Console::note("`qwarden login --help` says how to hand one over");
                 }
             }
         }

@@ -54,9 +54,9 @@ async fn close(options: &StopOptions, client: &Client) -> Result<Value, Failure>
 
 fn tell(body: &Value, console: &Console) -> Outcome {
     console.answer(body, || services(body, console))?;
-    console.note(&at(body, "/message"));
+    Console::note(&at(body, "/message"));
     if body["aborted"].as_u64().is_some_and(|aborted| aborted > 0) {
-        console.note(&format!("{} requests were cut off", body["aborted"]));
+        Console::note(&format!("{} requests were cut off", body["aborted"]));
     }
     Ok(if body["success"] == false {
         Exit::Failed

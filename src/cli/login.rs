@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde_json::{Map, Value};
 
 use crate::cli::client::{Client, LONG};
@@ -13,7 +13,9 @@ use crate::cli::words::{Show, show};
 
 /// A login, from one or more sources.
 #[derive(Args, Debug)]
-#[group(id = "source", required = true, multiple = true, args = ["from_curl", "cookies", "token_value"])]
+#[command(group(
+    ArgGroup::new("source").args(["from_curl", "cookies", "token_value"]).required(true).multiple(true)
+))]
 #[command(after_help = "\
 Where to find it: log in at chat.qwen.ai in your browser, open its developer
 tools (F12), tab Network, right-click any request to the site, Copy as cURL.

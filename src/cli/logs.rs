@@ -66,7 +66,7 @@ async fn follow(types: Option<&str>, client: &Client, console: &Console) -> Outc
             Err(failure) if !place.connected || is_final(&failure) => return Err(failure),
             Ok(()) | Err(_) => {}
         }
-        console.note("the gateway has closed the connection; trying again");
+        Console::note("the gateway has closed the connection; trying again");
         tokio::time::sleep(place.pause).await;
         place.pause = (place.pause * 2).min(LONGEST_PAUSE);
     }
@@ -109,7 +109,7 @@ fn line(event: &Event, as_json: bool) -> String {
     }
     let time = match (data["at"].as_i64(), &data["timestamp"]) {
         (Some(at), _) => words::time(at),
-        (None, Value::String(text)) => words::one_line(text),
+        (None, Value::String(text)) => words::rfc3339_time(text),
         (None, _) => words::time(crate::clock::now_ms()),
     };
     // Of its kinds only `proxy:status` comes without a description.

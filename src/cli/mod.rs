@@ -185,10 +185,10 @@ fn ask(common: Common, verb: Verb) -> anyhow::Result<ExitCode> {
     };
     if let (true, Failure::Refused(refusal)) = (console.json, &failure) {
         // A refusal is an answer of the API, too.
-        let _ = console.json(&refusal.body);
+        let _ = Console::json(&refusal.body);
     }
     if !matches!(failure, Failure::Closed) {
-        console.note(&format!("qwarden: {failure}"));
+        Console::note(&format!("qwarden: {failure}"));
     }
     Ok(failure.exit().into())
 }

@@ -240,7 +240,7 @@ async fn sync(provider: Option<String>, client: &Client, console: &Console) -> O
         };
         console.draw(&Table::of(&rows, SYNCED))
     })?;
-    console.note(&at(&body, "/message"));
+    Console::note(&at(&body, "/message"));
     Ok(if body["success"] == false {
         Exit::Failed
     } else {

@@ -323,7 +323,9 @@ pub(crate) async fn test(options: TestOptions, client: &Client, console: &Consol
         call = call.body(json!({"model": model, "prompt": prompt}));
     }
     let body = call.send().await?;
-    console.answer(&body, || verdict(&body))?;
+    console.answer(&body, || {
+        format!("{} {}", at(&body, "/provider_id"), verdict(&body))
+    })?;
     Ok(if body["healthy"] == true {
         Exit::Done
     } else {
@@ -331,9 +333,8 @@ pub(crate) async fn test(options: TestOptions, client: &Client, console: &Consol
     })
 }
 
-/// A test's answer as a sentence.
+/// A test's answer as the end of a sentence.
 pub(crate) fn verdict(body: &Value) -> String {
-    let id = at(body, "/provider_id");
     let took = crate::cli::words::show(body.get("duration_ms"), Show::Took);
     if body["healthy"] == true {
         let found = match (&body["models_count"], &body["answer"]) {
@@ -341,14 +342,14 @@ pub(crate) fn verdict(body: &Value) -> String {
             (_, Value::String(_)) => format!("\"{}\", ", at(body, "/answer")),
             _ => String::new(),
         };
-        return format!("{id} works: {found}{took}");
+        return format!("works: {found}{took}");
     }
     // The older program gives the reason as a text.
     let reason = match &body["error"] {
         Value::Object(_) => at(body, "/error/message"),
         _ => at(body, "/error"),
     };
-    format!("{id} does not work: {reason} ({took})")
+    format!("does not work: {reason} ({took})")
 }
 
 fn shown(body: &Value, console: &Console) -> String {

@@ -1,11 +1,14 @@
 //! `qwarden request`: the exchanges of the history, shown, repeated, or as a curl command.
 
+use std::fmt::Write as _;
+use std::io::Write as _;
+
 use clap::{Args, Subcommand, ValueEnum};
 use futures_util::StreamExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cli::client::{Client, LONG};
-use crate::cli::console::{Console, print};
+use crate::cli::console::Console;
 use crate::cli::failure::{Exit, Failure, Outcome};
 use crate::cli::input::Page;
 use crate::cli::table::{self, Column, Table};
@@ -176,7 +179,7 @@ pub(crate) async fn run(verb: Verb, client: &Client, console: &Console) -> Outco
         Verb::Curl { id } => {
             let asked = Asked::again(&id, client).await?;
             let command = asked.curl()?;
-            print(&command)?;
+            console.answer(&json!({"command": command}), || command.clone())?;
         }
     }
     Ok(Exit::Done)
@@ -195,7 +198,7 @@ fn shown(body: &Value, bodies: bool, console: &Console) -> String {
             ("answer", "/response/openai_response"),
         ] {
             let value = body.pointer(pointer).unwrap_or(&Value::Null);
-            text.push_str(&format!("\n{name}:\n{value:#}\n"));
+            let _ = writeln!(text, "\n{name}:\n{value:#}");
         }
     }
     text
@@ -280,6 +283,11 @@ async fn replay(
     client: &Client,
     console: &Console,
 ) -> Outcome {
+    if stream && console.json {
+        return Err(Failure::Usage(
+            "a stream of events is no JSON: leave out --stream or --json".into(),
+        ));
+    }
     let mut asked = Asked::again(id, client).await?;
     if let Some(model) = model {
         asked.body["model"] = model.into();
@@ -301,8 +309,8 @@ async fn replay(
             let bytes =
                 bytes.map_err(|error| Failure::Other(format!("the answer broke off: {error}")))?;
             let mut out = std::io::stdout().lock();
-            std::io::Write::write_all(&mut out, &bytes)?;
-            std::io::Write::flush(&mut out)?;
+            out.write_all(&bytes)?;
+            out.flush()?;
         }
         return Ok(Exit::Done);
     }
@@ -328,8 +336,6 @@ fn said(body: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

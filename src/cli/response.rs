@@ -1,5 +1,7 @@
 //! `qwarden response`: the answers of the history.
 
+use std::fmt::Write;
+
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
@@ -109,7 +111,7 @@ pub(crate) async fn run(verb: Verb, client: &Client, console: &Console) -> Outco
                 let mut text = table::fields(&body, FIELDS);
                 if bodies {
                     let said = body.get("openai_response").unwrap_or(&Value::Null);
-                    text.push_str(&format!("\nanswer:\n{said:#}\n"));
+                    let _ = writeln!(text, "\nanswer:\n{said:#}");
                 }
                 text
             })?;

@@ -99,11 +99,11 @@ fn listed(body: &Value, console: &Console) -> String {
 
 fn changed(body: &Value, console: &Console) -> Result<(), crate::cli::failure::Failure> {
     if console.json {
-        return console.json(body);
+        return Console::json(body);
     }
     print(&format!("{} = {}", at(body, "/key"), at(body, "/value")))?;
     if body["requiresRestart"] == true {
-        console.note("it takes effect when `qwarden serve` is started again");
+        Console::note("it takes effect when `qwarden serve` is started again");
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `qwarden stats`: numbers over all exchanges, and by provider.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use serde_json::{Value, json};
 
@@ -69,10 +70,7 @@ pub(crate) async fn run(client: &Client, console: &Console) -> Outcome {
             text.push_str(&table::fields(&body["responses"], ANSWERS));
         }
         if !by_provider.is_empty() {
-            text.push_str(&format!(
-                "\nthe newest {} requests by provider:\n",
-                rows.len()
-            ));
+            let _ = writeln!(text, "\nthe newest {} requests by provider:", rows.len());
             text.push_str(&console.draw(&Table::of(&by_provider, PROVIDERS)));
         }
         text

@@ -105,9 +105,9 @@ pub(crate) async fn health(client: &Client, console: &Console) -> Outcome {
         return Ok(Exit::Done);
     }
     for reason in body["ready"]["reasons"].as_array().into_iter().flatten() {
-        console.note(&format!("not ready: {}", at(reason, "")));
+        Console::note(&format!("not ready: {}", at(reason, "")));
     }
-    console.note("`qwarden doctor` says what to do");
+    Console::note("`qwarden doctor` says what to do");
     Ok(Exit::Unhealthy)
 }
 

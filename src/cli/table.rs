@@ -77,9 +77,12 @@ impl Table {
 
     /// Columns of numbers are read from their right edge.
     fn is_number(&self, index: usize) -> bool {
-        let mut cells = self.rows.iter().filter_map(|row| row.get(index)).peekable();
-        cells.peek().is_some()
-            && cells.all(|cell| cell.text == words::NOTHING || cell.text.parse::<f64>().is_ok())
+        let cells = self.rows.iter().filter_map(|row| row.get(index));
+        let mut told = cells
+            .filter(|cell| cell.text != words::NOTHING)
+            .map(|cell| cell.text.parse::<f64>())
+            .peekable();
+        told.peek().is_some() && told.all(|number| number.is_ok())
     }
 
     fn widths(&self, limit: Option<usize>) -> Vec<usize> {

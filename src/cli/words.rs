@@ -136,9 +136,13 @@ fn plain(value: &Value) -> String {
 
 /// Unix milliseconds as `2026-11-23 14:03:12Z`.
 pub(crate) fn time(at_ms: i64) -> String {
-    let text = rfc3339(at_ms);
+    rfc3339_time(&rfc3339(at_ms))
+}
+
+/// `2026-11-23T14:03:12.345Z` as `2026-11-23 14:03:12Z`.
+pub(crate) fn rfc3339_time(text: &str) -> String {
     match text.get(..19) {
-        Some(text) => format!("{}Z", text.replace('T', " ")),
+        Some(text) => format!("{}Z", one_line(&text.replace('T', " "))),
         None => NOTHING.into(),
     }
 }

@@ -44,7 +44,7 @@ pub(super) fn reached(health: &Result<Value, Failure>, client: &Client) -> Vec<F
             Finding::problem(
                 "gateway",
                 failure.to_string(),
-                "name the address of the management API with --url, and its token with --token",
+                "if another program has this port, stop it or name the right address with --url; a token is given with --token",
             ),
             Finding::ok("version", own),
         ],
@@ -244,10 +244,10 @@ async fn asked(provider: &Value, client: &Client, has_login: bool) -> Finding {
         // A gateway without this route knows what it saw last.
         Ok(Value::Null) => {
             let state = &provider["health"]["state"];
-            json!({"provider_id": id, "healthy": state == "healthy", "error": provider["health"]["error"]})
+            json!({"healthy": state == "healthy", "error": provider["health"]["error"]})
         }
         Ok(tested) => tested,
-        Err(failure) => json!({"provider_id": id, "healthy": false, "error": failure.to_string()}),
+        Err(failure) => json!({"healthy": false, "error": failure.to_string()}),
     };
     let text = verdict(&tested);
     if tested["healthy"] == true {

@@ -4,6 +4,7 @@ mod files;
 mod gateway;
 mod ports;
 
+use std::fmt::Write;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -117,7 +118,7 @@ fn shown(findings: &[Finding], console: &Console) -> String {
         if index == 0 {
             text.push_str("\nwhat to do:\n");
         }
-        text.push_str(&format!("  {}: {remedy}\n", finding.check));
+        let _ = writeln!(text, "  {}: {remedy}", finding.check);
     }
     text
 }

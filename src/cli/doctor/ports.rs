@@ -1,10 +1,15 @@
 //! Who listens on the gateway's ports.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::Finding;
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
+
+/// A port of ours answers at once; one that says nothing for so long is not ours.
+const ANSWER: Duration = Duration::from_secs(3);
 
 /// Who answers on a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,9 +21,10 @@ enum Listener {
 
 /// The router's and the Qwen proxy's port. The management port is the check `gateway`.
 pub(super) async fn check(is_up: bool, client: &Client, usual: [u16; 2]) -> Vec<Finding> {
-    let status = match is_up {
-        true => client.get(&["api", "proxy", "status"]).send().await.ok(),
-        false => None,
+    let status = if is_up {
+        client.get(&["api", "proxy", "status"]).send().await.ok()
+    } else {
+        None
     };
     let mut findings = Vec::new();
     for ((name, key), usual) in [("router", "providerRouter"), ("qwen proxy", "qwenProxy")]
@@ -68,7 +74,7 @@ fn judged(check: &str, name: &str, is_open: Option<bool>, listener: Listener) ->
 
 /// Every port of a gateway tells its name, or refuses in its own form.
 async fn listener(there: &Client) -> Listener {
-    match there.get(&[]).send_any().await {
+    match there.get(&[]).within(ANSWER).send_any().await {
         Ok((_, body)) if is_ours(&body) => Listener::Ours,
         Err(Failure::NotRunning { .. }) => Listener::Nobody,
         Ok(_) | Err(_) => Listener::Foreign,

@@ -1,6 +1,7 @@
 //! What each tool wants to be told, and where it looks. As measured with the tools themselves: OpenCode 1.18, Claude
 //! Code 2.1, Codex 0.169, Qwen Code 0.15, aider 0.86, openai-python 3, openai-node 6.
 
+use std::fmt::Write;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
@@ -197,10 +198,11 @@ fn variables(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 fn exports(variables: &[(String, String)]) -> String {
-    variables
-        .iter()
-        .map(|(key, value)| format!("export {key}={}\n", word(value)))
-        .collect()
+    let mut text = String::new();
+    for (key, value) in variables {
+        let _ = writeln!(text, "export {key}={}", word(value));
+    }
+    text
 }
 
 /// As one word of a POSIX shell; bare where that is safe.

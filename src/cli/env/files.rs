@@ -1,5 +1,6 @@
 //! Changes a tool's configuration file, and keeps what else is in it.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -75,25 +76,22 @@ fn with_lines(old: &str, between: &str, pairs: &[(String, String)]) -> String {
     let mut missing: Vec<_> = pairs.iter().collect();
     for line in old.lines() {
         let key = key_of(line);
-        match pairs
+        let replaced = pairs
             .iter()
-            .find(|(wanted, _)| Some(wanted) == key.as_ref())
-        {
-            Some((wanted, value)) => {
-                // A key that stands there twice is told once.
-                if missing.iter().any(|(key, _)| key == wanted) {
-                    missing.retain(|(key, _)| key != wanted);
-                    text.push_str(&format!("{wanted}{between}{value}\n"));
-                }
-            }
-            None => {
-                text.push_str(line);
-                text.push('\n');
-            }
+            .find(|(wanted, _)| Some(wanted) == key.as_ref());
+        let Some((wanted, value)) = replaced else {
+            text.push_str(line);
+            text.push('\n');
+            continue;
+        };
+        // A key that stands there twice is told once.
+        if missing.iter().any(|(key, _)| key == wanted) {
+            missing.retain(|(key, _)| key != wanted);
+            let _ = writeln!(text, "{wanted}{between}{value}");
         }
     }
     for (key, value) in missing {
-        text.push_str(&format!("{key}{between}{value}\n"));
+        let _ = writeln!(text, "{key}{between}{value}");
     }
     text
 }
@@ -129,7 +127,7 @@ fn with_table(
     }
     let mut text = String::new();
     for (key, value) in top {
-        text.push_str(&format!("{key} = {value}\n"));
+        let _ = writeln!(text, "{key} = {value}");
     }
     for part in [before.trim(), rest.trim(), table.trim()] {
         if !part.is_empty() {

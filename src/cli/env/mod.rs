@@ -47,7 +47,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) async fn run(options: Options, client: &Client, console: &Console) -> Outcome {
-    let target = target(&options, client, console).await?;
+    let target = target(&options, client).await?;
     let setup = Setup::of(options.tool, &target);
     let path = match options.path {
         Some(path) => path,
@@ -60,7 +60,7 @@ pub(crate) async fn run(options: Options, client: &Client, console: &Console) ->
         console.answer(&body, || setup.text.clone())?;
     }
     if !console.json {
-        console.note(&format!("then: {}", setup.then));
+        Console::note(&format!("then: {}", setup.then));
     }
     Ok(Exit::Done)
 }
@@ -98,7 +98,7 @@ fn write(
     console.answer(&body, || format!("{} written", path.display()))
 }
 
-async fn target(options: &Options, client: &Client, console: &Console) -> Result<Target, Failure> {
+async fn target(options: &Options, client: &Client) -> Result<Target, Failure> {
     let call = client.get(&["api", "proxy", "status"]);
     let status = match call
         .query("fields", Some("providerRouter,qwenProxy"))
@@ -106,7 +106,7 @@ async fn target(options: &Options, client: &Client, console: &Console) -> Result
         .await
     {
         Err(Failure::NotRunning { .. }) => {
-            console.note("no qwarden runs: these are its usual ports");
+            Console::note("no qwarden runs: these are its usual ports");
             None
         }
         status => Some(status?),
@@ -125,7 +125,15 @@ async fn target(options: &Options, client: &Client, console: &Console) -> Result
     let there = client.beside(port);
     let model = match (&options.model, status) {
         (Some(model), _) => model.clone(),
-        (None, Some(_)) => served(client, &there).await,
+        (None, Some(_)) => {
+            let model = served(client, &there).await;
+            if model == ECHO {
+                Console::note(
+                    "no model is served but `echo`, which repeats what it hears; see --model",
+                );
+            }
+            model
+        }
         (None, None) => MODEL.to_owned(),
     };
     Ok(Target {
