@@ -16,14 +16,17 @@ use crate::cli::words::{Show, show};
 #[command(group(
     ArgGroup::new("source").args(["from_curl", "cookies", "token_value"]).required(true).multiple(true)
 ))]
-#[command(after_help = "\
+#[command(
+    override_usage = "qwarden login [OPTIONS] --from-curl <FILE>",
+    after_help = "\
 Where to find it: log in at chat.qwen.ai in your browser, open its developer
 tools (F12), tab Network, right-click any request to the site, Copy as cURL.
 
 Examples:
   qwarden login --from-curl request.txt
   xclip -o | qwarden login --from-curl -
-  qwarden login --label second --cookies -")]
+  qwarden login --label second --cookies -"
+)]
 pub(crate) struct Options {
     /// A request copied as cURL, in a file or on standard input (-).
     #[arg(long, value_name = "FILE")]
