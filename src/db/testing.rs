@@ -104,6 +104,7 @@ pub(crate) fn sample_request(id: &str) -> Arc<RequestRow> {
         openai_request: r#"{"model":"m"}"#.into(),
         model: "m".into(),
         stream: true,
+        words: "asked".into(),
     })
 }
 
@@ -128,6 +129,7 @@ pub(crate) fn sample_outcome(response_id: &str) -> Box<OutcomeRow> {
         upstream_model: Some("m-large".into()),
         finished_at: 7_200_900,
         openai_response: Some(r#"{"id":"x"}"#.into()),
+        words: Some("answered".into()),
         prompt_tokens: Some(10),
         completion_tokens: Some(5),
         total_tokens: None,

@@ -108,8 +108,10 @@ fn a_file_of_version_1_becomes_what_a_fresh_one_is_and_keeps_its_rows() {
     assert_eq!(kept, r#"2{"a":2}0"#);
     conn.execute(insert, ("u3", &b"packed"[..])).unwrap();
     assert!(conn.execute(insert, ("u4", "no json")).is_err());
-    conn.execute_batch("INSERT INTO history_words (rowid, prompt) VALUES (2, 'hello'); DELETE FROM requests")
-        .unwrap();
+    conn.execute_batch(
+        "INSERT INTO history_words (rowid, prompt) VALUES (2, 'hello'); DELETE FROM requests",
+    )
+    .unwrap();
     let sound: String = conn
         .query_row("PRAGMA integrity_check", [], |row| row.get(0))
         .unwrap();
