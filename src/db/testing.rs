@@ -19,10 +19,13 @@ pub(crate) fn database() -> Connection {
     conn
 }
 
-/// Every row of every table, in order, as text.
+/// Every row of every table, in order, as text. How the index of words is laid out is its own matter.
 pub(crate) fn content(conn: &Connection) -> Vec<String> {
     let tables: Vec<String> = conn
-        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name")
+        .prepare(
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'
+                    AND name NOT IN ('history_words_data', 'history_words_idx') ORDER BY name",
+        )
         .unwrap()
         .query_map([], |row| row.get(0))
         .unwrap()

@@ -19,6 +19,7 @@ mod completions;
 mod contract;
 mod durability;
 mod errors;
+mod history;
 mod import;
 mod layers;
 mod lifecycle;

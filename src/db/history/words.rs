@@ -2,8 +2,6 @@
 //!
 //! The texts themselves are in the bodies; a snippet is cut from there.
 
-use std::fmt::Write;
-
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::db::body;
@@ -59,6 +57,13 @@ pub(crate) struct Query {
     marks: Vec<String>,
 }
 
+/// Whether the last word of a term may go on.
+#[derive(Clone, Copy)]
+enum End {
+    Whole,
+    Open,
+}
+
 impl Query {
     /// Reads words, `"phrases"` and `beginnings*`. None when there is not one word in it. Nothing else has a meaning:
     /// whatever is not part of a word only parts words.
@@ -68,34 +73,38 @@ impl Query {
             marks: Vec::new(),
         };
         // What stands at an odd place stands between quotes; a last one that is not closed counts as closed.
-        for (place, part) in text.split('"').enumerate() {
+        let parts: Vec<&str> = text.split('"').collect();
+        for (place, part) in parts.iter().enumerate() {
             if place % 2 == 1 {
-                query.add(part);
+                let next = parts.get(place + 1).copied().unwrap_or_default();
+                let stars = part.ends_with('*') || next.starts_with('*');
+                query.add(part, if stars { End::Open } else { End::Whole });
             } else {
-                part.split_whitespace().for_each(|word| query.add(word));
+                for word in part.split_whitespace() {
+                    let stars = word.ends_with('*');
+                    query.add(word, if stars { End::Open } else { End::Whole });
+                }
             }
         }
         (!query.marks.is_empty()).then_some(query)
     }
 
-    fn add(&mut self, term: &str) {
-        let text = spaced(term);
-        let words: Vec<&str> = text
-            .split(|character: char| !character.is_alphanumeric())
-            .filter(|word| !word.is_empty())
-            .collect();
-        let Some(first) = words.first() else {
+    /// Adds one string of the index's syntax, which it takes apart as it took the texts apart.
+    fn add(&mut self, term: &str, end: End) {
+        let Some((_, first)) = words(term).next() else {
             return;
         };
         self.marks.push(first.to_lowercase());
-        let and = if self.expression.is_empty() {
-            ""
-        } else {
-            " AND "
-        };
-        let beginning = if term.ends_with('*') { " *" } else { "" };
-        // No word holds a quote, so nothing leaves its string.
-        let _ = write!(self.expression, "{and}\"{}\"{beginning}", words.join(" "));
+        if !self.expression.is_empty() {
+            self.expression.push_str(" AND ");
+        }
+        self.expression.push('"');
+        // No quote is in it, so nothing leaves its string; a zero byte would end the whole expression.
+        self.expression.push_str(&spaced(term).replace('\0', " "));
+        self.expression.push_str(match end {
+            End::Whole => "\"",
+            End::Open => "\" *",
+        });
     }
 
     pub(super) fn expression(&self) -> &str {
@@ -107,7 +116,11 @@ impl Query {
         let at = words(text)
             .find(|(_, word)| {
                 let word = word.to_lowercase();
-                self.marks.iter().any(|mark| word.starts_with(mark))
+                // Without blanks between words one stands within another.
+                let is_in = |mark: &String| {
+                    word.starts_with(mark) || (!mark.is_ascii() && word.contains(mark.as_str()))
+                };
+                self.marks.iter().any(is_in)
             })
             .map(|(at, _)| at)?;
         Some(cut(text, at))
@@ -268,14 +281,15 @@ mod tests {
             ("one two", r#""one" AND "two""#),
             (
                 r#"say "one  two" three"#,
-                r#""say" AND "one two" AND "three""#,
+                r#""say" AND "one  two" AND "three""#,
             ),
-            ("begin*", r#""begin" *"#),
-            (r#""one tw*"#, r#""one tw" *"#),
-            ("foo-bar_baz", r#""foo bar baz""#),
+            ("begin*", r#""begin*" *"#),
+            (r#""one tw"* x"#, r#""one tw" * AND "x""#),
+            (r#""one tw*"#, r#""one tw*" *"#),
+            ("foo-bar_baz", r#""foo-bar_baz""#),
             ("a OR NOT b", r#""a" AND "OR" AND "NOT" AND "b""#),
-            ("prompt:x {answer}:y", r#""prompt x" AND "answer y""#),
-            ("天气*", r#""天 气" *"#),
+            ("prompt:x {answer}:y", r#""prompt:x" AND "{answer}:y""#),
+            ("天气*", r#"" 天  气 *" *"#),
         ] {
             assert_eq!(expression(asked).as_deref(), Some(read), "{asked}");
         }
@@ -296,6 +310,8 @@ mod tests {
         assert!(snippet.chars().count() <= SNIPPET + 2);
         assert_eq!(query.snippet("the needle").unwrap(), "the needle");
         assert_eq!(query.snippet("a pin"), None);
+        let query = Query::read("很好").unwrap();
+        assert_eq!(query.snippet("天气很好").unwrap(), "天气很好");
     }
 
     proptest! {

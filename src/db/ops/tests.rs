@@ -144,19 +144,24 @@ fn all_kinds() -> Vec<WriteOp> {
         WriteOp::RecordTurn(Box::new(sample_turn('c'))),
         WriteOp::DeleteExpiredSessions { before: i64::MAX },
         WriteOp::Import(Arc::new(sample_chunk())),
-        WriteOp::BeginExchange(sample_request("r4")),
-        WriteOp::AddWords(vec![WordsRow {
-            id: 4,
-            prompt: "words".into(),
-            answer: String::new(),
-        }]),
+        WriteOp::BeginExchange(outlived_request()),
+        // Which number it got depends on how often what came before was repeated.
+        WriteOp::AddWords(
+            (1..50)
+                .map(|id| WordsRow {
+                    id,
+                    prompt: "words".into(),
+                    answer: String::new(),
+                })
+                .collect(),
+        ),
         WriteOp::InterruptUnfinished { before: i64::MAX },
         WriteOp::Retain {
-            what: Outlived::Bodies { before: i64::MAX },
+            what: Outlived::Bodies { before: 100 },
             most: 100,
         },
         WriteOp::Retain {
-            what: Outlived::oldest(),
+            what: Outlived::Requests { until: (100, 0) },
             most: 100,
         },
         WriteOp::Retain {
@@ -207,6 +212,14 @@ fn sample_credential(state: &str) -> CredentialRow {
         created_at: 5,
         updated_at: 5,
     }
+}
+
+/// Older than all others: what is counted in the usage stays.
+fn outlived_request() -> Arc<RequestRow> {
+    Arc::new(RequestRow {
+        timestamp: 50,
+        ..RequestRow::clone(&sample_request("r4"))
+    })
 }
 
 fn sample_chunk() -> ImportChunk {

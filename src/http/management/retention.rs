@@ -33,7 +33,7 @@ struct RetentionAnswer {
 #[utoipa::path(post, path = "/api/retention/run", tag = "database", request_body = RetentionBody,
     responses((status = 200, body = RetentionAnswer)))]
 async fn run(State(app): State<App>, request: Request) -> Result<Json<RetentionAnswer>, ApiError> {
-    let body = extract::json_object(request).await?;
+    let body = extract::optional_object(request).await?;
     let dry_run = match body.get("dry_run") {
         None | Some(Value::Null) => false,
         Some(Value::Bool(dry_run)) => *dry_run,
