@@ -141,7 +141,8 @@ CREATE INDEX session_turns_by_session ON session_turns (session_id);
 CREATE INDEX session_turns_by_chat ON session_turns (chat_id);
 
 -- What clients asked, one row per exchange, written before an upstream is called. `provider_id` names the provider that
--- answered last and refers to nothing: history outlives a provider.
+-- answered last and refers to nothing: history outlives a provider. A body is JSON text, or a BLOB: the same text packed
+-- by Zstandard. `bodies_dropped` = 1: notes stand where the bodies were, the answer's too.
 CREATE TABLE requests (
     id                INTEGER PRIMARY KEY AUTOINCREMENT,
     request_id        TEXT    NOT NULL UNIQUE,
@@ -152,15 +153,16 @@ CREATE TABLE requests (
     path              TEXT    NOT NULL,
     port              INTEGER,
     user_agent        TEXT,
-    openai_request    TEXT    NOT NULL CHECK (json_valid(openai_request)),
-    qwen_request      TEXT    CHECK (json_valid(qwen_request)),
+    openai_request    ANY     NOT NULL CHECK (typeof(openai_request) = 'blob' OR json_valid(openai_request)),
+    qwen_request      ANY     CHECK (typeof(qwen_request) = 'blob' OR json_valid(qwen_request)),
     model             TEXT    NOT NULL,
     stream            INTEGER NOT NULL CHECK (stream IN (0, 1)),
     provider_id       TEXT,
     status            TEXT    NOT NULL DEFAULT 'in_progress'
                               CHECK (status IN ('in_progress', 'completed', 'failed', 'client_closed', 'interrupted')),
     tags              TEXT    CHECK (json_valid(tags)),
-    created_at        INTEGER NOT NULL
+    created_at        INTEGER NOT NULL,
+    bodies_dropped    INTEGER NOT NULL DEFAULT 0 CHECK (bodies_dropped IN (0, 1))
 ) STRICT;
 
 CREATE INDEX requests_by_time ON requests (timestamp DESC);
@@ -169,6 +171,7 @@ CREATE INDEX requests_by_provider ON requests (provider_id, timestamp DESC);
 CREATE INDEX requests_by_status ON requests (status, timestamp DESC);
 CREATE INDEX requests_by_session ON requests (session_id, timestamp DESC) WHERE session_id IS NOT NULL;
 CREATE INDEX requests_by_client_id ON requests (client_request_id) WHERE client_request_id IS NOT NULL;
+CREATE INDEX requests_with_bodies ON requests (timestamp, id) WHERE bodies_dropped = 0;
 
 -- Every try at a target that an exchange made, in order.
 CREATE TABLE attempts (
@@ -197,8 +200,8 @@ CREATE TABLE responses (
     session_id        TEXT    REFERENCES sessions (id) ON DELETE CASCADE,
     response_id       TEXT    NOT NULL UNIQUE,
     timestamp         INTEGER NOT NULL,
-    qwen_response     TEXT    CHECK (json_valid(qwen_response)),
-    openai_response   TEXT    CHECK (json_valid(openai_response)),
+    qwen_response     ANY     CHECK (typeof(qwen_response) = 'blob' OR json_valid(qwen_response)),
+    openai_response   ANY     CHECK (typeof(openai_response) = 'blob' OR json_valid(openai_response)),
     parent_id         TEXT,
     prompt_tokens     INTEGER,
     completion_tokens INTEGER,
@@ -224,6 +227,16 @@ CREATE INDEX responses_by_time ON responses (timestamp DESC);
 CREATE INDEX responses_by_provider ON responses (provider_id, timestamp DESC);
 CREATE INDEX responses_by_session ON responses (session_id, timestamp DESC) WHERE session_id IS NOT NULL;
 CREATE INDEX responses_by_error ON responses (error_code, timestamp DESC) WHERE error_code IS NOT NULL;
+
+-- The words of exchanges, for the search; `rowid` is the request's id. Without the texts, which are in the bodies.
+CREATE VIRTUAL TABLE history_words USING fts5 (
+    prompt, answer, content = '', contentless_delete = 1, tokenize = 'unicode61 remove_diacritics 2'
+);
+
+-- However an exchange goes, with its session too, its words go along.
+CREATE TRIGGER requests_take_their_words AFTER DELETE ON requests BEGIN
+    DELETE FROM history_words WHERE rowid = old.id;
+END;
 
 -- Sums per hour that survive the deletion of history. An exchange no provider took is counted under empty names, so that
 -- made-up model names cannot make rows.

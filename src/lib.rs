@@ -9,6 +9,7 @@
 //! ├─ events                what happened, and a ring buffer of it
 //! ├─ credentials           the Qwen logins
 //! ├─ qwen-sessions         conversations and the chats that continue them
+//! ├─ retention             what the history has outlived, and the words of its search
 //! ├─ router                providers, models, route plans
 //! ├─ gateway               what "start" and "stop" act on
 //! │  ├─ listener-qwen      :3000

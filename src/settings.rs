@@ -70,6 +70,12 @@ pub(crate) const SERVER_MAX_IN_FLIGHT: &str = "server.maxInFlight";
 pub(crate) const SERVER_MAX_BODY: &str = "server.maxBody";
 pub(crate) const HISTORY_COMMIT_WAIT: &str = "history.commitWait";
 pub(crate) const HISTORY_MAX_BODY: &str = "history.maxBody";
+pub(crate) const HISTORY_SEARCH: &str = "history.search";
+pub(crate) const RETENTION_DAYS: &str = "retention.days";
+pub(crate) const RETENTION_MAX_REQUESTS: &str = "retention.maxRequests";
+pub(crate) const RETENTION_MAX_SIZE: &str = "retention.maxSizeMb";
+pub(crate) const RETENTION_BODIES_DAYS: &str = "retention.bodiesDays";
+pub(crate) const RETENTION_AUDIT_DAYS: &str = "retention.auditDays";
 pub(crate) const LOGGING_LEVEL: &str = "logging.level";
 pub(crate) const LOGGING_REQUESTS: &str = "logging.logRequests";
 pub(crate) const LOGGING_RESPONSES: &str = "logging.logResponses";
@@ -171,6 +177,48 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Fallback::Integer(1 << 20),
         None,
         "bytes of a request or answer kept in the history",
+    ),
+    setting(
+        HISTORY_SEARCH,
+        Kind::Boolean,
+        Fallback::Boolean(true),
+        None,
+        "make the texts of requests and answers searchable",
+    ),
+    setting(
+        RETENTION_DAYS,
+        Kind::Integer(0, 36_500),
+        Fallback::Integer(0),
+        None,
+        "days an exchange is kept, 0 = for ever",
+    ),
+    setting(
+        RETENTION_MAX_REQUESTS,
+        Kind::Integer(0, 1_000_000_000),
+        Fallback::Integer(0),
+        None,
+        "exchanges kept, the newest, 0 = all",
+    ),
+    setting(
+        RETENTION_MAX_SIZE,
+        Kind::Integer(0, 1 << 20),
+        Fallback::Integer(0),
+        None,
+        "MiB of the database from which on the oldest exchanges go, 0 = no bound",
+    ),
+    setting(
+        RETENTION_BODIES_DAYS,
+        Kind::Integer(0, 36_500),
+        Fallback::Integer(0),
+        None,
+        "days the bodies of an exchange are kept, 0 = as long as the exchange",
+    ),
+    setting(
+        RETENTION_AUDIT_DAYS,
+        Kind::Integer(0, 36_500),
+        Fallback::Integer(90),
+        None,
+        "days the activity, the actors' events and the audit log are kept, 0 = for ever",
     ),
     setting(
         LOGGING_LEVEL,

@@ -98,6 +98,24 @@ impl Database {
         self.queue(op)
     }
 
+    /// Carries out upkeep that nobody was promised, and waits for its commit as long as that takes.
+    pub(crate) async fn tend(&self, op: WriteOp) -> Result<Written, StoreError> {
+        let actor = self.address.vitals().name;
+        let Some(acknowledged) = self.queue(op) else {
+            return Err(Unavailable::Overloaded { actor }.into());
+        };
+        let written = acknowledged
+            .await
+            .map_err(|_| Unavailable::Stopped { actor })?;
+        Ok(written?)
+    }
+
+    /// Gives up to `pages` free pages back to the disk. Returns the bytes left free; none when the file cannot shrink.
+    pub(crate) async fn shrink(&self, pages: u32) -> Result<Option<i64>, StoreError> {
+        let shrink = |reply| Message::Shrink(pages, reply);
+        Ok(self.address.call(WRITE_DEADLINE, shrink).await??)
+    }
+
     /// Counts an answer whose row was not committed in time.
     pub(crate) fn count_late_ack(&self) {
         self.shared.late_acks.fetch_add(1, Ordering::Relaxed);
@@ -197,6 +215,7 @@ pub(crate) enum Message {
     Wake,
     Read(ReadJob),
     Checkpoint(Reply<Result<(), DbError>>),
+    Shrink(u32, Reply<Result<Option<i64>, DbError>>),
     /// The transaction of our task ended.
     Ended(Result<Vec<Result<Written, DbError>>, DbError>),
     /// The pause after a refused transaction is over.
@@ -209,6 +228,7 @@ impl ActorMessage for Message {
             Self::Wake => "wake",
             Self::Read(_) => "read",
             Self::Checkpoint(_) => "checkpoint",
+            Self::Shrink(..) => "shrink",
             Self::Ended(_) => "ended",
             Self::Resume => "resume",
         }
@@ -269,6 +289,7 @@ impl Behaviour for DatabaseActor {
                 );
             }
             Message::Checkpoint(reply) => state.checkpoint(reply),
+            Message::Shrink(pages, reply) => state.shrink(pages, reply),
             Message::Ended(outcome) => return state.ended(outcome),
             Message::Resume => {
                 state.pause = None;
@@ -334,6 +355,13 @@ impl State {
                 Ok(())
             }
         }
+    }
+
+    fn shrink(&self, pages: u32, reply: Reply<Result<Option<i64>, DbError>>) {
+        let writer = self.writer.clone();
+        self.tasks.spawn("database shrink", async move {
+            let _ = reply.send(writer.shrink(pages).await);
+        });
     }
 
     fn checkpoint(&self, reply: Reply<Result<(), DbError>>) {

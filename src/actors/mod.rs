@@ -10,6 +10,7 @@ pub(crate) mod import;
 pub(crate) mod listener;
 pub(crate) mod outbox;
 pub(crate) mod ports;
+pub(crate) mod retention;
 pub(crate) mod root;
 pub(crate) mod router;
 pub(crate) mod sessions;

@@ -12,6 +12,7 @@ use crate::actors::events::{self, Events};
 use crate::actors::gateway::{self, Gateway};
 use crate::actors::listener::{self, Serve};
 use crate::actors::ports::Port;
+use crate::actors::retention::{self, Retention};
 use crate::actors::root::{Root, Supervision};
 use crate::actors::router::registry::Direct;
 use crate::actors::router::{self, Router};
@@ -47,6 +48,7 @@ pub(crate) struct Handles {
     pub(crate) events: Events,
     pub(crate) credentials: Credentials,
     pub(crate) sessions: Sessions,
+    pub(crate) retention: Retention,
     pub(crate) router: Router,
     pub(crate) gateway: Gateway,
 }
@@ -73,6 +75,11 @@ impl Tree {
             tasks: tasks.clone(),
         });
         let (sessions_spec, sessions) = sessions::child(database.clone());
+        let (retention_spec, retention) = retention::child(retention::Arguments {
+            database: database.clone(),
+            settings: seed.settings.clone(),
+            tasks: tasks.clone(),
+        });
         let (router_spec, router) = router::child(router::Arguments {
             database: database.clone(),
             http: seed.http,
@@ -111,6 +118,7 @@ impl Tree {
             events_spec,
             credentials_spec,
             sessions_spec,
+            retention_spec,
             router_spec,
             gateway_spec,
             management_spec,
@@ -123,6 +131,7 @@ impl Tree {
             events,
             credentials,
             sessions,
+            retention,
             router,
             gateway,
         };

@@ -17,6 +17,7 @@ use crate::db::error::DbError;
 use crate::db::files;
 use crate::db::migrate::{self, Migrated};
 use crate::db::ops::{WriteOp, Written};
+use crate::db::retention;
 
 /// For both kinds. The schema is ours, so functions in it need no trust; a busy timeout in ms sits out a foreign lock.
 const COMMON_PRAGMAS: &str = "
@@ -77,6 +78,14 @@ impl WriteConnection {
     /// Folds the write-ahead log into the file. [`DbError::Busy`] when a reader holds on to it.
     pub(crate) async fn checkpoint(&self) -> Result<(), DbError> {
         Ok(self.thread.call(|conn| checkpoint(conn)).await?)
+    }
+
+    /// Gives up to `pages` free pages back to the disk. Returns the bytes left free; none when the file cannot shrink.
+    pub(crate) async fn shrink(&self, pages: u32) -> Result<Option<i64>, DbError> {
+        Ok(self
+            .thread
+            .call(move |conn| retention::shrink(conn, pages))
+            .await?)
     }
 
     /// Ends the connection after what it is doing now.

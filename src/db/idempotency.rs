@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 use crate::db::error::DbError;
 
 /// How long an answer is kept.
-const KEPT_MS: i64 = 24 * 3_600_000;
+pub(super) const KEPT_MS: i64 = 24 * 3_600_000;
 
 const FIND: &str = "
     SELECT key, method, path, body_hash, status, body, created_at

@@ -21,7 +21,7 @@ const CURRENT: Schema<'_> = Schema {
     steps: &[Step {
         from: 1,
         to: 2,
-        sql: include_str!("migrate/usage_latencies.sql"),
+        sql: include_str!("migrate/v2.sql"),
     }],
 };
 

@@ -5,6 +5,7 @@
 
 pub(crate) mod activity;
 pub(crate) mod audit;
+pub(crate) mod body;
 pub(crate) mod connections;
 pub(crate) mod credentials;
 pub(crate) mod error;
@@ -22,6 +23,7 @@ mod operations;
 pub(crate) mod ops;
 pub(crate) mod patch;
 pub(crate) mod providers;
+pub(crate) mod retention;
 pub(crate) mod sessions;
 pub(crate) mod settings;
 pub(crate) mod stats;

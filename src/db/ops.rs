@@ -7,14 +7,17 @@ use rusqlite::Connection;
 
 use crate::db::activity::{self, ActivityRow, ActorEventRow};
 use crate::db::audit::{self, AuditRow};
+use crate::db::body::Body;
 use crate::db::credentials::{self, CredentialRow};
 use crate::db::error::DbError;
+use crate::db::history::words::{self, WordsRow};
 use crate::db::history::{self, OutcomeRow, RequestRow};
 use crate::db::idempotency::{self, KeptAnswer};
 use crate::db::import::report::Tally;
 use crate::db::import::{self, ImportChunk};
 use crate::db::models::{self, ModelChange, ModelRow, NewLink};
 use crate::db::providers::{self, ConfigRow, ProviderChange, ProviderRow};
+use crate::db::retention::{self, Outlived};
 use crate::db::sessions::{self, TurnRow};
 use crate::db::{json, operations, settings};
 
@@ -129,6 +132,13 @@ pub(crate) enum WriteOp {
     },
     /// Rows of an older program's database; those that are there stay as they are.
     Import(Arc<ImportChunk>),
+    /// Some of what the history has outlived, so much of it that nobody waits.
+    Retain {
+        what: Outlived,
+        most: u32,
+    },
+    /// Words of exchanges that have none in the index.
+    AddWords(Vec<WordsRow>),
     /// Kills the thread of the writing connection.
     #[cfg(feature = "fault-injection")]
     Panic,
@@ -162,6 +172,8 @@ impl WriteOp {
                 | Self::RecordTurn(_)
                 | Self::ForgetChat { .. }
                 | Self::PruneTurns { .. }
+                | Self::Retain { .. }
+                | Self::AddWords(_)
         )
     }
 
@@ -205,7 +217,8 @@ impl WriteOp {
             | Self::SetDefaultModel { .. }
             | Self::DeleteRequest { .. }
             | Self::DeleteResponse { .. }
-            | Self::DeleteExpiredSessions { .. } => 0,
+            | Self::DeleteExpiredSessions { .. }
+            | Self::Retain { .. } => 0,
             Self::CreateModel { model, .. } => {
                 length(model.description.as_ref()) + model.name.len() + strings(&model.capabilities)
             }
@@ -225,6 +238,10 @@ impl WriteOp {
             }
             Self::RecordTurn(row) => row.first_user_message.len(),
             Self::Import(chunk) => chunk.bytes,
+            Self::AddWords(rows) => rows
+                .iter()
+                .map(|row| 64 + row.prompt.len() + row.answer.len())
+                .sum(),
             #[cfg(feature = "fault-injection")]
             Self::Panic => 0,
         };
@@ -313,6 +330,8 @@ impl WriteOp {
             Self::PruneTurns { before } => sessions::prune_turns(conn, *before).map(Written::Rows),
             Self::ForgetChat { chat_id } => sessions::forget_chat(conn, chat_id).map(Written::Rows),
             Self::Import(chunk) => import::write::apply(conn, &chunk.rows).map(Written::Imported),
+            Self::Retain { what, most } => retention::remove(conn, *what, *most).map(Written::Rows),
+            Self::AddWords(rows) => words::add(conn, rows).map(Written::Rows),
             #[cfg(feature = "fault-injection")]
             #[expect(clippy::panic, reason = "its purpose, in tests alone")]
             Self::Panic => panic!("a write that crashes on purpose"),
@@ -353,6 +372,8 @@ impl WriteOp {
             Self::PruneTurns { .. } => "prune turns",
             Self::ForgetChat { .. } => "forget chat",
             Self::Import(_) => "import",
+            Self::Retain { .. } => "retain",
+            Self::AddWords(_) => "add words",
             #[cfg(feature = "fault-injection")]
             Self::Panic => "panic",
         }
@@ -383,6 +404,7 @@ fn once(
 
 fn request_weight(request: &RequestRow) -> usize {
     request.openai_request.len()
+        + request.words.len()
         + length(request.user_agent.as_ref())
         + request.model.len()
         + request.path.len()
@@ -394,7 +416,10 @@ fn outcome_weight(outcome: &OutcomeRow) -> usize {
         .iter()
         .map(|attempt| 128 + length(attempt.error.as_ref()))
         .sum();
-    length(outcome.openai_response.as_ref()) + length(outcome.error.as_ref()) + attempts
+    outcome.openai_response.as_ref().map_or(0, Body::len)
+        + length(outcome.words.as_ref())
+        + length(outcome.error.as_ref())
+        + attempts
 }
 
 fn provider_weight(provider: &ProviderRow, config: &[ConfigRow]) -> usize {

@@ -19,10 +19,13 @@ pub(crate) fn database() -> Connection {
     conn
 }
 
-/// Every row of every table, in order, as text.
+/// Every row of every table, in order, as text. How the index of words is laid out is its own matter.
 pub(crate) fn content(conn: &Connection) -> Vec<String> {
     let tables: Vec<String> = conn
-        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name")
+        .prepare(
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'
+                    AND name NOT IN ('history_words_data', 'history_words_idx') ORDER BY name",
+        )
         .unwrap()
         .query_map([], |row| row.get(0))
         .unwrap()
@@ -104,6 +107,7 @@ pub(crate) fn sample_request(id: &str) -> Arc<RequestRow> {
         openai_request: r#"{"model":"m"}"#.into(),
         model: "m".into(),
         stream: true,
+        words: "asked".into(),
     })
 }
 
@@ -128,6 +132,7 @@ pub(crate) fn sample_outcome(response_id: &str) -> Box<OutcomeRow> {
         upstream_model: Some("m-large".into()),
         finished_at: 7_200_900,
         openai_response: Some(r#"{"id":"x"}"#.into()),
+        words: Some("answered".into()),
         prompt_tokens: Some(10),
         completion_tokens: Some(5),
         total_tokens: None,

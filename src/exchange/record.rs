@@ -10,11 +10,13 @@ use crate::actors::database::Database;
 use crate::actors::events::Events;
 use crate::actors::router::resolve::Target;
 use crate::clock::{new_id, now_ms};
+use crate::db::body::Body;
 use crate::db::history::{AttemptOutcome, AttemptRow, ExchangeStatus, OutcomeRow, RequestRow};
 use crate::db::ops::WriteOp;
 use crate::protocol::openai::answer::Assembled;
 use crate::protocol::openai::chunk::{Scan, Usage};
 use crate::protocol::openai::request::ChatRequest;
+use crate::protocol::openai::texts;
 use crate::providers::UpstreamError;
 use crate::settings::{self, Settings};
 
@@ -53,6 +55,7 @@ pub(crate) struct Recorder {
     attempt_began: Instant,
     commit_wait: Duration,
     keep_answers: bool,
+    is_searched: bool,
     most_bytes: usize,
     finished: bool,
 }
@@ -67,6 +70,18 @@ impl Recorder {
     ) -> Self {
         let most_bytes = settings.size(settings::HISTORY_MAX_BODY);
         let keep = settings.flag(settings::LOGGING_REQUESTS);
+        let is_searched = settings.flag(settings::HISTORY_SEARCH);
+        // Here and not in the write operation: one writer serves all exchanges, and this takes ms per MB.
+        let asked = if keep {
+            kept_text(&request.body, most_bytes)
+        } else {
+            left_out("not kept", request.body.len())
+        };
+        let words = if is_searched {
+            texts::of_request(&asked)
+        } else {
+            String::new()
+        };
         let row = RequestRow {
             request_id: subject.request_id.clone(),
             client_request_id: subject.client_request_id.clone(),
@@ -76,13 +91,10 @@ impl Recorder {
             path: subject.path.into(),
             port: subject.port,
             user_agent: subject.user_agent.clone(),
-            openai_request: if keep {
-                kept_text(&request.body, most_bytes)
-            } else {
-                left_out("not kept", request.body.len())
-            },
+            openai_request: Body::of(asked),
             model: request.model.clone().unwrap_or_default(),
             stream: request.stream,
+            words,
         };
         let now = Instant::now();
         Self {
@@ -100,6 +112,7 @@ impl Recorder {
             attempt_began: now,
             commit_wait: settings.millis(settings::HISTORY_COMMIT_WAIT),
             keep_answers: settings.flag(settings::LOGGING_RESPONSES),
+            is_searched,
             most_bytes,
             finished: false,
         }
@@ -269,6 +282,10 @@ impl Recorder {
             .or_else(|| self.assembled.usage())
             .unwrap_or_default();
         let count = |tokens: Option<u64>| tokens.and_then(|tokens| i64::try_from(tokens).ok());
+        let answer = self.kept_answer();
+        let words = self
+            .is_searched
+            .then(|| answer.as_deref().map_or_else(String::new, texts::of_answer));
         let last = self.attempts.last();
         OutcomeRow {
             response_id: new_id(),
@@ -276,7 +293,8 @@ impl Recorder {
             provider_id: last.map(|attempt| attempt.provider_id.clone()),
             upstream_model: last.map(|attempt| attempt.upstream_model.clone()),
             finished_at: now_ms(),
-            openai_response: self.kept_answer(),
+            openai_response: answer.map(Body::of),
+            words,
             prompt_tokens: count(usage.prompt),
             completion_tokens: count(usage.completion),
             total_tokens: count(usage.total),

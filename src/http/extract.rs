@@ -79,6 +79,17 @@ pub(crate) async fn json_object(request: Request) -> Result<Map<String, Value>, 
     }
 }
 
+/// A management body that may be left out.
+pub(crate) async fn optional_object(request: Request) -> Result<Map<String, Value>, ApiError> {
+    let (parts, body) = request.into_parts();
+    let bytes = body.collect().await.map_err(|_| ApiError::BodyBroken)?;
+    let bytes = bytes.to_bytes();
+    if bytes.is_empty() {
+        return Ok(Map::new());
+    }
+    json_object(Request::from_parts(parts, bytes.into())).await
+}
+
 fn declared_json(headers: &HeaderMap) -> Result<(), ApiError> {
     if let Some(encoding) = headers.get(CONTENT_ENCODING) {
         let got = encoding.to_str().unwrap_or("an unreadable one").to_owned();

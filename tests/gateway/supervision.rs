@@ -9,11 +9,12 @@ use tokio::task::JoinSet;
 use crate::support::upstream::{DONE, Step, Upstream, delta, finish, sse_head};
 use crate::support::{PATIENCE, TestGateway, hear, say, say_streamed};
 
-const ACTORS: [&str; 9] = [
+const ACTORS: [&str; 10] = [
     "database",
     "events",
     "credentials",
     "qwen-sessions",
+    "retention",
     "router",
     "gateway",
     "listener-qwen",

@@ -4,18 +4,18 @@ use rusqlite::{Connection, named_params};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::db::body::Body;
 use crate::db::error::DbError;
+use crate::db::history::words;
 use crate::db::usage;
 
-/// A body that `SQLite` does not take for JSON (it nests deeper than a thousand levels, say) is kept as a JSON string, and
-/// a session that was deleted meanwhile is left out: history is never refused for its content.
+/// A session that was deleted meanwhile is left out: history is never refused for its content.
 const BEGIN: &str = "
     INSERT INTO requests (request_id, client_request_id, session_id, timestamp, method, path, port, user_agent,
                           openai_request, model, stream, created_at)
     VALUES (:request_id, :client_request_id, (SELECT id FROM sessions WHERE id = :session_id), :timestamp, :method,
             :path, :port, :user_agent,
-            CASE WHEN json_valid(:openai_request) THEN :openai_request ELSE json_quote(:openai_request) END,
-            :model, :stream, :timestamp)
+            :openai_request, :model, :stream, :timestamp)
         ON CONFLICT (request_id) DO NOTHING";
 
 const RESPOND: &str = "
@@ -24,9 +24,7 @@ const RESPOND: &str = "
                            error_code, provider_id, upstream_model, http_status, upstream_status, attempts, queue_ms,
                            ttft_ms, duration_ms, created_at)
     SELECT id, session_id, :response_id, :finished_at,
-           CASE WHEN json_valid(:openai_response) THEN :openai_response
-                WHEN :openai_response IS NOT NULL THEN json_quote(:openai_response) END,
-           :prompt_tokens, :completion_tokens, :total_tokens, :cached_tokens, :reasoning_tokens, :finish_reason,
+           :openai_response, :prompt_tokens, :completion_tokens, :total_tokens, :cached_tokens, :reasoning_tokens, :finish_reason,
            :error, :error_code, :provider_id, :upstream_model, :http_status, :upstream_status, :attempts, :queue_ms,
            :ttft_ms, :duration_ms, :finished_at
       FROM requests
@@ -44,11 +42,13 @@ const ATTEMPT: &str = "
       FROM requests
      WHERE request_id = :request_id";
 
+const NUMBER: &str = "SELECT id FROM requests WHERE request_id = ?1";
+
 const INTERRUPT: &str = "
     UPDATE requests SET status = 'interrupted' WHERE status = 'in_progress' AND timestamp < :before";
 
 /// What a client asked. Written before an upstream is called. Has no `Debug`: bodies are never logged.
-#[derive(Clone, Serialize)]
+#[derive(Clone)]
 pub(crate) struct RequestRow {
     pub(crate) request_id: String,
     /// The client's own name for it.
@@ -61,10 +61,11 @@ pub(crate) struct RequestRow {
     /// The port it came in at.
     pub(crate) port: u16,
     pub(crate) user_agent: Option<String>,
-    /// JSON text.
-    pub(crate) openai_request: String,
+    pub(crate) openai_request: Body,
     pub(crate) model: String,
     pub(crate) stream: bool,
+    /// What of it can be searched for.
+    pub(crate) words: String,
 }
 
 /// How an exchange ended.
@@ -88,7 +89,7 @@ impl ExchangeStatus {
 }
 
 /// The end of an exchange. Has no `Debug`: bodies are never logged.
-#[derive(Clone, Serialize)]
+#[derive(Clone)]
 pub(crate) struct OutcomeRow {
     pub(crate) response_id: String,
     pub(crate) status: ExchangeStatus,
@@ -97,8 +98,9 @@ pub(crate) struct OutcomeRow {
     pub(crate) upstream_model: Option<String>,
     /// Unix time, ms.
     pub(crate) finished_at: i64,
-    /// JSON text.
-    pub(crate) openai_response: Option<String>,
+    pub(crate) openai_response: Option<Body>,
+    /// What of it can be searched for; none when the exchange is not to be found.
+    pub(crate) words: Option<String>,
     pub(crate) prompt_tokens: Option<i64>,
     pub(crate) completion_tokens: Option<i64>,
     pub(crate) total_tokens: Option<i64>,
@@ -201,6 +203,12 @@ pub(in crate::db) fn finish(
     })?;
     for attempt in &outcome.attempts {
         add_attempt(conn, &request.request_id, attempt)?;
+    }
+    if let Some(answer) = &outcome.words {
+        let id = conn
+            .prepare_cached(NUMBER)?
+            .query_row([&request.request_id], |row| row.get(0))?;
+        words::put(conn, id, &request.words, answer)?;
     }
     usage::add(conn, &request.model, outcome)
 }

@@ -5,9 +5,11 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use crate::db::body;
 use crate::db::error::DbError;
 use crate::db::filter::{Filter, Slice};
-use crate::db::history::{StoredResponse, body, stored_response};
+use crate::db::history::words::{self, Query};
+use crate::db::history::{StoredResponse, stored_response};
 
 /// Which exchanges are meant; what is absent is not asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub(crate) struct RequestFilter {
     pub(crate) from: Option<i64>,
     /// Unix time, ms; included.
     pub(crate) until: Option<i64>,
+    /// What its texts say.
+    pub(crate) said: Option<Query>,
 }
 
 /// Which answers are meant; what is absent is not asked.
@@ -92,6 +96,9 @@ pub(crate) struct ListedRequest {
     pub(crate) qwen_request: Option<Box<RawValue>>,
     pub(crate) created_at: i64,
     pub(crate) response_summary: Option<Summary>,
+    /// Where it says what is looked for. Absent unless something is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) snippet: Option<String>,
 }
 
 /// How an exchange in a list ended.
@@ -147,7 +154,10 @@ const SINCE: &str = "
 
 const DELETE_REQUEST: &str = "DELETE FROM requests WHERE request_id = ?1";
 
-const DELETE_RESPONSE: &str = "DELETE FROM responses WHERE response_id = ?1";
+const DELETE_RESPONSE: &str = "DELETE FROM responses WHERE response_id = ?1 RETURNING request_id";
+
+/// Bytes of bodies read for the snippets of one list: a page of long conversations must not take seconds.
+const SNIPPETS_READ: usize = 64 << 20;
 
 /// The exchanges of a filter, and how many there are of them. Bodies are left out unless `with_bodies`.
 pub(crate) fn requests(
@@ -181,7 +191,42 @@ pub(crate) fn requests(
     );
     let mut statement = conn.prepare_cached(&sql)?;
     let rows = statement.query_map(params_from_iter(filter.values()), listed_request)?;
-    Ok((rows.collect::<Result<_, _>>()?, total))
+    let mut rows: Vec<ListedRequest> = rows.collect::<Result<_, _>>()?;
+    if let Some(query) = &wanted.said {
+        let mut left = SNIPPETS_READ;
+        for row in &mut rows {
+            if left == 0 {
+                break;
+            }
+            let (snippet, read) = words::snippet(conn, row.id, query)?;
+            row.snippet = snippet;
+            left = left.saturating_sub(read);
+        }
+    }
+    Ok((rows, total))
+}
+
+/// Times and numbers of the exchanges of a filter, the newest first, as far as `slice` says.
+pub(crate) fn places(
+    conn: &Connection,
+    wanted: &RequestFilter,
+    slice: Slice,
+) -> Result<Vec<(i64, i64)>, DbError> {
+    let mut filter = request_filter(wanted);
+    filter.and_two("(requests.timestamp, requests.id) < (?, ?)", slice.after);
+    let sql = format!(
+        "SELECT requests.timestamp AS timestamp, requests.id AS id FROM requests{}
+          ORDER BY requests.timestamp DESC, requests.id DESC
+          LIMIT {} OFFSET {}",
+        filter.clause(),
+        slice.limit,
+        slice.offset
+    );
+    let mut statement = conn.prepare_cached(&sql)?;
+    let rows = statement.query_map(params_from_iter(filter.values()), |row| {
+        Ok((row.get("timestamp")?, row.get("id")?))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// The answers of a filter, and how many there are of them.
@@ -279,9 +324,17 @@ pub(in crate::db) fn delete_request(conn: &Connection, uuid: &str) -> Result<usi
     Ok(conn.prepare_cached(DELETE_REQUEST)?.execute([uuid])?)
 }
 
-/// Removes an answer; its exchange stays.
+/// Removes an answer and its words; its exchange stays.
 pub(in crate::db) fn delete_response(conn: &Connection, uuid: &str) -> Result<usize, DbError> {
-    Ok(conn.prepare_cached(DELETE_RESPONSE)?.execute([uuid])?)
+    let request: Option<i64> = conn
+        .prepare_cached(DELETE_RESPONSE)?
+        .query_row([uuid], |row| row.get("request_id"))
+        .optional()?;
+    let Some(request) = request else {
+        return Ok(0);
+    };
+    words::remove_answer(conn, request)?;
+    Ok(1)
 }
 
 /// How many exchanges a session has.
@@ -305,6 +358,11 @@ fn request_filter(wanted: &RequestFilter) -> Filter {
         Some(false) => filter.only("requests.status <> 'failed'"),
         None => {}
     }
+    let said = wanted.said.as_ref();
+    filter.and(
+        "requests.id IN (SELECT rowid FROM history_words WHERE history_words MATCH ?)",
+        said.map(|query| query.expression().to_owned()),
+    );
     filter
 }
 
@@ -366,10 +424,11 @@ fn listed_request(row: &Row<'_>) -> rusqlite::Result<ListedRequest> {
         stream: row.get("stream")?,
         provider: row.get("provider_id")?,
         status: row.get("status")?,
-        openai_request: body(row, "openai_request")?,
-        qwen_request: body(row, "qwen_request")?,
+        openai_request: body::read(row, "openai_request")?,
+        qwen_request: body::read(row, "qwen_request")?,
         created_at: row.get("created_at")?,
         response_summary,
+        snippet: None,
     })
 }
 

@@ -2,14 +2,15 @@
 
 mod exchange;
 pub(crate) mod list;
+pub(crate) mod words;
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use crate::db::body;
 use crate::db::error::DbError;
-use crate::db::json;
 
 pub(crate) use exchange::{AttemptOutcome, AttemptRow, ExchangeStatus, OutcomeRow, RequestRow};
 pub(super) use exchange::{begin, finish, interrupt};
@@ -164,8 +165,9 @@ fn stored_exchange(row: &Row<'_>) -> rusqlite::Result<StoredExchange> {
         path: row.get("path")?,
         port: row.get("port")?,
         user_agent: row.get("user_agent")?,
-        openai_request: body(row, "openai_request")?.unwrap_or_else(|| RawValue::NULL.to_owned()),
-        qwen_request: body(row, "qwen_request")?,
+        openai_request: body::read(row, "openai_request")?
+            .unwrap_or_else(|| RawValue::NULL.to_owned()),
+        qwen_request: body::read(row, "qwen_request")?,
         model: row.get("model")?,
         stream: row.get("stream")?,
         provider: row.get("provider_id")?,
@@ -183,8 +185,8 @@ fn stored_response(row: &Row<'_>) -> rusqlite::Result<StoredResponse> {
         session_id: row.get("session_id")?,
         response_id: row.get("response_id")?,
         timestamp: row.get("timestamp")?,
-        qwen_response: body(row, "qwen_response")?,
-        openai_response: body(row, "openai_response")?,
+        qwen_response: body::read(row, "qwen_response")?,
+        openai_response: body::read(row, "openai_response")?,
         parent_id: row.get("parent_id")?,
         prompt_tokens: row.get("prompt_tokens")?,
         completion_tokens: row.get("completion_tokens")?,
@@ -221,13 +223,6 @@ fn attempt(row: &Row<'_>) -> rusqlite::Result<AttemptRow> {
         error: row.get("error")?,
         error_code: row.get("error_code")?,
     })
-}
-
-/// Its own text, not parsed into a tree: bodies are large.
-fn body(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Box<RawValue>>> {
-    let text: Option<String> = row.get(column)?;
-    text.map(|text| json::checked(RawValue::from_string(text)))
-        .transpose()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::db::body::Body;
 use crate::db::testing::{self, sample_outcome, sample_request};
 
 fn shown(conn: &Connection, request_id: &str) -> Value {
@@ -143,11 +144,11 @@ fn a_deleted_session_costs_no_history() {
 }
 
 #[test]
-fn a_body_nested_deeper_than_sqlite_reads_is_kept_as_text() {
+fn a_body_nested_too_deep_is_kept_as_text() {
     let conn = testing::database();
     let deep = format!("{}{}", "[".repeat(3_000), "]".repeat(3_000));
     let request = RequestRow {
-        openai_request: deep.clone(),
+        openai_request: Body::of(deep.clone()),
         ..RequestRow::clone(&sample_request("r1"))
     };
     let mut outcome = sample_outcome("a1");
@@ -164,7 +165,7 @@ proptest! {
     fn any_text_a_client_sends_is_stored(body in any::<String>(), model in any::<String>(), error in any::<String>()) {
         let conn = testing::database();
         let request = Arc::new(RequestRow {
-            openai_request: body,
+            openai_request: Body::of(body),
             model: model.clone(),
             ..RequestRow::clone(&sample_request("r1"))
         });

@@ -12,6 +12,7 @@ pub(crate) mod write;
 
 use secrecy::SecretString;
 
+use crate::db::body::Body;
 use crate::db::models::ModelRow;
 use crate::db::providers::{ConfigRow, ProviderRow};
 use crate::db::settings::SettingRow;
@@ -111,9 +112,8 @@ pub(crate) struct OldRequest {
     pub(crate) timestamp: i64,
     pub(crate) method: String,
     pub(crate) path: String,
-    /// Whatever it holds; JSON as a rule.
-    pub(crate) openai_request: String,
-    pub(crate) qwen_request: Option<String>,
+    pub(crate) openai_request: Body,
+    pub(crate) qwen_request: Option<Body>,
     pub(crate) model: String,
     pub(crate) stream: bool,
     pub(crate) created_at: i64,
@@ -125,8 +125,8 @@ pub(crate) struct OldResponse {
     /// The UUID of what was asked.
     pub(crate) request: String,
     pub(crate) timestamp: i64,
-    pub(crate) qwen_response: Option<String>,
-    pub(crate) openai_response: Option<String>,
+    pub(crate) qwen_response: Option<Body>,
+    pub(crate) openai_response: Option<Body>,
     pub(crate) parent_id: Option<String>,
     pub(crate) prompt_tokens: Option<i64>,
     pub(crate) completion_tokens: Option<i64>,

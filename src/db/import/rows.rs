@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use secrecy::SecretString;
 use serde_json::Value;
 
+use crate::db::body::Body;
 use crate::db::import::cells::{Cells, rounded, unquoted, unwrapped};
 use crate::db::import::{
     CONFIGS, ERRORS, LINKS, LOGINS, LinkRow, MODELS, OldError, OldLogin, OldRequest, OldResponse,
@@ -293,12 +294,17 @@ pub(super) fn request(cells: &Cells<'_>, now: i64) -> Result<OldRequest, String>
         path: cells.words("path"),
         openai_request: cells
             .body("openai_request")
-            .unwrap_or_else(|| "null".into()),
-        qwen_request: cells.body("qwen_request").filter(|body| !body.is_empty()),
+            .map_or_else(|| "null".into(), Body::of),
+        qwen_request: body(cells, "qwen_request"),
         model: cells.words("model"),
         stream: cells.flag("stream").unwrap_or_default(),
         created_at: cells.integer("created_at").unwrap_or(timestamp),
     })
+}
+
+fn body(cells: &Cells<'_>, column: &str) -> Option<Body> {
+    let body = cells.body(column).filter(|body| !body.is_empty());
+    body.map(Body::of)
 }
 
 pub(super) const RESPONSES_WANTED: Wanted = Wanted {
@@ -328,10 +334,8 @@ pub(super) fn response(cells: &Cells<'_>, now: i64) -> Result<OldResponse, Strin
             .text("request")
             .ok_or_else(|| format!("`{response_id}` answers a request that is not there"))?,
         timestamp,
-        qwen_response: cells.body("qwen_response").filter(|body| !body.is_empty()),
-        openai_response: cells
-            .body("openai_response")
-            .filter(|body| !body.is_empty()),
+        qwen_response: body(cells, "qwen_response"),
+        openai_response: body(cells, "openai_response"),
         parent_id: cells.text("parent_id"),
         prompt_tokens: cells.count("prompt_tokens"),
         completion_tokens: cells.count("completion_tokens"),

@@ -55,21 +55,14 @@ const ADD_REQUEST: &str = "
     INSERT INTO requests (request_id, session_id, timestamp, method, path, openai_request, qwen_request, model, stream,
                           status, created_at)
     VALUES (:request_id, (SELECT id FROM sessions WHERE id = :session_id), :timestamp, :method, :path,
-            CASE WHEN json_valid(:openai_request) THEN :openai_request ELSE json_quote(:openai_request) END,
-            CASE WHEN json_valid(:qwen_request) THEN :qwen_request
-                 WHEN :qwen_request IS NOT NULL THEN json_quote(:qwen_request) END,
-            :model, :stream, 'interrupted', :created_at)";
+            :openai_request, :qwen_request, :model, :stream, 'interrupted', :created_at)";
 
 const ADD_RESPONSE: &str = "
     INSERT INTO responses (request_id, session_id, response_id, timestamp, qwen_response, openai_response, parent_id,
                            prompt_tokens, completion_tokens, total_tokens, finish_reason, error, http_status,
                            duration_ms, created_at)
     SELECT id, session_id, :response_id, :timestamp,
-           CASE WHEN json_valid(:qwen_response) THEN :qwen_response
-                WHEN :qwen_response IS NOT NULL THEN json_quote(:qwen_response) END,
-           CASE WHEN json_valid(:openai_response) THEN :openai_response
-                WHEN :openai_response IS NOT NULL THEN json_quote(:openai_response) END,
-           :parent_id, :prompt_tokens, :completion_tokens, :total_tokens, :finish_reason, :error, :http_status,
+           :qwen_response, :openai_response, :parent_id, :prompt_tokens, :completion_tokens, :total_tokens, :finish_reason, :error, :http_status,
            :duration_ms, :created_at
       FROM requests
      WHERE request_id = :request

@@ -25,7 +25,7 @@ fn v1() -> Schema<'static> {
 }
 
 fn shape(conn: &Connection) -> Vec<String> {
-    conn.prepare("SELECT sql FROM sqlite_schema ORDER BY name")
+    conn.prepare("SELECT coalesce(sql, name) FROM sqlite_schema ORDER BY name")
         .unwrap()
         .query_map([], |row| row.get(0))
         .unwrap()
@@ -64,7 +64,7 @@ fn the_schema_loads_is_strict_and_carries_its_version() {
     );
     assert_eq!(user_version(&conn).unwrap(), SCHEMA_VERSION);
     let loose: Vec<String> = conn
-        .prepare("SELECT name FROM pragma_table_list WHERE strict = 0 AND name NOT LIKE 'sqlite_%'")
+        .prepare("SELECT name FROM pragma_table_list WHERE type = 'table' AND strict = 0 AND name NOT LIKE 'sqlite_%'")
         .unwrap()
         .query_map([], |row| row.get(0))
         .unwrap()
@@ -76,6 +76,46 @@ fn the_schema_loads_is_strict_and_carries_its_version() {
         SCHEMA_VERSION,
         "again: nothing to do"
     );
+}
+
+#[test]
+fn a_file_of_version_1_becomes_what_a_fresh_one_is_and_keeps_its_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("qwarden.db");
+    let mut conn = Connection::open(&path).unwrap();
+    let first = Schema {
+        version: 1,
+        sql: include_str!("v1.sql"),
+        steps: &[],
+    };
+    migrate_with(&mut conn, &first, &path, 5).unwrap();
+    let insert = "INSERT INTO requests (request_id, timestamp, method, path, openai_request, model, stream, created_at)
+                  VALUES (?1, 5, 'POST', '/p', ?2, 'm', 1, 5)";
+    conn.execute(insert, ("u1", r#"{"a":1}"#)).unwrap();
+    conn.execute("DELETE FROM requests", []).unwrap();
+    conn.execute(insert, ("u2", r#"{"a":2}"#)).unwrap();
+    assert_eq!(migrate(&mut conn, &path, 6).unwrap().from, 1);
+
+    let mut fresh = Connection::open_in_memory().unwrap();
+    migrate(&mut fresh, Path::new(""), 1).unwrap();
+    assert_eq!(shape(&conn), shape(&fresh));
+    drop(conn);
+    // As another connection reads it, not as the one that changed it remembers it.
+    let conn = Connection::open(&path).unwrap();
+    assert_eq!(shape(&conn), shape(&fresh));
+    let kept = "SELECT id || openai_request || bodies_dropped FROM requests";
+    let kept: String = conn.query_row(kept, [], |row| row.get(0)).unwrap();
+    assert_eq!(kept, r#"2{"a":2}0"#);
+    conn.execute(insert, ("u3", &b"packed"[..])).unwrap();
+    assert!(conn.execute(insert, ("u4", "no json")).is_err());
+    conn.execute_batch(
+        "INSERT INTO history_words (rowid, prompt) VALUES (2, 'hello'); DELETE FROM requests",
+    )
+    .unwrap();
+    let sound: String = conn
+        .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(sound, "ok");
 }
 
 #[test]

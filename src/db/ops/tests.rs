@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::db::body::Body;
 use crate::db::patch::Patch;
 use crate::db::testing::{
     self, content, sample_activity, sample_outcome, sample_provider, sample_request,
@@ -143,6 +144,38 @@ fn all_kinds() -> Vec<WriteOp> {
         WriteOp::RecordTurn(Box::new(sample_turn('c'))),
         WriteOp::DeleteExpiredSessions { before: i64::MAX },
         WriteOp::Import(Arc::new(sample_chunk())),
+        WriteOp::BeginExchange(outlived_request()),
+        // Which number it got depends on how often what came before was repeated.
+        WriteOp::AddWords(
+            (1..50)
+                .map(|id| WordsRow {
+                    id,
+                    prompt: "words".into(),
+                    answer: String::new(),
+                })
+                .collect(),
+        ),
+        WriteOp::InterruptUnfinished { before: i64::MAX },
+        WriteOp::Retain {
+            what: Outlived::Bodies { before: 100 },
+            most: 100,
+        },
+        WriteOp::Retain {
+            what: Outlived::Requests { until: (100, 0) },
+            most: 100,
+        },
+        WriteOp::Retain {
+            what: Outlived::Activity { before: i64::MAX },
+            most: 100,
+        },
+        WriteOp::Retain {
+            what: Outlived::ActorEvents { before: i64::MAX },
+            most: 100,
+        },
+        WriteOp::Retain {
+            what: Outlived::Answers { before: i64::MAX },
+            most: 100,
+        },
         WriteOp::RecordAudit(AuditRow {
             id: "u1".into(),
             principal: "admin".into(),
@@ -154,6 +187,10 @@ fn all_kinds() -> Vec<WriteOp> {
             request_id: None,
             timestamp: 5,
         }),
+        WriteOp::Retain {
+            what: Outlived::Audit { before: i64::MAX },
+            most: 100,
+        },
     ]
 }
 
@@ -175,6 +212,14 @@ fn sample_credential(state: &str) -> CredentialRow {
         created_at: 5,
         updated_at: 5,
     }
+}
+
+/// Older than all others: what is counted in the usage stays.
+fn outlived_request() -> Arc<RequestRow> {
+    Arc::new(RequestRow {
+        timestamp: 50,
+        ..RequestRow::clone(&sample_request("r4"))
+    })
 }
 
 fn sample_chunk() -> ImportChunk {
@@ -238,6 +283,8 @@ fn number(op: &WriteOp) -> usize {
         WriteOp::DeleteResponse { .. } => 29,
         WriteOp::DeleteExpiredSessions { .. } => 30,
         WriteOp::Import(_) => 31,
+        WriteOp::Retain { .. } => 32,
+        WriteOp::AddWords(_) => 33,
         #[cfg(feature = "fault-injection")]
         WriteOp::Panic => usize::MAX,
     }
@@ -258,7 +305,7 @@ fn every_operation_applied_twice_has_the_effect_of_once() {
     }
     assert_eq!(
         walked.into_iter().collect::<Vec<_>>(),
-        (0..=31).collect::<Vec<_>>()
+        (0..=33).collect::<Vec<_>>()
     );
 }
 
@@ -325,7 +372,7 @@ fn another_intent_with_the_same_id_or_name_is_a_conflict() {
 
 #[test]
 fn history_is_no_management_and_all_else_is() {
-    let history = [0, 1, 2, 9, 10, 15, 16, 17];
+    let history = [0, 1, 2, 9, 10, 15, 16, 17, 32, 33];
     for op in all_kinds() {
         assert_eq!(
             op.is_management(),
@@ -338,7 +385,8 @@ fn history_is_no_management_and_all_else_is() {
 #[test]
 fn bodies_weigh_what_they_hold_and_are_not_printed() {
     let mut request = RequestRow::clone(&sample_request("r1"));
-    request.openai_request = "9".repeat(5_000);
+    request.openai_request = Body::of("9".repeat(4_000));
+    request.words = "9".repeat(1_000);
     let op = WriteOp::BeginExchange(Arc::new(request));
     assert!((5_000..7_000).contains(&op.weight()));
     assert_eq!(format!("{op:?}"), "begin exchange");

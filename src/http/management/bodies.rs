@@ -140,6 +140,13 @@ pub(crate) struct CredentialsBody {
     expires_at: Option<i64>,
 }
 
+/// How a pass of the retention is made.
+#[derive(ToSchema)]
+pub(crate) struct RetentionBody {
+    /// Only tell what would be deleted.
+    dry_run: Option<bool>,
+}
+
 /// A database of the older program.
 #[derive(ToSchema)]
 pub(crate) struct ImportBody {

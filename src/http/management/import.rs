@@ -69,6 +69,7 @@ async fn carry_out(app: &App, wanted: Wanted) -> Result<Report, StoreError> {
         // Also what a broken import has left behind is in force.
         app.store.reload().await?;
         app.handles.router.refresh().await?;
+        app.handles.retention.nudge();
     }
     let Imported { mut report, login } = outcome?;
     if let Some(login) = login {

@@ -7,6 +7,7 @@ pub(crate) mod conventions;
 pub(crate) mod credentials;
 pub(crate) mod docs;
 pub(crate) mod events;
+pub(crate) mod export;
 #[cfg(feature = "fault-injection")]
 pub(crate) mod fault;
 pub(crate) mod fields;
@@ -18,6 +19,7 @@ pub(crate) mod providers;
 pub(crate) mod proxy;
 pub(crate) mod requests;
 pub(crate) mod responses;
+pub(crate) mod retention;
 pub(crate) mod sessions;
 pub(crate) mod settings;
 pub(crate) mod stats;

@@ -9,6 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::db::history::list::{self, ListedRequest, RequestFilter, RowName};
+use crate::db::history::words::Query;
 use crate::db::history::{self, StoredExchange};
 use crate::db::ops::WriteOp;
 use crate::http::App;
@@ -18,6 +19,8 @@ use crate::http::management::changes::{self, Change};
 use crate::http::params::{PageInfo, PageParams, Params};
 
 const LISTED: i64 = 50;
+/// Characters of a search.
+const LONGEST_SEARCH: usize = 256;
 /// The fields of a list that carry bodies.
 const BODIES: [&str; 2] = ["openai_request", "qwen_request"];
 
@@ -36,7 +39,7 @@ struct RequestList {
     requests: Value,
 }
 
-/// Exchanges, the newest first. Filters combine.
+/// Exchanges, the newest first. Filters combine. With `q` each has a `snippet`: where it says what is looked for.
 #[utoipa::path(get, path = "/api/requests", tag = "history",
     params(PageParams,
         ("session_id" = Option<String>, Query),
@@ -48,30 +51,14 @@ struct RequestList {
         ("has_error" = Option<bool>, Query),
         ("start_date" = Option<i64>, Query, description = "Unix time, ms; included"),
         ("end_date" = Option<i64>, Query, description = "Unix time, ms; included"),
+        ("q" = Option<String>, Query,
+            description = "Words, `\"phrases\"` and `beginnings*` that are all in the texts of the request and its answer"),
         ("fields" = Option<String>, Query, description = "Only these fields of each row, by comma; without the bodies a list is light")),
     responses((status = 200, body = RequestList)))]
 async fn list(State(app): State<App>, params: Params) -> Result<Json<RequestList>, ApiError> {
     let page = params.page(LISTED)?;
-    let (from, until) = params.dates()?;
-    let states = [
-        "in_progress",
-        "completed",
-        "failed",
-        "client_closed",
-        "interrupted",
-    ];
-    let filter = RequestFilter {
-        session_id: params.text("session_id"),
-        model: params.text("model"),
-        provider: params.text("provider"),
-        status: params
-            .word("status", &states.map(|state| (state, state)))?
-            .map(str::to_owned),
-        stream: params.flag("stream")?,
-        has_error: params.flag("has_error")?,
-        from,
-        until,
-    };
+    let filter = filter(&params)?;
+    let is_search = filter.said.is_some();
     let fields = params.text("fields");
     let fields: Option<Vec<&str>> = fields
         .as_deref()
@@ -89,10 +76,58 @@ async fn list(State(app): State<App>, params: Params) -> Result<Json<RequestList
     let mut requests = serde_json::to_value(rows).map_err(|_| ApiError::Internal)?;
     if let (Some(fields), Value::Array(rows)) = (&fields, &mut requests) {
         for row in rows.iter_mut().filter_map(Value::as_object_mut) {
-            row.retain(|key, _| key == "id" || fields.contains(&key.as_str()));
+            row.retain(|key, _| {
+                key == "id" || (is_search && key == "snippet") || fields.contains(&key.as_str())
+            });
         }
     }
     Ok(Json(RequestList { page, requests }))
+}
+
+/// Reads the filter of a query.
+pub(crate) fn filter(params: &Params) -> Result<RequestFilter, ApiError> {
+    let (from, until) = params.dates()?;
+    let states = [
+        "in_progress",
+        "completed",
+        "failed",
+        "client_closed",
+        "interrupted",
+    ];
+    Ok(RequestFilter {
+        session_id: params.text("session_id"),
+        model: params.text("model"),
+        provider: params.text("provider"),
+        status: params
+            .word("status", &states.map(|state| (state, state)))?
+            .map(str::to_owned),
+        stream: params.flag("stream")?,
+        has_error: params.flag("has_error")?,
+        from,
+        until,
+        said: said(params)?,
+    })
+}
+
+/// What is looked for: words, `"phrases"` and `beginnings*`.
+fn said(params: &Params) -> Result<Option<Query>, ApiError> {
+    let Some(text) = params.text("q") else {
+        return Ok(None);
+    };
+    let refused = |message: String| ApiError::Query {
+        param: "q",
+        code: "invalid_query",
+        message,
+    };
+    if text.chars().count() > LONGEST_SEARCH {
+        return Err(refused(format!(
+            "`q` must not be longer than {LONGEST_SEARCH} characters"
+        )));
+    }
+    let query = Query::read(&text);
+    query
+        .map(Some)
+        .ok_or_else(|| refused("`q` must have a letter or a digit in it".into()))
 }
 
 /// One exchange with its answer and every attempt. `id` is its number or its UUID, with or without the `req_` of

@@ -7,3 +7,4 @@ pub(crate) mod error;
 mod lenient;
 pub(crate) mod message;
 pub(crate) mod request;
+pub(crate) mod texts;

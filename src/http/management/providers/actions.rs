@@ -4,9 +4,8 @@ use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{Path, Request, State};
-use http_body_util::BodyExt;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::clock::{new_id, now_ms};
@@ -122,7 +121,7 @@ pub(super) async fn test(
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Json<Tested>, ApiError> {
-    let body = optional_object(request).await?;
+    let body = extract::optional_object(request).await?;
     let mut fields = Fields::of(&body);
     let (model, prompt) = (
         fields.optional("model", 200),
@@ -234,15 +233,4 @@ pub(super) async fn reload(
         message: "Provider reloaded successfully",
         timestamp: now_ms(),
     }))
-}
-
-/// A body that may be left out.
-async fn optional_object(request: Request) -> Result<Map<String, Value>, ApiError> {
-    let (parts, body) = request.into_parts();
-    let bytes = body.collect().await.map_err(|_| ApiError::BodyBroken)?;
-    let bytes = bytes.to_bytes();
-    if bytes.is_empty() {
-        return Ok(Map::new());
-    }
-    extract::json_object(Request::from_parts(parts, bytes.into())).await
 }

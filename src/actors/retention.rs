@@ -1,0 +1,383 @@
+//! Retention: removes what the history has outlived, and gives the exchanges words that have none in the index.
+//!
+//! Owns: when that is done next, and the pass under way. Durable: nothing; the rules are settings, and what is outlived
+//! is looked up at each pass. A crash loses: a pass, made again by the next incarnation; whoever waited for one asks
+//! again. Never waits for: the database, a task reports back.
+//!
+//! One piece after the other, each a write of its own beside all others, in the size that took the writer no longer than
+//! [`PIECE`] last time, and with a pause as long as the piece took.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tokio::sync::watch;
+use utoipa::ToSchema;
+
+use crate::actors::address::{Address, Message as ActorMessage, Reply};
+use crate::actors::behaviour::{Behaviour, Fatal, Own};
+use crate::actors::database::{Database, StoreError};
+use crate::actors::supervisor::ChildSpec;
+use crate::clock::now_ms;
+use crate::db::history::words;
+use crate::db::ops::{WriteOp, Written};
+use crate::db::retention::{self, Counts, FileSize, Outlived, Plan, Rules};
+use crate::settings::{self, Settings};
+use crate::tasks::{Owned, Tasks};
+
+const MAILBOX: usize = 64;
+/// How long a caller waits for a pass: a first one over a long history takes minutes.
+const RUN_DEADLINE: Duration = Duration::from_mins(10);
+const BETWEEN: Duration = Duration::from_hours(1);
+/// What one piece should take, its commit and the wait for others' included; half of what it may.
+const PIECE: Duration = Duration::from_millis(10);
+const LEAST_PAUSE: Duration = Duration::from_millis(2);
+/// Sizes of a first piece and of the largest: rows, or pages of the file.
+const FIRST: u32 = 4;
+const MOST: u32 = 1_000;
+/// Bytes of texts whose words are added at once: about 4 ms.
+const WORDS: usize = 48 << 10;
+/// Free pages below this stay: the next rows need them.
+const SLACK: i64 = 1 << 20;
+const MIB: i64 = 1 << 20;
+
+/// What a pass removed, or would remove.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = RetentionReport)]
+pub(crate) struct Report {
+    pub(crate) deleted: Counts,
+    /// Exchanges that can be searched for from now on.
+    pub(crate) indexed: i64,
+    pub(crate) file: FileSize,
+}
+
+/// How the rest of the gateway asks for a pass.
+#[derive(Clone)]
+pub(crate) struct Retention {
+    address: Address<Message>,
+    database: Database,
+    settings: watch::Receiver<Arc<Settings>>,
+}
+
+impl Retention {
+    /// Makes a pass now, after the one under way.
+    pub(crate) async fn run(&self) -> Result<Report, StoreError> {
+        self.address
+            .call(RUN_DEADLINE, |reply| Message::Run(Some(reply)))
+            .await?
+    }
+
+    /// What a pass would remove now. What goes by the file's size is a guess.
+    pub(crate) async fn preview(&self) -> Result<Report, StoreError> {
+        let rules = rules(&self.settings.borrow());
+        let plan = plan(&self.database, rules).await?;
+        Ok(Report {
+            deleted: plan.counts(),
+            indexed: 0,
+            file: plan.file,
+        })
+    }
+
+    /// There may be something to do.
+    pub(crate) fn nudge(&self) {
+        let _ = self.address.cast(Message::Run(None));
+    }
+}
+
+/// What each incarnation is made from.
+#[derive(Clone)]
+pub(crate) struct Arguments {
+    pub(crate) database: Database,
+    pub(crate) settings: watch::Receiver<Arc<Settings>>,
+    pub(crate) tasks: Tasks,
+}
+
+/// The child spec for the tree, and the handle for everyone else.
+pub(crate) fn child(arguments: Arguments) -> (ChildSpec, Retention) {
+    let (database, settings) = (arguments.database.clone(), arguments.settings.clone());
+    let (spec, address) = ChildSpec::new::<RetentionActor>("retention", MAILBOX, arguments);
+    let handle = Retention {
+        address,
+        database,
+        settings,
+    };
+    (spec, handle)
+}
+
+type Waiting = Option<Reply<Result<Report, StoreError>>>;
+
+pub(crate) enum Message {
+    Run(Waiting),
+    /// The pass of our task ended.
+    Ended,
+}
+
+impl ActorMessage for Message {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Run(_) => "run",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+struct RetentionActor;
+
+pub(crate) struct State {
+    arguments: Arguments,
+    own: Own<Message>,
+    /// Ends with the incarnation, as the clock does.
+    pass: Option<Owned>,
+    queue: VecDeque<Waiting>,
+    _clock: Owned,
+}
+
+impl Behaviour for RetentionActor {
+    type Message = Message;
+    type State = State;
+    type Arguments = Arguments;
+
+    async fn start(arguments: Arguments, own: Own<Message>) -> Result<State, Fatal> {
+        let ticking = tick(arguments.settings.clone(), own.clone());
+        let clock = arguments.tasks.spawn_owned("retention clock", ticking);
+        Ok(State {
+            arguments,
+            own,
+            pass: None,
+            queue: VecDeque::new(),
+            _clock: clock,
+        })
+    }
+
+    async fn handle(message: Message, state: &mut State) -> Result<(), Fatal> {
+        match message {
+            Message::Run(waiting) => state.ask(waiting),
+            Message::Ended => {
+                state.pass = None;
+                state.next();
+            }
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn ask(&mut self, waiting: Waiting) {
+        // A pass that waits already will see whatever made somebody ask.
+        if waiting.is_some() || self.queue.is_empty() {
+            self.queue.push_back(waiting);
+        }
+        self.next();
+    }
+
+    fn next(&mut self) {
+        if self.pass.is_some() {
+            return;
+        }
+        let Some(waiting) = self.queue.pop_front() else {
+            return;
+        };
+        let (database, own) = (self.arguments.database.clone(), self.own.clone());
+        let settings = self.arguments.settings.borrow().clone();
+        let pass = async move {
+            let outcome = pass(&database, &settings).await;
+            match &outcome {
+                Ok(report) if report.deleted != Counts::default() => {
+                    tracing::info!(?report.deleted, "retention removed what was outlived");
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "retention could not be carried out"),
+            }
+            if let Some(reply) = waiting {
+                let _ = reply.send(outcome);
+            }
+            own.tell(Message::Ended);
+        };
+        self.pass = Some(self.arguments.tasks.spawn_owned("retention pass", pass));
+    }
+}
+
+/// Asks for a pass at once, every hour, and when a rule was changed.
+async fn tick(mut settings: watch::Receiver<Arc<Settings>>, own: Own<Message>) {
+    let mut known = None;
+    loop {
+        let now = wishes(&settings.borrow_and_update());
+        if known.replace(now) != Some(now) {
+            own.tell(Message::Run(None));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(BETWEEN) => own.tell(Message::Run(None)),
+            changed = settings.changed() => if changed.is_err() {
+                return;
+            },
+        }
+    }
+}
+
+fn rules(settings: &Settings) -> Rules {
+    Rules {
+        days: settings.integer(settings::RETENTION_DAYS),
+        requests: settings.integer(settings::RETENTION_MAX_REQUESTS),
+        bytes: settings.integer(settings::RETENTION_MAX_SIZE) * MIB,
+        bodies_days: settings.integer(settings::RETENTION_BODIES_DAYS),
+        audit_days: settings.integer(settings::RETENTION_AUDIT_DAYS),
+    }
+}
+
+fn wishes(settings: &Settings) -> (Rules, bool) {
+    (rules(settings), settings.flag(settings::HISTORY_SEARCH))
+}
+
+async fn plan(database: &Database, rules: Rules) -> Result<Plan, StoreError> {
+    let now = now_ms();
+    database
+        .read(move |conn| retention::plan(conn, &rules, now))
+        .await
+}
+
+/// First what goes, then the words of what stays.
+async fn pass(database: &Database, settings: &Settings) -> Result<Report, StoreError> {
+    let (rules, is_searched) = wishes(settings);
+    let mut report = Report::default();
+    for (what, _) in plan(database, rules).await?.outlived {
+        *report.deleted.of(what) += remove(database, what).await?;
+    }
+    report.deleted.requests += keep_size(database, rules).await?;
+    shrink(database).await?;
+    if is_searched {
+        report.indexed = add_words(database).await?;
+    }
+    report.file = database.read(retention::file_size).await?;
+    Ok(report)
+}
+
+/// Removes all of what is meant.
+async fn remove(database: &Database, what: Outlived) -> Result<i64, StoreError> {
+    let mut pace = Pace::new();
+    let mut removed = 0;
+    loop {
+        match remove_piece(database, what, &mut pace).await? {
+            0 => return Ok(removed),
+            some => removed += some,
+        }
+    }
+}
+
+async fn remove_piece(
+    database: &Database,
+    what: Outlived,
+    pace: &mut Pace,
+) -> Result<i64, StoreError> {
+    let began = Instant::now();
+    let most = pace.size;
+    let removed = rows(database.tend(WriteOp::Retain { what, most }).await?);
+    pace.rest(began.elapsed()).await;
+    Ok(removed)
+}
+
+/// Removes the oldest exchanges while the file holds too much.
+async fn keep_size(database: &Database, rules: Rules) -> Result<i64, StoreError> {
+    let mut pace = Pace::new();
+    let mut removed = 0;
+    loop {
+        let file = database.read(retention::file_size).await?;
+        if retention::excess(&file, &rules) == 0 {
+            return Ok(removed);
+        }
+        match remove_piece(database, Outlived::oldest(), &mut pace).await? {
+            // It is something else that takes the space.
+            0 => return Ok(removed),
+            some => removed += some,
+        }
+    }
+}
+
+/// Gives free pages back to the disk, when it is worth it.
+async fn shrink(database: &Database) -> Result<(), StoreError> {
+    let mut free = database.read(retention::file_size).await?.free_bytes;
+    if free < SLACK {
+        return Ok(());
+    }
+    let mut pace = Pace::new();
+    loop {
+        let began = Instant::now();
+        match database.shrink(pace.size).await? {
+            Some(left) if left > 0 && left < free => free = left,
+            _ => return Ok(()),
+        }
+        pace.rest(began.elapsed()).await;
+    }
+}
+
+/// Adds the words of exchanges that came from elsewhere, were interrupted, or ended while the search was off.
+async fn add_words(database: &Database) -> Result<i64, StoreError> {
+    let (mut after, mut added) = (0, 0);
+    loop {
+        let missing = database
+            .read(move |conn| words::without(conn, after, WORDS))
+            .await?;
+        let Some(last) = missing.last() else {
+            return Ok(added);
+        };
+        after = last.id;
+        let began = Instant::now();
+        added += rows(database.tend(WriteOp::AddWords(missing)).await?);
+        tokio::time::sleep(began.elapsed().max(LEAST_PAUSE)).await;
+    }
+}
+
+fn rows(written: Written) -> i64 {
+    match written {
+        Written::Rows(count) => i64::try_from(count).unwrap_or(i64::MAX),
+        Written::Done | Written::Offered { .. } | Written::Imported(_) => 0,
+    }
+}
+
+/// How large the next piece is.
+struct Pace {
+    size: u32,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self { size: FIRST }
+    }
+
+    /// Learns from what the last piece took, and leaves the writer to others for as long.
+    async fn rest(&mut self, took: Duration) {
+        self.learn(took);
+        tokio::time::sleep(took.clamp(LEAST_PAUSE, Duration::from_secs(1))).await;
+    }
+
+    fn learn(&mut self, took: Duration) {
+        let took = u32::try_from(took.as_micros()).unwrap_or(u32::MAX).max(1);
+        let aim = u32::try_from(PIECE.as_micros()).unwrap_or(u32::MAX);
+        let fitting = u64::from(self.size) * u64::from(aim) / u64::from(took);
+        let fitting = u32::try_from(fitting).unwrap_or(MOST);
+        // Up in steps: what comes next may be larger than what was. Down at once.
+        self.size = fitting.clamp(1, MOST.min(self.size.saturating_mul(2)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_grow_in_steps_and_shrink_at_once() {
+        let mut pace = Pace::new();
+        pace.learn(Duration::from_micros(10));
+        assert_eq!(pace.size, 8);
+        pace.learn(Duration::from_millis(10));
+        assert_eq!(pace.size, 8);
+        pace.learn(Duration::from_millis(80));
+        assert_eq!(pace.size, 1);
+        pace.learn(Duration::from_secs(9));
+        assert_eq!(pace.size, 1);
+        for _ in 0..40 {
+            pace.learn(Duration::ZERO);
+        }
+        assert_eq!(pace.size, MOST);
+    }
+}

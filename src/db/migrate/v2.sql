@@ -1,0 +1,80 @@
+-- From version 1: bodies may be packed and dropped, and exchanges have their words in an index.
+--
+-- The two tables change in what their columns allow and by a column at the end that has a default. Neither touches a row,
+-- so the definitions are exchanged (https://sqlite.org/lang_altertable.html, section 7) instead of copying the history.
+
+PRAGMA writable_schema = ON;
+
+UPDATE sqlite_schema SET sql = 'CREATE TABLE requests (
+    id                INTEGER PRIMARY KEY AUTOINCREMENT,
+    request_id        TEXT    NOT NULL UNIQUE,
+    client_request_id TEXT,
+    session_id        TEXT    REFERENCES sessions (id) ON DELETE CASCADE,
+    timestamp         INTEGER NOT NULL,
+    method            TEXT    NOT NULL,
+    path              TEXT    NOT NULL,
+    port              INTEGER,
+    user_agent        TEXT,
+    openai_request    ANY     NOT NULL CHECK (typeof(openai_request) = ''blob'' OR json_valid(openai_request)),
+    qwen_request      ANY     CHECK (typeof(qwen_request) = ''blob'' OR json_valid(qwen_request)),
+    model             TEXT    NOT NULL,
+    stream            INTEGER NOT NULL CHECK (stream IN (0, 1)),
+    provider_id       TEXT,
+    status            TEXT    NOT NULL DEFAULT ''in_progress''
+                              CHECK (status IN (''in_progress'', ''completed'', ''failed'', ''client_closed'', ''interrupted'')),
+    tags              TEXT    CHECK (json_valid(tags)),
+    created_at        INTEGER NOT NULL,
+    bodies_dropped    INTEGER NOT NULL DEFAULT 0 CHECK (bodies_dropped IN (0, 1))
+) STRICT'
+ WHERE type = 'table' AND name = 'requests';
+
+UPDATE sqlite_schema SET sql = 'CREATE TABLE responses (
+    id                INTEGER PRIMARY KEY AUTOINCREMENT,
+    request_id        INTEGER NOT NULL UNIQUE REFERENCES requests (id) ON DELETE CASCADE,
+    session_id        TEXT    REFERENCES sessions (id) ON DELETE CASCADE,
+    response_id       TEXT    NOT NULL UNIQUE,
+    timestamp         INTEGER NOT NULL,
+    qwen_response     ANY     CHECK (typeof(qwen_response) = ''blob'' OR json_valid(qwen_response)),
+    openai_response   ANY     CHECK (typeof(openai_response) = ''blob'' OR json_valid(openai_response)),
+    parent_id         TEXT,
+    prompt_tokens     INTEGER,
+    completion_tokens INTEGER,
+    total_tokens      INTEGER,
+    cached_tokens     INTEGER,
+    reasoning_tokens  INTEGER,
+    cost_microusd     INTEGER,
+    finish_reason     TEXT,
+    error             TEXT,
+    error_code        TEXT,
+    provider_id       TEXT,
+    upstream_model    TEXT,
+    http_status       INTEGER NOT NULL,
+    upstream_status   INTEGER,
+    attempts          INTEGER NOT NULL DEFAULT 0,
+    queue_ms          INTEGER,
+    ttft_ms           INTEGER,
+    duration_ms       INTEGER NOT NULL,
+    created_at        INTEGER NOT NULL
+) STRICT'
+ WHERE type = 'table' AND name = 'responses';
+
+PRAGMA writable_schema = RESET;
+
+CREATE INDEX requests_with_bodies ON requests (timestamp, id) WHERE bodies_dropped = 0;
+
+CREATE VIRTUAL TABLE history_words USING fts5 (
+    prompt, answer, content = '', contentless_delete = 1, tokenize = 'unicode61 remove_diacritics 2'
+);
+
+CREATE TRIGGER requests_take_their_words AFTER DELETE ON requests BEGIN
+    DELETE FROM history_words WHERE rowid = old.id;
+END;
+
+CREATE TABLE usage_latencies (
+    hour           INTEGER NOT NULL,
+    provider       TEXT    NOT NULL,
+    model          TEXT    NOT NULL,
+    durations      BLOB    NOT NULL,
+    first_contents BLOB    NOT NULL,
+    PRIMARY KEY (hour, provider, model)
+) STRICT, WITHOUT ROWID;
