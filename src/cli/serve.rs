@@ -9,6 +9,7 @@ use clap::Args;
 use serde_json::Value;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::cli::data_dir;
 use crate::cli::logging::{self, Format};
 use crate::gateway::{Config, Gateway};
 use crate::settings;
@@ -126,15 +127,8 @@ impl Options {
                 serde_json::from_str(value).unwrap_or_else(|_| Value::from(value)),
             ));
         }
-        let data_dir = match self.data_dir {
-            Some(dir) => dir,
-            None => directories::ProjectDirs::from("", "", "qwarden")
-                .context("this user has no home directory; name a place with --data-dir")?
-                .data_dir()
-                .to_owned(),
-        };
         Ok(Config {
-            data_dir,
+            data_dir: data_dir::or_default(self.data_dir)?,
             settings: given,
         })
     }

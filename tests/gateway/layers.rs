@@ -18,11 +18,11 @@ const LAYERS: &[&[&str]] = &[
 const OWNED: &[(&str, &[&str])] = &[
     ("rusqlite", &["db"]),
     ("tokio_rusqlite", &["db"]),
-    ("reqwest", &["providers"]),
+    ("reqwest", &["providers", "cli"]),
     ("ractor", &["actors"]),
     ("axum", &["http"]),
     ("clap", &["cli"]),
-    ("eventsource_stream", &["protocol"]),
+    ("eventsource_stream", &["protocol", "cli"]),
 ];
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {

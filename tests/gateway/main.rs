@@ -15,6 +15,7 @@
 
 mod support;
 
+mod cli;
 mod completions;
 mod contract;
 mod durability;

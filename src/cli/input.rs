@@ -1,0 +1,77 @@
+//! What users write on the command line or hand over in files.
+
+use std::io::Read;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::cli::failure::Failure;
+
+/// A page of a list.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub(crate) struct Page {
+    /// How many to show, 1 to 1000.
+    #[arg(short, long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) limit: u32,
+    /// How many of the newest to leave out.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) offset: u32,
+}
+
+/// `key=value`; the value is JSON where it is JSON, else text.
+pub(crate) fn pair(text: &str) -> Result<(String, Value), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), json_or_text(value))),
+        _ => Err("wanted KEY=VALUE".into()),
+    }
+}
+
+pub(crate) fn json_or_text(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| Value::from(text))
+}
+
+/// The text of a file, or of standard input when it is `-`.
+pub(crate) fn file(path: &Path) -> Result<String, Failure> {
+    if path == Path::new("-") {
+        return standard();
+    }
+    std::fs::read_to_string(path)
+        .map_err(|error| Failure::Usage(format!("`{}` cannot be read: {error}", path.display())))
+}
+
+/// The text itself, or standard input when it is `-`: what stands on a command line is seen by every user.
+pub(crate) fn text(given: &str) -> Result<String, Failure> {
+    if given == "-" {
+        return Ok(standard()?.trim().to_owned());
+    }
+    Ok(given.to_owned())
+}
+
+fn standard() -> Result<String, Failure> {
+    let mut text = String::new();
+    std::io::stdin().lock().read_to_string(&mut text)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_value_is_json_where_it_is_json() {
+        for (text, value) in [
+            ("k=v", json!("v")),
+            ("k=http://x/?a=b", json!("http://x/?a=b")),
+            ("k=9000", json!(9000)),
+            ("k=true", json!(true)),
+            ("k={\"a\":1}", json!({"a": 1})),
+            ("k=\"9000\"", json!("9000")),
+            ("k=", json!("")),
+        ] {
+            assert_eq!(pair(text), Ok(("k".to_owned(), value)), "{text}");
+        }
+        assert!(pair("k").is_err() && pair("=v").is_err());
+    }
+}
