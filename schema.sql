@@ -246,6 +246,16 @@ CREATE TABLE usage_rollups (
     PRIMARY KEY (hour, provider, model)
 ) STRICT, WITHOUT ROWID;
 
+-- How long the exchanges of `usage_rollups` took, as histograms (`src/db/histogram.rs`): whole, and to the first content.
+CREATE TABLE usage_latencies (
+    hour           INTEGER NOT NULL,
+    provider       TEXT    NOT NULL,
+    model          TEXT    NOT NULL,
+    durations      BLOB    NOT NULL,
+    first_contents BLOB    NOT NULL,
+    PRIMARY KEY (hour, provider, model)
+) STRICT, WITHOUT ROWID;
+
 
 -- What happened ------------------------------------------------------------------------------------------------------
 

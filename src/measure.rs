@@ -94,3 +94,12 @@ fn delta(piece: Piece) -> Delta {
         Piece::Call(call) => Delta::call(CallDelta::arguments(0, call.arguments)),
     }
 }
+
+/// Fills a data directory with `count` made-up exchanges of the last month.
+pub fn generate_history(data_dir: &std::path::Path, count: i64) -> Result<(), String> {
+    std::fs::create_dir_all(data_dir).map_err(|error| error.to_string())?;
+    let month = 720 * 3_600_000;
+    let file = data_dir.join(crate::db::instance::DATABASE);
+    crate::db::generated::fill(&file, count, crate::clock::now_ms() - month)
+        .map_err(|error| error.to_string())
+}

@@ -197,7 +197,12 @@ impl State {
         self.keep(Arc::new(Event {
             id: id.clone(),
             at,
-            kind: "actor:lifecycle",
+            // Whoever listens for a restart need not know about first starts and failures.
+            kind: if life.event == "started" && life.incarnation > 1 {
+                "actor:restarted"
+            } else {
+                "actor:lifecycle"
+            },
             action: life.event,
             description,
             detail,

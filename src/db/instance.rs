@@ -8,7 +8,7 @@ use crate::db::error::DbError;
 use crate::db::files;
 
 const LOCK: &str = "qwarden.lock";
-const DATABASE: &str = "qwarden.db";
+pub(crate) const DATABASE: &str = "qwarden.db";
 /// What `SQLite` keeps beside the database. Made by it with the database's permissions, so only older files need care.
 const COMPANIONS: [&str; 2] = ["qwarden.db-wal", "qwarden.db-shm"];
 pub(crate) const BACKUPS: &str = "backups";

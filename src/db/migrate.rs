@@ -13,12 +13,16 @@ use crate::db::files;
 use crate::db::instance::BACKUPS;
 
 /// The version of `schema.sql`. Kept in a file as `user_version`.
-pub(crate) const SCHEMA_VERSION: i64 = 1;
+pub(crate) const SCHEMA_VERSION: i64 = 2;
 
 const CURRENT: Schema<'_> = Schema {
     version: SCHEMA_VERSION,
     sql: include_str!("../../schema.sql"),
-    steps: &[],
+    steps: &[Step {
+        from: 1,
+        to: 2,
+        sql: include_str!("migrate/usage_latencies.sql"),
+    }],
 };
 
 const USER_TABLES: &str = "SELECT count(*) FROM sqlite_schema";

@@ -10,6 +10,7 @@ pub(crate) mod credentials;
 pub(crate) mod error;
 mod files;
 pub(crate) mod filter;
+pub(crate) mod histogram;
 pub(crate) mod history;
 pub(crate) mod idempotency;
 pub(crate) mod import;
@@ -23,7 +24,10 @@ pub(crate) mod patch;
 pub(crate) mod providers;
 pub(crate) mod sessions;
 pub(crate) mod settings;
+pub(crate) mod stats;
 pub(crate) mod usage;
 
+#[cfg(feature = "measure")]
+pub(crate) mod generated;
 #[cfg(test)]
 mod testing;

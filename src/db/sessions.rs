@@ -32,6 +32,12 @@ const PUT_TURN: &str = "
        SET session_id = excluded.session_id, login = excluded.login, chat_id = excluded.chat_id,
            parent_id = excluded.parent_id, created_at = excluded.created_at";
 
+/// The request row was queued before; its answer's may follow, and takes the session from it.
+const BELONGS: &str = "UPDATE requests SET session_id = ?1 WHERE request_id = ?2";
+
+const ITS_ANSWER: &str = "
+    UPDATE responses SET session_id = ?1 WHERE request_id = (SELECT id FROM requests WHERE request_id = ?2)";
+
 const PRUNE: &str = "
     DELETE FROM session_turns
      WHERE hash IN (SELECT t.hash FROM session_turns t JOIN sessions s ON s.id = t.session_id
@@ -74,6 +80,8 @@ pub(crate) struct TurnRow {
     pub(crate) first_user_message: String,
     pub(crate) message_count: i64,
     pub(crate) model: String,
+    /// The exchange that brought the answer.
+    pub(crate) request_id: String,
     pub(crate) at: i64,
     pub(crate) expires_at: i64,
 }
@@ -112,6 +120,15 @@ pub(crate) enum SessionState {
     Active,
     Expired,
     All,
+}
+
+/// Which sessions are meant, and in which order they come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SessionFilter {
+    pub(crate) state: SessionState,
+    pub(crate) chat_id: Option<String>,
+    /// By the last use instead of the creation.
+    pub(crate) by_use: bool,
 }
 
 /// Where a history goes on.
@@ -163,6 +180,10 @@ pub(super) fn record_turn(conn: &Connection, row: &TurnRow) -> Result<(), DbErro
         ":parent_id": row.parent_id,
         ":at": row.at,
     })?;
+    for statement in [BELONGS, ITS_ANSWER] {
+        conn.prepare_cached(statement)?
+            .execute((&row.session_id, &row.request_id))?;
+    }
     Ok(())
 }
 
@@ -188,21 +209,21 @@ pub(crate) fn chat_of(conn: &Connection, id: &str) -> Result<Option<ChatOf>, DbE
     Ok(row.optional()?)
 }
 
-/// The sessions of a state at `now` (Unix ms), newest first by creation or by use, and how many there are.
+/// The sessions of a filter at `now` (Unix ms), the newest first, and how many there are.
 pub(crate) fn list(
     conn: &Connection,
-    state: SessionState,
-    by_use: bool,
+    wanted: &SessionFilter,
     now: i64,
     slice: Slice,
 ) -> Result<(Vec<StoredSession>, i64), DbError> {
     let mut filter = Filter::default();
-    match state {
+    filter.and("chat_id = ?", wanted.chat_id.clone());
+    match wanted.state {
         SessionState::Active => filter.and("expires_at > ?", Some(now)),
         SessionState::Expired => filter.and("expires_at <= ?", Some(now)),
         SessionState::All => {}
     }
-    let order = if by_use {
+    let order = if wanted.by_use {
         "last_accessed"
     } else {
         "created_at"
@@ -285,6 +306,7 @@ mod tests {
             first_user_message: "hi".into(),
             message_count: 2,
             model: "m".into(),
+            request_id: "r".into(),
             at: 5,
             expires_at: 10,
         };
@@ -309,7 +331,14 @@ mod tests {
             offset: 0,
             after: None,
         };
-        let listed = |state, now| list(&conn, state, true, now, slice).unwrap().1;
+        let listed = |state, now| {
+            let filter = SessionFilter {
+                state,
+                chat_id: Some("c".into()),
+                by_use: true,
+            };
+            list(&conn, &filter, now, slice).unwrap().1
+        };
         assert_eq!(listed(SessionState::Active, 9), 1);
         assert_eq!(listed(SessionState::Expired, 9), 0);
         assert_eq!(listed(SessionState::All, 11), 1);

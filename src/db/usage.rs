@@ -3,9 +3,10 @@
 use rusqlite::{Connection, named_params};
 
 use crate::db::error::DbError;
+use crate::db::histogram::Histogram;
 use crate::db::history::{ExchangeStatus, OutcomeRow};
 
-const HOUR_MS: i64 = 3_600_000;
+pub(super) const HOUR_MS: i64 = 3_600_000;
 /// No exchange counts for more: an upstream that claims absurd numbers would overflow the sums, and end the counting.
 const MOST: i64 = 1_000_000_000;
 
@@ -28,6 +29,15 @@ const ADD: &str = "
            reasoning_tokens = reasoning_tokens + excluded.reasoning_tokens,
            duration_ms = duration_ms + excluded.duration_ms";
 
+const LATENCIES: &str = "
+    SELECT durations, first_contents FROM usage_latencies WHERE hour = ?1 AND provider = ?2 AND model = ?3";
+
+const PUT_LATENCIES: &str = "
+    INSERT INTO usage_latencies (hour, provider, model, durations, first_contents)
+    VALUES (?1, ?2, ?3, ?4, ?5)
+        ON CONFLICT (hour, provider, model) DO UPDATE
+       SET durations = excluded.durations, first_contents = excluded.first_contents";
+
 /// What one exchange took.
 pub(super) struct Spent<'a> {
     /// Empty when none took it, or none is known.
@@ -44,6 +54,7 @@ pub(super) struct Spent<'a> {
     pub(super) cached_tokens: Option<i64>,
     pub(super) reasoning_tokens: Option<i64>,
     pub(super) duration_ms: i64,
+    pub(super) ttft_ms: Option<i64>,
 }
 
 /// Adds one exchange, for the hour in which it ended. Not idempotent: the caller knows whether it was added before.
@@ -60,6 +71,7 @@ pub(super) fn add(conn: &Connection, model: &str, outcome: &OutcomeRow) -> Resul
         cached_tokens: outcome.cached_tokens,
         reasoning_tokens: outcome.reasoning_tokens,
         duration_ms: outcome.duration_ms,
+        ttft_ms: outcome.ttft_ms,
     };
     add_spent(conn, &spent)
 }
@@ -74,8 +86,12 @@ pub(super) fn add_spent(conn: &Connection, spent: &Spent<'_>) -> Result<(), DbEr
         .total_tokens
         .map_or(prompt + completion, |total| bounded(Some(total)));
     let is = |status| spent.status == status;
+    let hour = spent
+        .finished_at
+        .saturating_sub(spent.finished_at.rem_euclid(HOUR_MS));
+    add_latencies(conn, hour, spent)?;
     conn.prepare_cached(ADD)?.execute(named_params! {
-        ":hour": spent.finished_at.saturating_sub(spent.finished_at.rem_euclid(HOUR_MS)),
+        ":hour": hour,
         ":provider": spent.provider,
         ":model": spent.model,
         ":completed": is(ExchangeStatus::Completed),
@@ -89,6 +105,28 @@ pub(super) fn add_spent(conn: &Connection, spent: &Spent<'_>) -> Result<(), DbEr
         ":reasoning_tokens": bounded(spent.reasoning_tokens),
         ":duration_ms": bounded(Some(spent.duration_ms)),
     })?;
+    Ok(())
+}
+
+fn add_latencies(conn: &Connection, hour: i64, spent: &Spent<'_>) -> Result<(), DbError> {
+    let (mut durations, mut first_contents) = (Histogram::default(), Histogram::default());
+    let mut statement = conn.prepare_cached(LATENCIES)?;
+    let mut rows = statement.query((hour, spent.provider, spent.model))?;
+    if let Some(row) = rows.next()? {
+        durations.merge(row.get_ref("durations")?.as_blob().unwrap_or_default());
+        first_contents.merge(row.get_ref("first_contents")?.as_blob().unwrap_or_default());
+    }
+    durations.add(spent.duration_ms);
+    if let Some(ttft) = spent.ttft_ms {
+        first_contents.add(ttft);
+    }
+    conn.prepare_cached(PUT_LATENCIES)?.execute((
+        hour,
+        spent.provider,
+        spent.model,
+        durations.to_bytes(),
+        first_contents.to_bytes(),
+    ))?;
     Ok(())
 }
 

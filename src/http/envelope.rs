@@ -54,7 +54,9 @@ pub(crate) async fn envelope(mut request: Request, next: Next) -> Response {
         },
         Err(refused) => refused.into_response(),
     };
-    let mut response = match response.extensions().get::<Arc<ApiError>>().cloned() {
+    let error = response.extensions().get::<Arc<ApiError>>().cloned();
+    let error = error.or_else(|| unwritten(&response));
+    let mut response = match error {
         Some(error) => written(&error, &shown, &method, &path, response.headers()),
         None => response,
     };
@@ -62,6 +64,13 @@ pub(crate) async fn envelope(mut request: Request, next: Next) -> Response {
         response.headers_mut().insert(REQUEST_ID, value);
     }
     response
+}
+
+/// What a library refused by itself, such as a path that is no UTF-8, has words of its own.
+fn unwritten(response: &Response) -> Option<Arc<ApiError>> {
+    let kind = response.headers().get(CONTENT_TYPE)?;
+    let is_text = kind.as_bytes().starts_with(b"text/plain");
+    (response.status().is_client_error() && is_text).then(|| Arc::new(ApiError::Unreadable))
 }
 
 fn written(

@@ -47,6 +47,8 @@ pub(crate) enum ApiError {
     TooLarge {
         limit: usize,
     },
+    /// Its path or its query cannot be decoded.
+    Unreadable,
     BodyBroken,
     BodyTooSlow,
     Host {
@@ -108,6 +110,8 @@ pub(crate) enum ApiError {
         message: String,
     },
     CredentialsExpired,
+    /// There is no login at chat.qwen.ai.
+    LoginMissing,
     ModelNotFound {
         id: String,
         closest: Vec<String>,
@@ -273,6 +277,12 @@ impl ApiError {
                 format!("the body is longer than the limit of {limit} bytes"),
             )
             .details(json!({"limit_bytes": limit})),
+            Self::Unreadable => Told::new(
+                S::BAD_REQUEST,
+                INVALID,
+                "invalid_request",
+                "the path or the query cannot be read; percent-encode them as UTF-8",
+            ),
             Self::BodyBroken => Told::new(
                 S::BAD_REQUEST,
                 INVALID,
@@ -407,6 +417,12 @@ impl ApiError {
                 "not_found_error",
                 "session_not_found",
                 format!("there is no session `{id}`"),
+            ),
+            Self::LoginMissing => Told::new(
+                S::UNAUTHORIZED,
+                "authentication_error",
+                "missing_credentials",
+                "Qwen credentials not configured. POST a login to /api/qwen/credentials on the management port",
             ),
             Self::CredentialsExpired => Told::new(
                 S::UNPROCESSABLE_ENTITY,

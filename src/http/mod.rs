@@ -1,5 +1,6 @@
 //! The three ports over HTTP: parse, ask a handle, encode. No SQL, no upstream, no business rule.
 
+pub(crate) mod aliases;
 pub(crate) mod completions;
 pub(crate) mod envelope;
 pub(crate) mod error;

@@ -4,41 +4,59 @@ use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{from_fn, from_fn_with_state};
 
+use crate::http::aliases::Aliases;
 use crate::http::error::ApiError;
-use crate::http::{App, completions, envelope, management};
+use crate::http::{App, aliases, completions, envelope, management};
 
 /// :3000, the Qwen proxy.
 pub(crate) fn qwen(app: App) -> Router {
-    layered(completions::qwen::routes(), app)
+    let aliases = aliases(&app);
+    let routes = served(completions::qwen::routes(), app);
+    enveloped(around(routes).layer(from_fn_with_state(aliases, aliases::on_qwen)))
 }
 
 /// :3001, the router.
 pub(crate) fn router(app: App) -> Router {
-    layered(
-        completions::chat::routes()
-            .merge(completions::models::routes())
-            .merge(completions::about::routes()),
-        app,
-    )
+    let aliases = aliases(&app);
+    let routes = completions::chat::routes()
+        .merge(completions::models::routes())
+        .merge(completions::about::routes());
+    let routes = served(routes, app);
+    enveloped(around(routes).layer(from_fn_with_state(aliases, aliases::on_router)))
 }
 
 /// :3002, management.
 pub(crate) fn management(app: App) -> Router {
     let (routes, api) = management::openapi::routes();
-    let routes = routes.merge(management::openapi::served(&api));
+    let routes = routes
+        .merge(management::openapi::served(&api))
+        .merge(management::docs::routes());
     #[cfg(feature = "fault-injection")]
     let routes = routes.merge(management::fault::routes());
-    let conventions = from_fn_with_state(app.clone(), management::conventions::conventions);
-    // Around the routing, so that it can look at one route on behalf of another.
-    Router::new()
-        .fallback_service(served(routes, app))
-        .layer(conventions)
-        .layer(from_fn(envelope::envelope))
+    enveloped(conventional(routes, app))
 }
 
-/// The same for every port: the envelope is outermost, so that it writes every error, the fallbacks' too.
-fn layered(routes: Router<App>, app: App) -> Router {
-    served(routes, app).layer(from_fn(envelope::envelope))
+fn aliases(app: &App) -> Aliases {
+    let (routes, _) = management::openapi::routes();
+    Aliases {
+        app: app.clone(),
+        management: conventional(routes, app.clone()),
+    }
+}
+
+fn conventional(routes: Router<App>, app: App) -> Router {
+    let conventions = from_fn_with_state(app.clone(), management::conventions::conventions);
+    around(served(routes, app)).layer(conventions)
+}
+
+/// A layer on this sees requests before they are routed: it can look at one route on behalf of another.
+fn around(routes: Router) -> Router {
+    Router::new().fallback_service(routes)
+}
+
+/// The envelope is outermost on every port, so that it writes every error, the fallbacks' too.
+fn enveloped(routes: Router) -> Router {
+    routes.layer(from_fn(envelope::envelope))
 }
 
 fn served(routes: Router<App>, app: App) -> Router {

@@ -20,6 +20,7 @@ mod completions;
 mod contract;
 mod durability;
 mod errors;
+mod events;
 mod import;
 mod layers;
 mod lifecycle;

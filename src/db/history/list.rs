@@ -157,14 +157,7 @@ pub(crate) fn requests(
     with_bodies: bool,
 ) -> Result<(Vec<ListedRequest>, i64), DbError> {
     let filter = request_filter(wanted);
-    let needs_answer = wanted.has_error.is_some();
-    let join = "LEFT JOIN responses ON responses.request_id = requests.id";
-    let total = count(
-        conn,
-        "requests",
-        if needs_answer { join } else { "" },
-        &filter,
-    )?;
+    let total = count(conn, "requests", "", &filter)?;
     let mut filter = filter;
     filter.and_two("(requests.timestamp, requests.id) < (?, ?)", slice.after);
     let bodies = if with_bodies {
@@ -177,9 +170,11 @@ pub(crate) fn requests(
                 requests.timestamp AS timestamp, method, path, model, stream, requests.provider_id AS provider_id,
                 status, {bodies}, requests.created_at AS created_at, response_id, finish_reason, total_tokens,
                 duration_ms, ttft_ms, http_status, error, error_code
-           FROM requests {join}{}
-          ORDER BY requests.timestamp DESC, requests.id DESC
-          LIMIT {} OFFSET {}",
+           FROM (SELECT requests.id AS wanted FROM requests{}
+                  ORDER BY requests.timestamp DESC, requests.id DESC LIMIT {} OFFSET {})
+           JOIN requests ON requests.id = wanted
+           LEFT JOIN responses ON responses.request_id = requests.id
+          ORDER BY requests.timestamp DESC, requests.id DESC",
         filter.clause(),
         slice.limit,
         slice.offset
@@ -305,7 +300,11 @@ fn request_filter(wanted: &RequestFilter) -> Filter {
     filter.and("requests.stream = ?", wanted.stream);
     filter.and("requests.timestamp >= ?", wanted.from);
     filter.and("requests.timestamp <= ?", wanted.until);
-    filter.and("(error IS NOT NULL) = ?", wanted.has_error);
+    match wanted.has_error {
+        Some(true) => filter.only("requests.status = 'failed'"),
+        Some(false) => filter.only("requests.status <> 'failed'"),
+        None => {}
+    }
     filter
 }
 

@@ -377,6 +377,7 @@ fn add_response(conn: &Connection, row: &OldResponse) -> Result<Fate, DbError> {
         cached_tokens: None,
         reasoning_tokens: None,
         duration_ms: row.duration_ms,
+        ttft_ms: None,
     };
     usage::add_spent(conn, &spent)?;
     Ok(Fate::Imported)

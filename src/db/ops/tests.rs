@@ -197,6 +197,7 @@ fn sample_turn(hash: char) -> TurnRow {
         first_user_message: "hi".into(),
         message_count: 2,
         model: "m".into(),
+        request_id: "r9".into(),
         at: 5,
         expires_at: 10,
     }

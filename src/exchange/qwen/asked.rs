@@ -24,6 +24,8 @@ const SHOWN: usize = 500;
 
 /// See the module.
 pub(crate) struct Asked {
+    /// Our id of the exchange.
+    pub(crate) request_id: String,
     /// As the client named it, for the answer.
     pub(crate) shown_model: String,
     /// As the site names it.
@@ -69,6 +71,7 @@ impl Asked {
         let ignored = body.ignored;
         let (system, messages) = chain::split_system(body.messages);
         Ok(Self {
+            request_id: call.request_id.clone(),
             shown_model,
             model,
             system,

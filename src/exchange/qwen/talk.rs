@@ -447,6 +447,7 @@ impl Talk {
             chat_id: answering.chat.id.clone(),
             parent_id,
             first_user_message: self.asked.first_user_message(),
+            request_id: self.asked.request_id.clone(),
             message_count: i64::try_from(self.asked.messages.len() + 1).unwrap_or(i64::MAX),
             model: self.asked.model.clone(),
             at,

@@ -5,6 +5,7 @@ pub(crate) mod bodies;
 pub(crate) mod changes;
 pub(crate) mod conventions;
 pub(crate) mod credentials;
+pub(crate) mod docs;
 pub(crate) mod events;
 #[cfg(feature = "fault-injection")]
 pub(crate) mod fault;
@@ -19,4 +20,5 @@ pub(crate) mod requests;
 pub(crate) mod responses;
 pub(crate) mod sessions;
 pub(crate) mod settings;
+pub(crate) mod stats;
 pub(crate) mod supervision;

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Query, State};
-use serde::Deserialize;
+use axum::extract::State;
 use serde_json::{Map, Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -16,26 +15,17 @@ use crate::db::models;
 use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::management::providers::shape::Provider;
+use crate::http::params::Params;
 
 /// What a stop allows open requests unless told otherwise, and the most it can be told (ms).
-const STOP_GRACE: u64 = 2_000;
-const LONGEST_GRACE: u64 = 600_000;
+const STOP_GRACE: i64 = 2_000;
+const LONGEST_GRACE: i64 = 600_000;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(start))
         .routes(routes!(stop))
         .routes(routes!(status))
-}
-
-#[derive(Deserialize)]
-struct StopQuery {
-    drain_ms: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct StatusQuery {
-    fields: Option<String>,
 }
 
 /// Opens the two ports; answers when they are bound.
@@ -67,26 +57,12 @@ async fn start(State(app): State<App>) -> Result<Json<Value>, ApiError> {
 #[utoipa::path(post, path = "/api/proxy/stop", tag = "proxy",
     params(("drain_ms" = Option<i64>, Query, minimum = 0, maximum = 600_000, description = "How long open requests may take")),
     responses((status = 200, body = Value)))]
-async fn stop(
-    State(app): State<App>,
-    Query(query): Query<StopQuery>,
-) -> Result<Json<Value>, ApiError> {
-    let grace = match query.drain_ms.as_deref().map(str::parse) {
-        None => STOP_GRACE,
-        Some(Ok(grace)) if grace <= LONGEST_GRACE => grace,
-        Some(_) => {
-            return Err(ApiError::Query {
-                param: "drain_ms",
-                code: "invalid_drain_ms",
-                message: format!("`drain_ms` must be an integer from 0 to {LONGEST_GRACE}"),
-            });
-        }
-    };
-    let drained = app
-        .handles
-        .gateway
-        .stop(Duration::from_millis(grace))
-        .await?;
+async fn stop(State(app): State<App>, params: Params) -> Result<Json<Value>, ApiError> {
+    let grace = params
+        .integer("drain_ms", "invalid_drain_ms", 0, LONGEST_GRACE)?
+        .unwrap_or(STOP_GRACE);
+    let grace = Duration::from_millis(grace.unsigned_abs());
+    let drained = app.handles.gateway.stop(grace).await?;
     app.handles.events.publish(
         "proxy:status",
         "stopped",
@@ -108,12 +84,9 @@ async fn stop(
 #[utoipa::path(get, path = "/api/proxy/status", tag = "proxy",
     params(("fields" = Option<String>, Query, description = "Only these fields, by comma")),
     responses((status = 200, body = Value)))]
-async fn status(
-    State(app): State<App>,
-    Query(query): Query<StatusQuery>,
-) -> Result<Json<Value>, ApiError> {
+async fn status(State(app): State<App>, params: Params) -> Result<Json<Value>, ApiError> {
     let mut body = standing(&app).await?;
-    if let Some(fields) = query.fields {
+    if let Some(fields) = params.text("fields") {
         let wanted: Vec<_> = fields.split(',').map(str::trim).collect();
         body.retain(|key, _| wanted.contains(&key.as_str()));
     }

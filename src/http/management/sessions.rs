@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 use crate::clock::now_ms;
 use crate::db::history::list::{self, ListedRequest, RequestFilter, ResponseFilter};
 use crate::db::ops::{WriteOp, Written};
-use crate::db::sessions::{self, SessionState, StoredSession};
+use crate::db::sessions::{self, SessionFilter, SessionState, StoredSession};
 use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::management::bodies::Done;
@@ -87,6 +87,7 @@ struct Cleaned {
 #[utoipa::path(get, path = "/api/sessions", tag = "sessions",
     params(PageParams,
         ("sort" = Option<String>, Query, description = "`created_at` or `last_accessed`"),
+        ("chat_id" = Option<String>, Query, description = "Only those of this chat at the site"),
         ("state" = Option<String>, Query, description = "`active`, `expired` or `all`")),
     responses((status = 200, body = SessionList)))]
 async fn list(State(app): State<App>, params: Params) -> Result<Json<SessionList>, ApiError> {
@@ -98,9 +99,13 @@ async fn list(State(app): State<App>, params: Params) -> Result<Json<SessionList
         ("all", SessionState::All),
     ];
     let state = params.word("state", &states)?.unwrap_or(SessionState::All);
+    let filter = SessionFilter {
+        state,
+        chat_id: params.text("chat_id"),
+        by_use: by_use.unwrap_or(false),
+    };
     let now = now_ms();
-    let read =
-        move |conn: &_| sessions::list(conn, state, by_use.unwrap_or(false), now, page.slice());
+    let read = move |conn: &_| sessions::list(conn, &filter, now, page.slice());
     let (mut rows, total) = app.handles.database.read(read).await?;
     let page = page.cut(&mut rows, total, None);
     let sessions = rows

@@ -1,8 +1,7 @@
 //! `/api/settings`: typed values, checked before they are stored, in force when the answer is there.
 
 use axum::Json;
-use axum::extract::{Path, Query, Request, State};
-use serde::Deserialize;
+use axum::extract::{Path, Request, State};
 use serde_json::{Map, Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -13,6 +12,7 @@ use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::extract;
 use crate::http::management::bodies::{SettingBody, SettingsBody};
+use crate::http::params::Params;
 use crate::settings::{self, Setting};
 
 /// Keys of shells and dashboards, which are kept and not looked into.
@@ -25,24 +25,12 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(show, put, reset))
 }
 
-#[derive(Deserialize)]
-struct ListQuery {
-    category: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct BulkQuery {
-    atomic: Option<String>,
-}
-
 /// Every value in force, by key.
 #[utoipa::path(get, path = "/api/settings", tag = "settings",
     params(("category" = Option<String>, Query, description = "The part of the keys before the first dot")),
     responses((status = 200, body = Value)))]
-async fn list(
-    State(app): State<App>,
-    Query(query): Query<ListQuery>,
-) -> Result<Json<Value>, ApiError> {
+async fn list(State(app): State<App>, params: Params) -> Result<Json<Value>, ApiError> {
+    let category_wanted = params.text("category");
     let stored = app.store.stored().await?;
     let current = app.settings.borrow().clone();
     let known = settings::SETTINGS
@@ -53,15 +41,14 @@ async fn list(
         .filter(|row| row.key.starts_with(FREE))
         .map(|row| (row.key.clone(), parsed(&row.value)));
     let wanted = |key: &str| {
-        query
-            .category
+        category_wanted
             .as_deref()
             .is_none_or(|wanted| wanted == category(key))
     };
     let values: Map<String, Value> = known.chain(free).filter(|(key, _)| wanted(key)).collect();
     Ok(Json(json!({
         "settings": values,
-        "category": query.category.as_deref().unwrap_or("all"),
+        "category": category_wanted.as_deref().unwrap_or("all"),
     })))
 }
 
@@ -141,7 +128,7 @@ async fn put(
     responses((status = 200, body = Value)))]
 async fn bulk(
     State(app): State<App>,
-    Query(query): Query<BulkQuery>,
+    params: Params,
     request: Request,
 ) -> Result<Json<Value>, ApiError> {
     let body = extract::json_object(request).await?;
@@ -160,7 +147,7 @@ async fn bulk(
             Err(error) => errors.push((key.clone(), words(&error))),
         }
     }
-    let is_atomic = query.atomic.as_deref() == Some("true");
+    let is_atomic = params.flag("atomic")? == Some(true);
     if !errors.is_empty() && (is_atomic || good.is_empty()) {
         return Err(ApiError::Validation(
             errors.into_iter().map(|(_, message)| message).collect(),

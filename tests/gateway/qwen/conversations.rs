@@ -429,6 +429,56 @@ async fn a_renewed_login_goes_on_and_another_account_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_shows_its_exchanges_and_takes_them_with_it() {
+    let site = echoing().await;
+    let gateway = at(&site, &[]).await;
+    log_in(&gateway, "default", "u1").await;
+    let mut conversation = Conversation::new();
+    conversation.say(&gateway, "one").await;
+    conversation.say(&gateway, "two").await;
+    let (_, list) = gateway
+        .get(&gateway.api("/api/sessions?state=active&sort=last_accessed"))
+        .await;
+    assert_eq!(list["total"], 1, "{list}");
+    assert_eq!(list["sessions"][0]["first_user_message"], "one");
+    let id = list["sessions"][0]["id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
+    let session = gateway.api(&format!("/api/sessions/{id}"));
+    let shown = async {
+        loop {
+            let (_, session) = gateway.get(&session).await;
+            if session["request_count"] == 2 {
+                return session;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let shown = tokio::time::timeout(crate::support::PATIENCE, shown).await;
+    let shown = shown.expect("both exchanges belong to it");
+    assert_eq!(shown["expired"], false);
+    assert!(shown["usage"]["total_tokens"].as_i64() > Some(0), "{shown}");
+    let (_, requests) = gateway.get(&format!("{session}/requests?limit=1")).await;
+    assert_eq!(
+        (&requests["total"], &requests["has_more"]),
+        (&json!(2), &json!(true))
+    );
+    let path = format!("/api/responses/session/{id}");
+    assert_eq!(gateway.get(&gateway.api(&path)).await.1["total"], 2);
+    let path = format!("/api/responses/stats?group_by=session&session_id={id}");
+    let (_, stats) = gateway.get(&gateway.api(&path)).await;
+    assert_eq!(stats["groups"][0]["key"], json!(id));
+    assert_eq!(stats["groups"][0]["completed"], 2);
+    let deleted = gateway.client.delete(&session).send().await;
+    assert_eq!(deleted.expect("an answer").status(), 200);
+    assert_eq!(gateway.cell::<i64>("SELECT count(*) FROM requests"), 0);
+    let (_, stats) = gateway.get(&gateway.api("/api/responses/stats")).await;
+    assert_eq!(stats["completed"], 2, "what was counted stays");
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_session_is_gone_here_and_if_wanted_there() {
     let site = echoing().await;
     let gateway = at(&site, &[("qwen.deleteChats", json!(true))]).await;

@@ -1,0 +1,270 @@
+//! `GET /api/events`: what happens, as it happens; and changes under load.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use reqwest::Method as M;
+use serde_json::{Value, json};
+
+use crate::support::upstream::{Upstream, delta, finish, json_answer, whole};
+use crate::support::{PATIENCE, TestGateway, say, say_streamed};
+
+/// A listener of the event stream.
+struct Listener {
+    bytes: futures_util::stream::BoxStream<'static, reqwest::Result<bytes::Bytes>>,
+    text: String,
+}
+
+/// One event as it came.
+#[derive(Debug)]
+struct Heard {
+    id: Option<String>,
+    kind: String,
+    data: Value,
+}
+
+impl Listener {
+    async fn of(gateway: &TestGateway, query: &str, last: Option<&str>) -> Self {
+        let mut request = gateway
+            .client
+            .get(gateway.api(&format!("/api/events{query}")));
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let response = request.send().await.expect("an answer");
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self {
+            bytes: response.bytes_stream().boxed(),
+            text: String::new(),
+        }
+    }
+
+    /// The next event; none when the stream has ended.
+    async fn next(&mut self) -> Option<Heard> {
+        loop {
+            if let Some((event, rest)) = self.text.split_once("\n\n") {
+                let line = |name: &str| {
+                    let mut lines = event.lines();
+                    lines
+                        .find_map(|line| line.strip_prefix(name).map(|text| text.trim().to_owned()))
+                };
+                let heard = line("event:").map(|kind| Heard {
+                    id: line("id:"),
+                    kind,
+                    data: serde_json::from_str(&line("data:").unwrap_or_default()).expect("JSON"),
+                });
+                let rest = rest.to_owned();
+                self.text = rest;
+                if heard.is_some() {
+                    return heard;
+                }
+                continue;
+            }
+            let more = tokio::time::timeout(PATIENCE, self.bytes.next()).await;
+            let Some(Ok(more)) = more.expect("something comes") else {
+                return None;
+            };
+            self.text.push_str(&String::from_utf8_lossy(&more));
+        }
+    }
+
+    async fn until(&mut self, kind: &str) -> Heard {
+        loop {
+            let heard = self.next().await.expect("an event");
+            if heard.kind == kind {
+                return heard;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happens_is_told_and_told_again_to_who_missed_it() {
+    let gateway = TestGateway::start().await;
+    let mut listener = Listener::of(&gateway, "", None).await;
+    let first = listener.next().await.expect("an event");
+    assert_eq!(first.kind, "proxy:status");
+    assert_eq!(first.data["status"]["status"], "running");
+    let model = json!({"id": "m1", "name": "M"});
+    gateway.post(&gateway.api("/api/models"), &model).await;
+    let made = listener.until("models:updated").await;
+    assert_eq!(
+        (&made.data["action"], &made.data["modelId"]),
+        (&json!("created"), &json!("m1"))
+    );
+    gateway
+        .chat(&say("echo", "hi"))
+        .await
+        .bytes()
+        .await
+        .expect("a body");
+    let started = listener.until("request:started").await;
+    let ended = listener.until("request:completed").await;
+    assert_eq!(ended.data["requestId"], started.data["requestId"]);
+    assert_eq!(
+        (&ended.data["status"], &ended.data["provider"]),
+        (&json!("completed"), &json!("echo"))
+    );
+    let put = gateway
+        .client
+        .put(gateway.api("/api/settings/logging.logRequests"));
+    put.json(&json!({"value": false}))
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(
+        listener.until("settings:updated").await.data["keys"],
+        json!(["logging.logRequests"])
+    );
+    assert_eq!(gateway.crash("router").await, 200);
+    let restarted = listener.until("actor:restarted").await;
+    assert_eq!(restarted.data["actor"], "router");
+
+    // Another one that comes back after the model was made hears the rest again, in order, and what comes.
+    let last = made.id.expect("an id");
+    let mut back = Listener::of(&gateway, "?types=request:*,settings:updated", Some(&last)).await;
+    for kind in ["request:started", "request:completed", "settings:updated"] {
+        assert_eq!(back.next().await.expect("an event").kind, kind);
+    }
+    gateway
+        .chat(&say("echo", "hi"))
+        .await
+        .bytes()
+        .await
+        .expect("a body");
+    assert_eq!(back.next().await.expect("an event").kind, "request:started");
+
+    // The actor that tells may crash: nobody's stream ends, and it goes on telling.
+    let incarnation = gateway.actor("events").await["incarnation"]
+        .as_u64()
+        .expect("a number");
+    assert_eq!(gateway.crash("events").await, 200);
+    gateway.incarnation_after("events", incarnation).await;
+    gateway
+        .post(
+            &gateway.api("/api/models"),
+            &json!({"id": "m2", "name": "M"}),
+        )
+        .await;
+    assert_eq!(listener.until("models:updated").await.data["modelId"], "m2");
+
+    // And a shutdown does not wait for listeners.
+    let waiting = tokio::spawn(async move { while listener.next().await.is_some() {} });
+    let began = std::time::Instant::now();
+    gateway.stop().await;
+    waiting.await.expect("the stream ends");
+    assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+/// Two clients that change the configuration all the time, while a hundred streams run: no error, nothing lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_under_load_lose_nothing_and_break_no_stream() {
+    const STREAMS: usize = 100;
+    const CHANGES: usize = 40;
+    let words: String = (0..20).map(|n| delta(&format!("w{n} "))).collect();
+    let events = format!("{words}{}data: [DONE]\n\n", finish("stop"));
+    let upstream = Upstream::streaming(&events).await;
+    let listed = Upstream::start(|_| vec![json_answer(200, &whole("x"))]).await;
+    let gateway = TestGateway::start().await;
+    gateway.provider("served", &upstream).await;
+    let streams = (0..STREAMS).map(|_| async {
+        let answer = gateway.chat(&say_streamed("served/fake", "hi")).await;
+        assert_eq!(answer.status(), 200);
+        let text = answer.text().await.expect("a whole stream");
+        assert!(text.contains("w19") && text.contains("[DONE]"), "{text}");
+    });
+    let hammer = |name: &'static str| {
+        let (gateway, listed) = (&gateway, &listed);
+        async move {
+            let send = async |method: M, path: String, body: Value, status: u16| {
+                let request = gateway
+                    .client
+                    .request(method, gateway.api(&path))
+                    .json(&body);
+                let answer = request.send().await.expect("an answer");
+                let got = answer.status().as_u16();
+                assert_eq!(
+                    got,
+                    status,
+                    "{path}: {}",
+                    answer.text().await.unwrap_or_default()
+                );
+            };
+            for round in 0..CHANGES {
+                let id = format!("{name}-{round}");
+                let new = json!({"id": id, "name": id, "type": "openai-compatible", "enabled": false,
+                                 "config": {"baseURL": listed.base_url()}});
+                let path = format!("/api/providers/{id}");
+                send(M::POST, "/api/providers".into(), new, 201).await;
+                send(M::PUT, path.clone(), json!({"priority": round}), 200).await;
+                send(
+                    M::PATCH,
+                    format!("{path}/config/note"),
+                    json!({"value": round}),
+                    200,
+                )
+                .await;
+                send(
+                    M::POST,
+                    "/api/models".into(),
+                    json!({"id": id, "name": id}),
+                    201,
+                )
+                .await;
+                send(
+                    M::POST,
+                    format!("{path}/models"),
+                    json!({"model_id": id}),
+                    201,
+                )
+                .await;
+                // Both change the same one, each its own key.
+                send(
+                    M::PATCH,
+                    format!("/api/providers/served/config/{name}"),
+                    json!({"value": round}),
+                    200,
+                )
+                .await;
+                if round % 2 == 0 {
+                    send(M::DELETE, path, Value::Null, 200).await;
+                }
+            }
+        }
+    };
+    tokio::join!(
+        futures_util::future::join_all(streams),
+        hammer("one"),
+        hammer("two")
+    );
+    let (_, providers) = gateway
+        .get(&gateway.api("/api/providers?limit=1000&type=openai-compatible"))
+        .await;
+    assert_eq!(
+        providers["total"],
+        1 + CHANGES,
+        "half of those made are left"
+    );
+    let (_, served) = gateway
+        .get(&gateway.api("/api/providers/served/config"))
+        .await;
+    for name in ["one", "two"] {
+        assert_eq!(served["config"][name], CHANGES - 1);
+        let (_, kept) = gateway
+            .get(&gateway.api(&format!("/api/providers/{name}-39")))
+            .await;
+        assert_eq!(
+            (&kept["priority"], &kept["models"][0]["id"]),
+            (&json!(39), &json!(format!("{name}-39")))
+        );
+    }
+    let (_, stats) = gateway
+        .get(&gateway.api("/api/responses/stats?provider=served"))
+        .await;
+    assert_eq!(
+        (&stats["completed"], &stats["failed"]),
+        (&json!(STREAMS), &json!(0))
+    );
+    gateway.stop().await;
+}
