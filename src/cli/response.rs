@@ -58,11 +58,7 @@ pub(crate) enum Verb {
         bodies: bool,
     },
     /// Numbers: tokens, times, how many succeeded.
-    Stats {
-        /// Only of this session.
-        #[arg(long)]
-        session: Option<String>,
-    },
+    Stats(stats::Options),
     /// Delete one; its request stays.
     #[command(visible_alias = "rm")]
     Remove {
@@ -116,11 +112,7 @@ pub(crate) async fn run(verb: Verb, client: &Client, console: &Console) -> Outco
                 text
             })?;
         }
-        Verb::Stats { session } => {
-            let call = client.get(&["api", "responses", "stats"]);
-            let body = call.query("session_id", session).send().await?;
-            console.answer(&body, || table::fields(&body, stats::ANSWERS))?;
-        }
+        Verb::Stats(options) => return stats::of_answers(options, client, console).await,
         Verb::Remove { id } => {
             console.confirm(&format!("delete the response `{id}`"))?;
             let body = client.delete(&["api", "responses", &id]).send().await?;

@@ -1,34 +1,45 @@
-//! `qwarden stats`: numbers over all exchanges, and by provider.
+//! `qwarden stats` and `qwarden response stats`: numbers over all exchanges, and by group.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::cli::client::Client;
 use crate::cli::console::Console;
 use crate::cli::failure::{Exit, Outcome, or_nothing};
 use crate::cli::table::{self, Column, Table};
-use crate::cli::words::Show;
-
-/// The newest exchanges are counted by provider; older ones are in the sums only.
-const COUNTED: usize = 1_000;
+use crate::cli::words::{Show, at};
 
 /// Of `GET /api/responses/stats`.
-pub(crate) const ANSWERS: &[Column] = &[
+const ANSWERS: &[Column] = &[
     ("answers", "/total_responses", Show::Text),
+    ("failed", "/failed", Show::Text),
+    ("success %", "/success_rate", Show::Text),
     ("tokens", "/total_tokens", Show::Text),
     ("tokens in", "/total_prompt_tokens", Show::Text),
     ("tokens out", "/total_completion_tokens", Show::Text),
     ("average time", "/avg_duration_ms", Show::Took),
-    ("success %", "/success_rate", Show::Text),
+    ("half within", "/p50_duration_ms", Show::Took),
+    ("95 % within", "/p95_duration_ms", Show::Took),
+    ("first content", "/p50_ttft_ms", Show::Took),
+];
+
+/// Of one of its groups.
+const GROUPS: &[Column] = &[
+    ("GROUP", "/group", Show::Text),
+    ("ANSWERS", "/total_responses", Show::Text),
+    ("FAILED", "/failed", Show::Text),
+    ("SUCCESS %", "/success_rate", Show::Text),
+    ("TOKENS", "/total_tokens", Show::Text),
+    ("AVERAGE", "/avg_duration_ms", Show::Took),
+    ("95 %", "/p95_duration_ms", Show::Took),
 ];
 
 const ACTIVITY: &[Column] = &[
     ("requests", "/total_api_requests", Show::Text),
     ("last hour", "/requests_last_hour", Show::Text),
     ("last day", "/requests_last_day", Show::Text),
-    ("average time", "/avg_response_time_ms", Show::Took),
     ("success % (day)", "/success_rate_percent", Show::Text),
     ("errors (day)", "/recent_errors", Show::Text),
     ("active sessions", "/active_sessions", Show::Text),
@@ -36,83 +47,111 @@ const ACTIVITY: &[Column] = &[
     ("models", "/total_models", Show::Text),
 ];
 
-const PROVIDERS: &[Column] = &[
-    ("PROVIDER", "/provider", Show::Text),
-    ("REQUESTS", "/requests", Show::Text),
-    ("FAILED", "/failed", Show::Text),
-    ("TOKENS", "/total_tokens", Show::Text),
-    ("AVERAGE", "/avg_duration_ms", Show::Took),
-];
+/// Which answers, and how they are told apart.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Only of this session.
+    #[arg(long)]
+    session: Option<String>,
+    /// Only of this provider.
+    #[arg(short, long)]
+    provider: Option<String>,
+    /// Only of this model.
+    #[arg(short, long)]
+    model: Option<String>,
+    /// Also by group.
+    #[arg(long, value_name = "GROUP")]
+    by: Option<By>,
+}
 
+/// What groups are made by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum By {
+    Provider,
+    Model,
+    Hour,
+    Day,
+    Session,
+}
+
+impl By {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Provider => "provider",
+            Self::Model => "model",
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Session => "session",
+        }
+    }
+}
+
+/// A first look: what is served, and by whom.
 pub(crate) async fn run(client: &Client, console: &Console) -> Outcome {
     let activity = client.get(&["api", "activity", "stats"]).send().await?;
     let call = client.get(&["api", "responses", "stats"]);
-    let answers = or_nothing(call.send().await)?;
-    let newest = client
-        .get(&["api", "requests"])
-        .query("limit", Some(COUNTED))
-        .query("fields", Some("provider,status,response_summary"))
-        .send()
-        .await?;
-    let rows = newest["requests"].as_array().map(Vec::as_slice);
-    let rows = rows.unwrap_or_default();
-    let by_provider = by_provider(rows);
+    let answers = or_nothing(call.query("group_by", Some("provider")).send().await)?;
+    let groups = answers["groups"].as_array().into_iter().flatten();
+    let by_provider: Vec<Value> = groups
+        .map(|group| {
+            let mut row = group.clone();
+            row["provider"] = group["key"].clone();
+            row
+        })
+        .collect();
     let body = json!({
         "stats": activity["stats"],
         "responses": answers,
         "byProvider": by_provider,
-        "byProviderOf": rows.len(),
     });
     console.answer(&body, || {
-        let mut text = table::fields(&body["stats"], ACTIVITY);
-        if body["responses"].is_object() {
-            text.push('\n');
-            text.push_str(&table::fields(&body["responses"], ANSWERS));
-        }
-        if !by_provider.is_empty() {
-            let _ = writeln!(text, "\nthe newest {} requests by provider:", rows.len());
-            text.push_str(&console.draw(&Table::of(&by_provider, PROVIDERS)));
-        }
-        text
+        let activity = table::fields(&body["stats"], ACTIVITY);
+        format!(
+            "{activity}\n{}",
+            shown(&answers, Some(By::Provider), console)
+        )
     })?;
     Ok(Exit::Done)
 }
 
-#[derive(Default)]
-struct Sum {
-    requests: u64,
-    failed: u64,
-    tokens: u64,
-    answered: u64,
-    duration: u64,
+/// All numbers of a choice of answers.
+pub(crate) async fn of_answers(options: Options, client: &Client, console: &Console) -> Outcome {
+    let body = client
+        .get(&["api", "responses", "stats"])
+        .query("session_id", options.session)
+        .query("provider", options.provider)
+        .query("model", options.model)
+        .query("group_by", options.by.map(By::as_str))
+        .send()
+        .await?;
+    console.answer(&body, || shown(&body, options.by, console))?;
+    Ok(Exit::Done)
 }
 
-fn by_provider(rows: &[Value]) -> Vec<Value> {
-    let mut sums: BTreeMap<&str, Sum> = BTreeMap::new();
-    for row in rows {
-        let sum = sums
-            .entry(row["provider"].as_str().unwrap_or("-"))
-            .or_default();
-        sum.requests += 1;
-        sum.failed += u64::from(row["status"] == "failed");
-        let answer = &row["response_summary"];
-        sum.tokens += answer["total_tokens"].as_u64().unwrap_or_default();
-        if let Some(duration) = answer["duration_ms"].as_u64() {
-            sum.answered += 1;
-            sum.duration += duration;
-        }
+fn shown(body: &Value, by: Option<By>, console: &Console) -> String {
+    let mut text = table::fields(body, ANSWERS);
+    let rows: Vec<Value> = body["groups"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|group| named(group, by))
+        .collect();
+    if let (Some(by), false) = (by, rows.is_empty()) {
+        let _ = writeln!(text, "\nby {}:", by.as_str());
+        text.push_str(&console.draw(&Table::of(&rows, GROUPS)));
     }
-    sums.into_iter()
-        .map(|(provider, sum)| {
-            json!({
-                "provider": provider,
-                "requests": sum.requests,
-                "failed": sum.failed,
-                "total_tokens": sum.tokens,
-                "avg_duration_ms": sum.duration.checked_div(sum.answered),
-            })
-        })
-        .collect()
+    text
+}
+
+/// A group with its key as people read it: those of times are Unix milliseconds, as text.
+fn named(group: &Value, by: Option<By>) -> Value {
+    let mut row = group.clone();
+    let key = at(group, "/key");
+    row["group"] = match (by, key.parse::<i64>()) {
+        (Some(By::Hour | By::Day), Ok(begin)) => crate::cli::words::time(begin).into(),
+        _ => key.into(),
+    };
+    row
 }
 
 #[cfg(test)]
@@ -120,23 +159,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exchanges_are_summed_by_provider() {
-        let row = |provider: Option<&str>, status: &str, duration: Option<u64>| {
-            let answer = duration.map(|ms| json!({"total_tokens": 10, "duration_ms": ms}));
-            json!({"provider": provider, "status": status, "response_summary": answer})
-        };
-        let rows = [
-            row(Some("b"), "completed", Some(100)),
-            row(Some("b"), "failed", Some(300)),
-            row(Some("b"), "in_progress", None),
-            row(None, "failed", None),
-        ];
-        assert_eq!(
-            by_provider(&rows),
-            [
-                json!({"provider": "-", "requests": 1, "failed": 1, "total_tokens": 0, "avg_duration_ms": null}),
-                json!({"provider": "b", "requests": 3, "failed": 1, "total_tokens": 20, "avg_duration_ms": 200}),
-            ]
-        );
+    fn groups_of_time_are_named_by_their_beginning() {
+        let group = json!({"key": "1700000000000", "failed": 1});
+        let name = |by| named(&group, by)["group"].clone();
+        assert_eq!(name(Some(By::Hour)), "2023-11-14 22:13:20Z");
+        assert_eq!(name(Some(By::Model)), "1700000000000");
     }
 }

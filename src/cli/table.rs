@@ -94,9 +94,11 @@ impl Table {
         }
         let Some(limit) = limit else { return widths };
         let room = limit.saturating_sub(GAP.len() * widths.len().saturating_sub(1));
-        // The widest gives way first: an id is cut after the prose is.
+        // The widest gives way first, but no id does: it is to be copied.
         while widths.iter().sum::<usize>() > room {
-            match widths.iter_mut().max() {
+            let others = widths.iter_mut().zip(&self.headings);
+            let others = others.filter(|(_, heading)| !heading.ends_with("ID"));
+            match others.map(|(width, _)| width).max() {
                 Some(widest) if *widest > NARROWEST => *widest -= 1,
                 _ => break,
             }
@@ -197,7 +199,10 @@ c           -  -
         assert!(text.contains("通义千问  120  a note of many…\n"), "{text}");
         assert!(text.lines().all(|line| columns(line) <= 30), "{text}");
         let least = table().render(Some(3), false);
-        assert!(least.contains("a note …"), "{least}");
+        assert!(
+            least.contains("通义千问  120  a note …\n"),
+            "an id stays whole: {least}"
+        );
     }
 
     #[test]

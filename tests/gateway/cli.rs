@@ -230,6 +230,8 @@ async fn every_list_is_a_table_or_one_json_document() {
         ("response list", "/responses/0/total_tokens"),
         ("response show 1", "/request/request_id"),
         ("stats", "/byProvider/0/provider"),
+        ("response stats --by provider", "/groups/0/key"),
+        ("response stats --by hour", "/groups/0/total_tokens"),
         ("activity -l 3", "/activities"),
         ("logs", "/activities"),
         ("doctor", "/findings/0/check"),
@@ -508,11 +510,9 @@ async fn a_request_is_replayed_as_it_was_asked() {
     let history = user.run(&["history", "--json"]).await.ok().json();
     assert_eq!(history["total"], 3);
     let stats = user.run(&["stats", "--json"]).await.ok().json();
+    let echo = &stats["byProvider"][0];
     assert_eq!(
-        (
-            &stats["byProvider"][0]["provider"],
-            &stats["byProvider"][0]["requests"]
-        ),
+        (&echo["provider"], &echo["total_responses"]),
         (&json!("echo"), &json!(3))
     );
     user.run(&["request", "remove", &id, "--yes"]).await.ok();
