@@ -171,6 +171,7 @@ CREATE INDEX requests_by_provider ON requests (provider_id, timestamp DESC);
 CREATE INDEX requests_by_status ON requests (status, timestamp DESC);
 CREATE INDEX requests_by_session ON requests (session_id, timestamp DESC) WHERE session_id IS NOT NULL;
 CREATE INDEX requests_by_client_id ON requests (client_request_id) WHERE client_request_id IS NOT NULL;
+CREATE INDEX requests_by_replay ON requests (json_extract(tags, '$.replay_of')) WHERE tags IS NOT NULL;
 CREATE INDEX requests_with_bodies ON requests (timestamp, id) WHERE bodies_dropped = 0;
 
 -- Every try at a target that an exchange made, in order.

@@ -1,15 +1,13 @@
 //! `qwarden request`: the exchanges of the history, shown, repeated, or as a curl command.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 
 use clap::{Args, Subcommand, ValueEnum};
-use futures_util::StreamExt;
 use serde_json::{Value, json};
 
 use crate::cli::client::{Client, LONG};
 use crate::cli::console::Console;
-use crate::cli::failure::{Exit, Failure, Outcome};
+use crate::cli::failure::{Exit, Outcome};
 use crate::cli::input::Page;
 use crate::cli::table::{self, Column, Table};
 use crate::cli::words::{self, Show, at};
@@ -53,7 +51,7 @@ const FIELDS: &[Column] = &[
 
 const ATTEMPTS: &[Column] = &[
     ("ATTEMPT", "/number", Show::Text),
-    ("PROVIDER", "/provider", Show::Text),
+    ("PROVIDER", "/provider_id", Show::Text),
     ("MODEL", "/upstream_model", Show::Text),
     ("OUTCOME", "/outcome", Show::State),
     ("STATUS", "/upstream_status", Show::Text),
@@ -85,12 +83,12 @@ pub(crate) enum Verb {
     Replay {
         /// Its number, its UUID, or the `x-request-id` of an answer.
         id: String,
-        /// Ask this model instead.
+        /// Ask this provider instead.
+        #[arg(long)]
+        provider: Option<String>,
+        /// Ask for this model instead.
         #[arg(long)]
         model: Option<String>,
-        /// Print the events of a streamed answer as they come.
-        #[arg(long)]
-        stream: bool,
     },
     /// Print one as a curl command.
     Curl {
@@ -173,13 +171,21 @@ pub(crate) async fn run(verb: Verb, client: &Client, console: &Console) -> Outco
             let body = client.delete(&["api", "requests", &id]).send().await?;
             console.answer(&body, || format!("request {id} deleted"))?;
         }
-        Verb::Replay { id, model, stream } => {
-            return replay(&id, model, stream, client, console).await;
+        Verb::Replay {
+            id,
+            provider,
+            model,
+        } => {
+            let wanted = json!({"provider": provider, "model": model});
+            let call = client
+                .post(&["api", "requests", &id, "replay"])
+                .body(wanted);
+            let body = call.within(LONG).send().await?;
+            console.answer(&body, || said(&body["response"]))?;
         }
         Verb::Curl { id } => {
-            let asked = Asked::again(&id, client).await?;
-            let command = asked.curl()?;
-            console.answer(&json!({"command": command}), || command.clone())?;
+            let body = client.get(&["api", "requests", &id, "curl"]).send().await?;
+            console.answer(&body, || at(&body, "/command"))?;
         }
     }
     Ok(Exit::Done)
@@ -204,121 +210,6 @@ fn shown(body: &Value, bodies: bool, console: &Console) -> String {
     text
 }
 
-/// A stored request that is to be sent again, to the port it came to.
-struct Asked {
-    client: Client,
-    path: String,
-    body: Value,
-}
-
-impl Asked {
-    async fn again(id: &str, client: &Client) -> Result<Self, Failure> {
-        let stored = client.get(&["api", "requests", id]).send().await?;
-        let body = stored["openai_request"].clone();
-        if !body.is_object()
-            || body
-                .get("messages")
-                .or(body.get("prompt"))
-                .or(body.get("input"))
-                .is_none()
-        {
-            return Err(Failure::Other(format!(
-                "the body of the request `{id}` was not kept whole; see `qwarden settings get history.maxBody` and logging.logRequests"
-            )));
-        }
-        let port = stored["port"].as_u64();
-        let port = match port.and_then(|port| u16::try_from(port).ok()) {
-            Some(port) if port > 0 => port,
-            // Rows of the older program know no port.
-            _ => router_port(client).await?,
-        };
-        Ok(Self {
-            client: client.beside(port),
-            path: at(&stored, "/path"),
-            body,
-        })
-    }
-
-    fn segments(&self) -> Vec<&str> {
-        self.path
-            .split('/')
-            .filter(|part| !part.is_empty())
-            .collect()
-    }
-
-    fn curl(&self) -> Result<String, Failure> {
-        let body =
-            serde_json::to_string(&self.body).map_err(|error| Failure::Other(error.to_string()))?;
-        let unbuffered = if self.body["stream"] == true {
-            "-N "
-        } else {
-            ""
-        };
-        Ok(format!(
-            "curl {unbuffered}{} \\\n  -H 'content-type: application/json' \\\n  -d {}",
-            quoted(&format!("{}{}", self.client.url(), self.path)),
-            quoted(&body)
-        ))
-    }
-}
-
-async fn router_port(client: &Client) -> Result<u16, Failure> {
-    let body = client.get(&["api", "proxy", "status"]).send().await?;
-    let port = body["providerRouter"]["port"].as_u64();
-    port.and_then(|port| u16::try_from(port).ok())
-        .ok_or_else(|| {
-            Failure::Other("the gateway does not say on which port its router is".into())
-        })
-}
-
-/// As one word of a POSIX shell.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
-async fn replay(
-    id: &str,
-    model: Option<String>,
-    stream: bool,
-    client: &Client,
-    console: &Console,
-) -> Outcome {
-    if stream && console.json {
-        return Err(Failure::Usage(
-            "a stream of events is no JSON: leave out --stream or --json".into(),
-        ));
-    }
-    let mut asked = Asked::again(id, client).await?;
-    if let Some(model) = model {
-        asked.body["model"] = model.into();
-    }
-    asked.body["stream"] = stream.into();
-    if !stream {
-        // Refused by some upstreams beside `stream: false`.
-        if let Some(body) = asked.body.as_object_mut() {
-            body.remove("stream_options");
-        }
-    }
-    let call = asked
-        .client
-        .post(&asked.segments())
-        .body(asked.body.clone());
-    if stream {
-        let mut events = call.stream("text/event-stream").await?.bytes_stream();
-        while let Some(bytes) = events.next().await {
-            let bytes =
-                bytes.map_err(|error| Failure::Other(format!("the answer broke off: {error}")))?;
-            let mut out = std::io::stdout().lock();
-            out.write_all(&bytes)?;
-            out.flush()?;
-        }
-        return Ok(Exit::Done);
-    }
-    let body = call.within(LONG).send().await?;
-    console.answer(&body, || said(&body))?;
-    Ok(Exit::Done)
-}
-
 /// The text of an answer; the answer itself where it has none.
 fn said(body: &Value) -> String {
     match body
@@ -331,26 +222,5 @@ fn said(body: &Value) -> String {
             .collect::<Vec<_>>()
             .join("\n"),
         _ => format!("{body:#}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_curl_command_survives_any_text() {
-        let asked = Asked {
-            client: Client::new("http://127.0.0.1:3002", None)
-                .unwrap()
-                .beside(3001),
-            path: "/v1/chat/completions".into(),
-            body: json!({"messages": [{"content": "it's $HOME"}], "stream": true}),
-        };
-        assert_eq!(
-            asked.curl().unwrap(),
-            "curl -N 'http://127.0.0.1:3001/v1/chat/completions' \\\n  -H 'content-type: application/json' \\\n  \
-             -d '{\"messages\":[{\"content\":\"it'\\''s $HOME\"}],\"stream\":true}'"
-        );
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Subject {
     pub(crate) request_id: String,
     /// What the client sent as `x-request-id`.
     pub(crate) client_request_id: Option<String>,
+    /// Our id of the exchange that this one repeats.
+    pub(crate) replay_of: Option<String>,
     pub(crate) path: &'static str,
     pub(crate) port: u16,
     pub(crate) user_agent: Option<String>,
@@ -85,6 +87,7 @@ impl Recorder {
         let row = RequestRow {
             request_id: subject.request_id.clone(),
             client_request_id: subject.client_request_id.clone(),
+            replay_of: subject.replay_of.clone(),
             session_id: None,
             timestamp: now_ms(),
             method: "POST".into(),

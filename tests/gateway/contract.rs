@@ -69,7 +69,9 @@ const SEED_ROUTES: &str = "
     DELETE /api/{id}/models/{model_id}
     PUT /api/{id}/models/{model_id}/default
     GET /api/events
-    GET /api/providers/types";
+    GET /api/providers/types
+    POST /api/requests/{id}/replay
+    GET /api/requests/{id}/curl";
 
 #[tokio::test]
 async fn every_route_of_the_contract_is_served_and_described() {
@@ -472,5 +474,98 @@ async fn the_older_programs_addresses_are_served_where_openai_has_none() {
         .get(&gateway.qwen("/v1/sessions?sort=(select+1)"))
         .await;
     assert_eq!((status, &body["error"]["param"]), (400, &json!("sort")));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn an_exchange_is_sent_again_to_whom_one_likes() {
+    let (one, two) = (answering().await, answering().await);
+    let gateway = TestGateway::start().await;
+    gateway.provider("one", &one).await;
+    gateway.provider("two", &two).await;
+    let asked = say_streamed("one/fake", "it's me");
+    let answer = gateway.chat(&asked).await;
+    let id = answer.headers()["x-request-id"]
+        .to_str()
+        .expect("text")
+        .to_owned();
+    answer.bytes().await.expect("a body");
+    let url = gateway.api(&format!("/api/requests/{id}/replay"));
+    for (body, provider, sent_to) in [
+        (json!({}), "one", &one),
+        (json!({"provider": "two"}), "two", &two),
+        (json!({"model": "two/fake"}), "two", &two),
+        (json!({"provider": "one", "model": "other"}), "one", &one),
+    ] {
+        let before = sent_to.completions().len();
+        let answer = gateway.post(&url, &body).await;
+        assert_eq!(answer.status(), 200, "{body}");
+        let told: Value = answer.json().await.expect("JSON");
+        assert_eq!(told["provider"], provider, "{told}");
+        assert_eq!(
+            told["response"]["choices"][0]["message"]["content"],
+            "Hello"
+        );
+        let sent = sent_to.completions();
+        assert_eq!(sent.len(), before + 1);
+        let last = sent.last().expect("one").json();
+        assert_eq!(last["messages"], asked["messages"]);
+        assert_eq!(last["stream"], false);
+        let path = format!(
+            "/api/requests/{}",
+            told["request_id"].as_str().expect("an id")
+        );
+        let (_, repeated) = gateway.get(&gateway.api(&path)).await;
+        assert_eq!(repeated["replay_of"], told["replay_of"]);
+    }
+    let (_, first) = gateway
+        .get(&gateway.api(&format!("/api/requests/{id}")))
+        .await;
+    assert_eq!(first["replays"].as_array().expect("ids").len(), 4);
+    assert_eq!(first["replay_of"], Value::Null);
+    let nobody = gateway.post(&url, &json!({"provider": "nobody"})).await;
+    assert_eq!(nobody.status(), 404);
+    // What curl is told is what was asked.
+    let (_, told) = gateway
+        .get(&gateway.api(&format!("/api/requests/{id}/curl")))
+        .await;
+    let command = told["command"].as_str().expect("a command").to_owned();
+    let before = one.completions().len();
+    let shell = std::process::Command::new("sh")
+        .args(["-c", &command])
+        .spawn();
+    let mut shell = shell.expect("curl runs");
+    one.wait_for(before + 1).await;
+    let ran = tokio::task::spawn_blocking(move || shell.wait()).await;
+    assert!(
+        ran.expect("it ends").expect("a status").success(),
+        "{command}"
+    );
+    assert_eq!(one.completions().len(), before + 1);
+    assert_eq!(
+        one.completions().last().expect("one").json()["messages"],
+        asked["messages"]
+    );
+    // A body that was not kept cannot be sent again.
+    let put = gateway
+        .client
+        .put(gateway.api("/api/settings/logging.logRequests"));
+    put.json(&json!({"value": false}))
+        .send()
+        .await
+        .expect("an answer");
+    let answer = gateway.chat(&say("one/fake", "secret")).await;
+    let id = answer.headers()["x-request-id"]
+        .to_str()
+        .expect("text")
+        .to_owned();
+    answer.bytes().await.expect("a body");
+    let again = gateway
+        .post(
+            &gateway.api(&format!("/api/requests/{id}/replay")),
+            &json!({}),
+        )
+        .await;
+    assert_eq!(again.status(), 422);
     gateway.stop().await;
 }

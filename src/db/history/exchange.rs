@@ -12,10 +12,11 @@ use crate::db::usage;
 /// A session that was deleted meanwhile is left out: history is never refused for its content.
 const BEGIN: &str = "
     INSERT INTO requests (request_id, client_request_id, session_id, timestamp, method, path, port, user_agent,
-                          openai_request, model, stream, created_at)
+                          openai_request, model, stream, tags, created_at)
     VALUES (:request_id, :client_request_id, (SELECT id FROM sessions WHERE id = :session_id), :timestamp, :method,
             :path, :port, :user_agent,
-            :openai_request, :model, :stream, :timestamp)
+            :openai_request, :model, :stream, CASE WHEN :replay_of IS NOT NULL THEN json_object('replay_of', :replay_of) END,
+            :timestamp)
         ON CONFLICT (request_id) DO NOTHING";
 
 const RESPOND: &str = "
@@ -51,6 +52,8 @@ const INTERRUPT: &str = "
 #[derive(Clone)]
 pub(crate) struct RequestRow {
     pub(crate) request_id: String,
+    /// The UUID of the exchange that this one repeats.
+    pub(crate) replay_of: Option<String>,
     /// The client's own name for it.
     pub(crate) client_request_id: Option<String>,
     pub(crate) session_id: Option<String>,
@@ -169,6 +172,7 @@ pub(in crate::db) fn begin(conn: &Connection, request: &RequestRow) -> Result<()
     conn.prepare_cached(BEGIN)?.execute(named_params! {
         ":request_id": request.request_id,
         ":client_request_id": request.client_request_id,
+        ":replay_of": request.replay_of,
         ":session_id": request.session_id,
         ":timestamp": request.timestamp,
         ":method": request.method,

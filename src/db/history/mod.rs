@@ -25,9 +25,15 @@ const COUNTS: &str = "
 
 const REQUEST: &str = "
     SELECT id, request_id, client_request_id, session_id, timestamp, method, path, port, user_agent, openai_request,
-           qwen_request, model, stream, provider_id, status, created_at
+           qwen_request, model, stream, provider_id, status, json_extract(tags, '$.replay_of') AS replay_of, created_at
       FROM requests
      WHERE request_id = :uuid OR id = :number";
+
+const REPLAYS: &str = "
+    SELECT request_id
+      FROM requests
+     WHERE tags IS NOT NULL AND json_extract(tags, '$.replay_of') = ?1
+     ORDER BY id";
 
 const RESPONSE: &str = "
     SELECT id, request_id, session_id, response_id, timestamp, qwen_response, openai_response, parent_id,
@@ -74,6 +80,10 @@ pub(crate) struct StoredExchange {
     pub(crate) provider: Option<String>,
     pub(crate) status: String,
     pub(crate) created_at: i64,
+    /// The UUID of the exchange that this one repeats.
+    pub(crate) replay_of: Option<String>,
+    /// The UUIDs of those that repeat this one, the oldest first.
+    pub(crate) replays: Vec<String>,
     pub(crate) attempts: Vec<AttemptRow>,
     pub(crate) response: Option<StoredResponse>,
 }
@@ -143,6 +153,10 @@ pub(crate) fn exchange(
     let Some(mut exchange) = found else {
         return Ok(None);
     };
+    exchange.replays = conn
+        .prepare_cached(REPLAYS)?
+        .query_map([&exchange.request_id], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
     exchange.attempts = conn
         .prepare_cached(ATTEMPTS)?
         .query_map(named_params! { ":id": exchange.id }, attempt)?
@@ -172,6 +186,8 @@ fn stored_exchange(row: &Row<'_>) -> rusqlite::Result<StoredExchange> {
         stream: row.get("stream")?,
         provider: row.get("provider_id")?,
         status: row.get("status")?,
+        replay_of: row.get("replay_of")?,
+        replays: Vec::new(),
         created_at: row.get("created_at")?,
         attempts: Vec::new(),
         response: None,

@@ -78,3 +78,5 @@ CREATE TABLE usage_latencies (
     first_contents BLOB    NOT NULL,
     PRIMARY KEY (hour, provider, model)
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX requests_by_replay ON requests (json_extract(tags, '$.replay_of')) WHERE tags IS NOT NULL;

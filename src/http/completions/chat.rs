@@ -63,6 +63,7 @@ pub(crate) async fn complete_with(
     let subject = Subject {
         request_id: id.as_ref().map_or_else(new_id, |id| id.own.clone()),
         client_request_id: id.and_then(|id| id.client),
+        replay_of: None,
         path: PATH,
         port: port.address().port(),
         user_agent: header(request.headers(), &USER_AGENT),

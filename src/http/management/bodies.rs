@@ -155,3 +155,14 @@ pub(crate) struct ImportBody {
     /// Only tell what would be imported.
     dry_run: Option<bool>,
 }
+
+/// How an exchange is repeated.
+#[derive(ToSchema)]
+pub(crate) struct ReplayBody {
+    /// Asks this provider instead.
+    #[schema(min_length = 1, max_length = 200)]
+    provider: Option<String>,
+    /// Asks for this model instead.
+    #[schema(min_length = 1, max_length = 200)]
+    model: Option<String>,
+}

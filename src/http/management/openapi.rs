@@ -23,6 +23,7 @@ pub(crate) fn routes() -> (Router<App>, OpenApi) {
         .merge(m::models::routes())
         .merge(m::sessions::routes())
         .merge(m::requests::routes())
+        .merge(m::replay::routes())
         .merge(m::stats::routes())
         .merge(m::export::routes())
         .merge(m::responses::routes())

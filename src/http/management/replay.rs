@@ -1,0 +1,164 @@
+//! `/api/requests/{id}/replay` and `/curl`: sends an exchange of the history again, here or from a shell.
+
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::{Path, Request, State};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::actors::ports::Connections;
+use crate::clock::new_id;
+use crate::db::history::StoredExchange;
+use crate::exchange::record::Subject;
+use crate::exchange::{Content, Incoming};
+use crate::http::App;
+use crate::http::error::ApiError;
+use crate::http::extract;
+use crate::http::management::bodies::ReplayBody;
+use crate::http::management::fields::Fields;
+use crate::http::management::requests::find;
+use crate::protocol::openai::request;
+
+const PATH: &str = "/v1/chat/completions";
+
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(replay))
+        .routes(routes!(curl))
+}
+
+/// What a repetition brought.
+#[derive(Serialize, ToSchema)]
+struct Replayed {
+    /// The UUID of the new exchange.
+    request_id: String,
+    replay_of: String,
+    provider: String,
+    upstream_model: String,
+    attempts: u32,
+    /// The completion.
+    response: Value,
+}
+
+/// A line for a shell.
+#[derive(Serialize, ToSchema)]
+struct Command {
+    command: String,
+}
+
+/// Sends an exchange again, not streamed, to the same or to another provider or model. The new one names the old one.
+#[utoipa::path(post, path = "/api/requests/{id}/replay", tag = "history",
+    params(("id" = String, Path)), request_body(content = Option<ReplayBody>),
+    responses((status = 200, body = Replayed)))]
+async fn replay(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Json<Replayed>, ApiError> {
+    let body = extract::optional_object(request).await?;
+    let mut fields = Fields::of(&body);
+    let provider = fields.optional("provider", 200);
+    let model = fields.optional("model", 200);
+    fields.end()?;
+    let stored = find(&app, &id).await?;
+    let mut asked = asked(&stored)?;
+    let is_redirected = provider.is_some() || model.is_some();
+    if let Some(model) = wanted_model(&app, &stored.model, provider, model).await? {
+        asked.insert("model".into(), model.into());
+    }
+    asked.insert("stream".into(), false.into());
+    // Refused by some upstreams beside `stream: false`.
+    asked.remove("stream_options");
+    let parsed = request::parse(Value::Object(asked).to_string().into());
+    let on_qwen_port = stored.port == Some(app.qwen_port.address().port());
+    let subject = Subject {
+        request_id: new_id(),
+        client_request_id: None,
+        replay_of: Some(stored.request_id.clone()),
+        path: PATH,
+        port: stored.port.unwrap_or_default(),
+        user_agent: Some(concat!("qwarden/", env!("CARGO_PKG_VERSION")).into()),
+    };
+    let request_id = subject.request_id.clone();
+    let incoming = Incoming {
+        request: parsed.map_err(ApiError::Fields)?,
+        subject,
+        connections: Connections::default(),
+        received: Instant::now(),
+        session: None,
+        // What came to the Qwen proxy goes where that sends everything.
+        plan: (on_qwen_port && !is_redirected).then(|| app.qwen.plan()),
+    };
+    let delivery = app.exchanges.run(incoming).await?;
+    let Content::Whole(bytes) = delivery.content else {
+        return Err(ApiError::Internal);
+    };
+    Ok(Json(Replayed {
+        request_id,
+        replay_of: stored.request_id,
+        provider: delivery.provider,
+        upstream_model: delivery.upstream_model,
+        attempts: delivery.attempts,
+        response: serde_json::from_slice(&bytes).map_err(|_| ApiError::Internal)?,
+    }))
+}
+
+/// An exchange as a command for a POSIX shell. It carries no key.
+#[utoipa::path(get, path = "/api/requests/{id}/curl", tag = "history",
+    params(("id" = String, Path)),
+    responses((status = 200, body = Command)))]
+async fn curl(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Command>, ApiError> {
+    let stored = find(&app, &id).await?;
+    let body = Value::Object(asked(&stored)?).to_string();
+    let port = match stored.port {
+        Some(port) if port == app.qwen_port.address().port() => &app.qwen_port,
+        _ => &app.router_port,
+    };
+    let unbuffered = if stored.stream { "-N " } else { "" };
+    let command = format!(
+        "curl {unbuffered}http://{}{PATH} \\\n  -H 'content-type: application/json' \\\n  -d '{}'",
+        port.address(),
+        body.replace('\'', r"'\''"),
+    );
+    Ok(Json(Command { command }))
+}
+
+/// What the client sent, where that is kept as a whole.
+fn asked(stored: &StoredExchange) -> Result<Map<String, Value>, ApiError> {
+    let body: Value = serde_json::from_str(stored.openai_request.get()).unwrap_or_default();
+    match body {
+        Value::Object(body) if body.get("messages").is_some_and(Value::is_array) => Ok(body),
+        _ => Err(ApiError::Unusable {
+            param: "id",
+            message: "the request's body was not kept, or not as a whole; see the settings `logging.logRequests`, \
+                      `history.maxBody` and `retention.bodiesDays`"
+                .into(),
+        }),
+    }
+}
+
+/// The model to ask for; none when it stays.
+async fn wanted_model(
+    app: &App,
+    asked: &str,
+    provider: Option<String>,
+    model: Option<String>,
+) -> Result<Option<String>, ApiError> {
+    let Some(provider) = provider else {
+        return Ok(model);
+    };
+    let views = app.handles.router.providers().await?;
+    let is_known = |id: &str| views.iter().any(|view| view.stored.provider.id == id);
+    if !is_known(&provider) {
+        return Err(ApiError::ProviderNotFound { id: provider });
+    }
+    let model = model.unwrap_or_else(|| match asked.split_once('/') {
+        Some((before, bare)) if is_known(before) => bare.to_owned(),
+        _ => asked.to_owned(),
+    });
+    Ok(Some(format!("{provider}/{model}")))
+}
