@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cli::client::{Client, LONG};
 use crate::cli::console::Console;
-use crate::cli::failure::{Exit, Outcome};
+use crate::cli::failure::{Exit, Failure, Outcome};
 use crate::cli::input::Page;
 use crate::cli::table::{self, Column, Table};
 use crate::cli::words::{self, Show, at};
@@ -181,6 +181,10 @@ pub(crate) async fn run(verb: Verb, client: &Client, console: &Console) -> Outco
                 .post(&["api", "requests", &id, "replay"])
                 .body(wanted);
             let body = call.within(LONG).send().await?;
+            if let Some(message) = body.pointer("/error/message").and_then(Value::as_str) {
+                console.answer(&body, String::new)?;
+                return Err(Failure::Other(message.to_owned()));
+            }
             console.answer(&body, || said(&body["response"]))?;
         }
         Verb::Curl { id } => {

@@ -518,10 +518,16 @@ async fn an_exchange_is_sent_again_to_whom_one_likes() {
         let (_, repeated) = gateway.get(&gateway.api(&path)).await;
         assert_eq!(repeated["replay_of"], told["replay_of"]);
     }
+    gateway.provider_at("dead", "http://127.0.0.1:9/v1").await;
+    let failed = gateway.post(&url, &json!({"provider": "dead"})).await;
+    assert_eq!(failed.status(), 200);
+    let failed: Value = failed.json().await.expect("JSON");
+    assert_eq!(failed["error"]["code"], "upstream_unreachable", "{failed}");
+    assert_eq!(failed["response"], Value::Null);
     let (_, first) = gateway
         .get(&gateway.api(&format!("/api/requests/{id}")))
         .await;
-    assert_eq!(first["replays"].as_array().expect("ids").len(), 4);
+    assert_eq!(first["replays"].as_array().expect("ids").len(), 5);
     assert_eq!(first["replay_of"], Value::Null);
     let nobody = gateway.post(&url, &json!({"provider": "nobody"})).await;
     assert_eq!(nobody.status(), 404);

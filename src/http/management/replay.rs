@@ -14,7 +14,7 @@ use crate::actors::ports::Connections;
 use crate::clock::new_id;
 use crate::db::history::StoredExchange;
 use crate::exchange::record::Subject;
-use crate::exchange::{Content, Incoming};
+use crate::exchange::{Content, Incoming, Refusal};
 use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::extract;
@@ -37,11 +37,14 @@ struct Replayed {
     /// The UUID of the new exchange.
     request_id: String,
     replay_of: String,
-    provider: String,
-    upstream_model: String,
+    /// Whoever answered.
+    provider: Option<String>,
+    upstream_model: Option<String>,
     attempts: u32,
-    /// The completion.
-    response: Value,
+    /// The completion; null when the upstream failed.
+    response: Option<Value>,
+    /// Why it failed: `error` of what a client of the completions would have been told.
+    error: Option<Value>,
 }
 
 /// A line for a shell.
@@ -93,17 +96,35 @@ async fn replay(
         // What came to the Qwen proxy goes where that sends everything.
         plan: (on_qwen_port && !is_redirected).then(|| app.qwen.plan()),
     };
-    let delivery = app.exchanges.run(incoming).await?;
+    let delivery = match app.exchanges.run(incoming).await {
+        Ok(delivery) => delivery,
+        // That an upstream fails is what was to be found out.
+        Err(Refusal::Upstream { error, attempts }) => {
+            let refusal = ApiError::from(Refusal::Upstream { error, attempts });
+            let mut told = refusal.told().body(&request_id);
+            return Ok(Json(Replayed {
+                request_id,
+                replay_of: stored.request_id,
+                provider: None,
+                upstream_model: None,
+                attempts,
+                response: None,
+                error: Some(told["error"].take()),
+            }));
+        }
+        Err(refusal) => return Err(refusal.into()),
+    };
     let Content::Whole(bytes) = delivery.content else {
         return Err(ApiError::Internal);
     };
     Ok(Json(Replayed {
         request_id,
         replay_of: stored.request_id,
-        provider: delivery.provider,
-        upstream_model: delivery.upstream_model,
+        provider: Some(delivery.provider),
+        upstream_model: Some(delivery.upstream_model),
         attempts: delivery.attempts,
-        response: serde_json::from_slice(&bytes).map_err(|_| ApiError::Internal)?,
+        response: Some(serde_json::from_slice(&bytes).map_err(|_| ApiError::Internal)?),
+        error: None,
     }))
 }
 
