@@ -234,6 +234,9 @@ CREATE VIRTUAL TABLE history_words USING fts5 (
     prompt, answer, content = '', contentless_delete = 1, tokenize = 'unicode61 remove_diacritics 2'
 );
 
+-- Or else deleting would make the index rewrite itself meanwhile; retention has it done in pieces.
+INSERT INTO history_words (history_words, rank) VALUES ('deletemerge', 0);
+
 -- However an exchange goes, with its session too, its words go along.
 CREATE TRIGGER requests_take_their_words AFTER DELETE ON requests BEGIN
     DELETE FROM history_words WHERE rowid = old.id;

@@ -20,6 +20,7 @@ use crate::clock::now_ms;
 use crate::db::connections::{Connection, ReadConnections, WriteConnection};
 use crate::db::error::DbError;
 use crate::db::ops::{WriteOp, Written};
+use crate::db::retention::Upkeep;
 use crate::tasks::{Owned, Tasks, lock};
 
 /// How long a caller waits for its write: longer than a restart, as long as a foreign lock is sat out (R3).
@@ -110,10 +111,10 @@ impl Database {
         Ok(written?)
     }
 
-    /// Gives up to `pages` free pages back to the disk. Returns the bytes left free; none when the file cannot shrink.
-    pub(crate) async fn shrink(&self, pages: u32) -> Result<Option<i64>, StoreError> {
-        let shrink = |reply| Message::Shrink(pages, reply);
-        Ok(self.address.call(WRITE_DEADLINE, shrink).await??)
+    /// Carries out a piece of upkeep. Returns what is left of it, or none when it is done.
+    pub(crate) async fn upkeep(&self, upkeep: Upkeep) -> Result<Option<i64>, StoreError> {
+        let message = |reply| Message::Upkeep(upkeep, reply);
+        Ok(self.address.call(WRITE_DEADLINE, message).await??)
     }
 
     /// Counts an answer whose row was not committed in time.
@@ -215,7 +216,7 @@ pub(crate) enum Message {
     Wake,
     Read(ReadJob),
     Checkpoint(Reply<Result<(), DbError>>),
-    Shrink(u32, Reply<Result<Option<i64>, DbError>>),
+    Upkeep(Upkeep, Reply<Result<Option<i64>, DbError>>),
     /// The transaction of our task ended.
     Ended(Result<Vec<Result<Written, DbError>>, DbError>),
     /// The pause after a refused transaction is over.
@@ -228,7 +229,7 @@ impl ActorMessage for Message {
             Self::Wake => "wake",
             Self::Read(_) => "read",
             Self::Checkpoint(_) => "checkpoint",
-            Self::Shrink(..) => "shrink",
+            Self::Upkeep(..) => "upkeep",
             Self::Ended(_) => "ended",
             Self::Resume => "resume",
         }
@@ -289,7 +290,7 @@ impl Behaviour for DatabaseActor {
                 );
             }
             Message::Checkpoint(reply) => state.checkpoint(reply),
-            Message::Shrink(pages, reply) => state.shrink(pages, reply),
+            Message::Upkeep(upkeep, reply) => state.upkeep(upkeep, reply),
             Message::Ended(outcome) => return state.ended(outcome),
             Message::Resume => {
                 state.pause = None;
@@ -357,10 +358,10 @@ impl State {
         }
     }
 
-    fn shrink(&self, pages: u32, reply: Reply<Result<Option<i64>, DbError>>) {
+    fn upkeep(&self, upkeep: Upkeep, reply: Reply<Result<Option<i64>, DbError>>) {
         let writer = self.writer.clone();
-        self.tasks.spawn("database shrink", async move {
-            let _ = reply.send(writer.shrink(pages).await);
+        self.tasks.spawn("database upkeep", async move {
+            let _ = reply.send(writer.upkeep(upkeep).await);
         });
     }
 

@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -22,7 +23,7 @@ use crate::actors::supervisor::ChildSpec;
 use crate::clock::now_ms;
 use crate::db::history::words;
 use crate::db::ops::{WriteOp, Written};
-use crate::db::retention::{self, Counts, FileSize, Outlived, Plan, Rules};
+use crate::db::retention::{self, Counts, FileSize, Outlived, Plan, Rules, Upkeep};
 use crate::settings::{self, Settings};
 use crate::tasks::{Owned, Tasks};
 
@@ -41,6 +42,8 @@ const WORDS: usize = 48 << 10;
 /// Free pages below this stay: the next rows need them.
 const SLACK: i64 = 1 << 20;
 const MIB: i64 = 1 << 20;
+/// The index of words is written anew once so many exchanges left it for each that is in it: one for four.
+const LEFT_FOR: i64 = 4;
 
 /// What a pass removed, or would remove.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
@@ -130,6 +133,8 @@ pub(crate) struct State {
     /// Ends with the incarnation, as the clock does.
     pass: Option<Owned>,
     queue: VecDeque<Waiting>,
+    /// Exchanges that left the index of words since it was last written anew.
+    gone: Arc<AtomicI64>,
     _clock: Owned,
 }
 
@@ -146,6 +151,7 @@ impl Behaviour for RetentionActor {
             own,
             pass: None,
             queue: VecDeque::new(),
+            gone: Arc::default(),
             _clock: clock,
         })
     }
@@ -180,8 +186,9 @@ impl State {
         };
         let (database, own) = (self.arguments.database.clone(), self.own.clone());
         let settings = self.arguments.settings.borrow().clone();
+        let gone = self.gone.clone();
         let pass = async move {
-            let outcome = pass(&database, &settings).await;
+            let outcome = pass(&database, &settings, &gone).await;
             match &outcome {
                 Ok(report) if report.deleted != Counts::default() => {
                     tracing::info!(?report.deleted, "retention removed what was outlived");
@@ -237,13 +244,20 @@ async fn plan(database: &Database, rules: Rules) -> Result<Plan, StoreError> {
 }
 
 /// First what goes, then the words of what stays.
-async fn pass(database: &Database, settings: &Settings) -> Result<Report, StoreError> {
+async fn pass(
+    database: &Database,
+    settings: &Settings,
+    gone: &AtomicI64,
+) -> Result<Report, StoreError> {
     let (rules, is_searched) = wishes(settings);
     let mut report = Report::default();
     for (what, _) in plan(database, rules).await?.outlived {
         *report.deleted.of(what) += remove(database, what).await?;
     }
     report.deleted.requests += keep_size(database, rules).await?;
+    let left = report.deleted.requests + report.deleted.bodies;
+    gone.fetch_add(left, Ordering::Relaxed);
+    rewrite_words(database, gone).await?;
     shrink(database).await?;
     if is_searched {
         report.indexed = add_words(database).await?;
@@ -293,6 +307,27 @@ async fn keep_size(database: &Database, rules: Rules) -> Result<i64, StoreError>
     }
 }
 
+/// Writes the index of words anew, when it is worth it: what left it takes space, and can be read in the file, until then.
+async fn rewrite_words(database: &Database, gone: &AtomicI64) -> Result<(), StoreError> {
+    let had = gone.load(Ordering::Relaxed);
+    if had == 0 || had < database.read(retention::with_words).await? / LEFT_FOR {
+        return Ok(());
+    }
+    let mut pace = Pace::new();
+    let mut upkeep = Upkeep::RewriteWords;
+    loop {
+        let began = Instant::now();
+        let left = database.upkeep(upkeep).await?;
+        pace.rest(began.elapsed()).await;
+        if left.is_none() {
+            break;
+        }
+        upkeep = Upkeep::GoOn { pages: pace.size };
+    }
+    gone.fetch_sub(had, Ordering::Relaxed);
+    Ok(())
+}
+
 /// Gives free pages back to the disk, when it is worth it.
 async fn shrink(database: &Database) -> Result<(), StoreError> {
     let mut free = database.read(retention::file_size).await?.free_bytes;
@@ -302,7 +337,7 @@ async fn shrink(database: &Database) -> Result<(), StoreError> {
     let mut pace = Pace::new();
     loop {
         let began = Instant::now();
-        match database.shrink(pace.size).await? {
+        match database.upkeep(Upkeep::Shrink { pages: pace.size }).await? {
             Some(left) if left > 0 && left < free => free = left,
             _ => return Ok(()),
         }

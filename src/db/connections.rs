@@ -17,7 +17,7 @@ use crate::db::error::DbError;
 use crate::db::files;
 use crate::db::migrate::{self, Migrated};
 use crate::db::ops::{WriteOp, Written};
-use crate::db::retention;
+use crate::db::retention::{self, Upkeep};
 
 /// For both kinds. The schema is ours, so functions in it need no trust; a busy timeout in ms sits out a foreign lock.
 const COMMON_PRAGMAS: &str = "
@@ -80,11 +80,11 @@ impl WriteConnection {
         Ok(self.thread.call(|conn| checkpoint(conn)).await?)
     }
 
-    /// Gives up to `pages` free pages back to the disk. Returns the bytes left free; none when the file cannot shrink.
-    pub(crate) async fn shrink(&self, pages: u32) -> Result<Option<i64>, DbError> {
+    /// Carries out a piece of upkeep. Returns what is left of it, or none when it is done.
+    pub(crate) async fn upkeep(&self, upkeep: Upkeep) -> Result<Option<i64>, DbError> {
         Ok(self
             .thread
-            .call(move |conn| retention::shrink(conn, pages))
+            .call(move |conn| retention::carry_out(conn, upkeep))
             .await?)
     }
 

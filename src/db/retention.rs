@@ -63,6 +63,10 @@ const DROP_REQUEST: &str = "
 const DROP_RESPONSE: &str =
     "UPDATE responses SET openai_response = ?2, qwen_response = ?3 WHERE request_id = ?1";
 
+const MERGE: &str = "INSERT INTO history_words (history_words, rank) VALUES ('merge', ?1)";
+
+const WORDS: &str = "SELECT count(*) FROM history_words_docsize";
+
 const DELETE_ACTIVITY: &str = "
     DELETE FROM activity WHERE seq IN (SELECT seq FROM activity WHERE timestamp < ?1 LIMIT ?2)";
 const DELETE_ACTOR_EVENTS: &str = "
@@ -268,6 +272,11 @@ fn newest_too_many(conn: &Connection, most: i64) -> Result<Option<(i64, i64)>, D
     Ok(rows.next().transpose()?)
 }
 
+/// How many exchanges have words.
+pub(crate) fn with_words(conn: &Connection) -> Result<i64, DbError> {
+    number(conn, WORDS, params![])
+}
+
 /// The file as this connection sees it.
 pub(crate) fn file_size(conn: &Connection) -> Result<FileSize, DbError> {
     let pragma = |name| conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
@@ -278,16 +287,48 @@ pub(crate) fn file_size(conn: &Connection) -> Result<FileSize, DbError> {
     })
 }
 
+/// Work on the file that changes no row, in pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Upkeep {
+    /// Gives that many free pages back to the disk.
+    Shrink { pages: u32 },
+    /// Begins to write the index of words anew, without those that were deleted.
+    RewriteWords,
+    /// Goes on with that, by about so many pages.
+    GoOn { pages: u32 },
+}
+
+/// Carries out one piece. Returns what is left: bytes that are free, or pages that were written; none when it is done, or
+/// cannot be done.
+pub(super) fn carry_out(conn: &Connection, upkeep: Upkeep) -> Result<Option<i64>, DbError> {
+    match upkeep {
+        Upkeep::Shrink { pages } => shrink(conn, pages),
+        Upkeep::RewriteWords => merge(conn, -1),
+        Upkeep::GoOn { pages } => merge(conn, i64::from(pages)),
+    }
+}
+
+fn merge(conn: &Connection, pages: i64) -> Result<Option<i64>, DbError> {
+    const IDLE: u64 = 2;
+    let before = conn.total_changes();
+    conn.prepare_cached(MERGE)?.execute([pages])?;
+    // With nothing to do it changes less than two rows (https://sqlite.org/fts5.html, 6.8).
+    let changed = conn.total_changes().saturating_sub(before);
+    Ok((changed >= IDLE).then(|| i64::try_from(changed).unwrap_or(i64::MAX)))
+}
+
 /// Gives up to `pages` free pages back to the disk. Returns how many bytes are left free; none when the file was made
 /// without the means.
-pub(super) fn shrink(conn: &Connection, pages: u32) -> Result<Option<i64>, DbError> {
+fn shrink(conn: &Connection, pages: u32) -> Result<Option<i64>, DbError> {
     const INCREMENTAL: i64 = 2;
     let kind: i64 = conn.pragma_query_value(None, "auto_vacuum", |row| row.get(0))?;
     if kind != INCREMENTAL {
         return Ok(None);
     }
-    // Each of its rows is one page, so it has to be read to its end.
-    conn.execute_batch(&format!("PRAGMA incremental_vacuum({pages})"))?;
+    // Each step of it gives one page back, so it has to be read to its end.
+    let mut statement = conn.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+    let mut steps = statement.query([])?;
+    while steps.next()?.is_some() {}
     Ok(Some(file_size(conn)?.free_bytes))
 }
 
@@ -376,7 +417,7 @@ mod tests {
         number(conn, "SELECT count(*) FROM requests", params![]).unwrap()
     }
 
-    fn carry_out(conn: &Connection, plan: &Plan) {
+    fn remove_all(conn: &Connection, plan: &Plan) {
         for (what, count) in &plan.outlived {
             let mut removed = 0;
             loop {
@@ -434,7 +475,7 @@ mod tests {
             let conn = history();
             let plan = plan(&conn, &rules, 10 * DAY_MS).unwrap();
             assert_eq!(plan.counts().requests, 10 - kept, "{rules:?}");
-            carry_out(&conn, &plan);
+            remove_all(&conn, &plan);
             assert_eq!(left(&conn), kept, "{rules:?}");
             let words = number(
                 &conn,
@@ -470,7 +511,7 @@ mod tests {
             ..rules
         };
         let plan_now = plan(&conn, &rules, 10 * DAY_MS).unwrap();
-        carry_out(&conn, &plan_now);
+        remove_all(&conn, &plan_now);
         assert_eq!(plan(&conn, &rules, 10 * DAY_MS).unwrap().counts().bodies, 0);
         assert_eq!(left(&conn), 11);
         let note = number(
@@ -485,6 +526,48 @@ mod tests {
             params![],
         );
         assert_eq!(words.unwrap(), 4);
+    }
+
+    #[test]
+    fn free_pages_are_given_back_as_many_as_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let conn = Connection::open(dir.path().join("f.db")).unwrap();
+        conn.execute_batch(
+            "PRAGMA auto_vacuum = INCREMENTAL;
+             CREATE TABLE t (b BLOB) STRICT;
+             INSERT INTO t VALUES (zeroblob(400000));
+             DELETE FROM t;",
+        )
+        .unwrap();
+        let before = file_size(&conn).unwrap();
+        assert!(before.free_bytes > 300_000);
+        let shrink = |conn: &Connection, pages| carry_out(conn, Upkeep::Shrink { pages });
+        let left = shrink(&conn, 10).unwrap().unwrap();
+        assert_eq!(left, before.free_bytes - 10 * 4_096);
+        assert_eq!(shrink(&conn, 1_000).unwrap(), Some(0));
+        assert!(file_size(&conn).unwrap().bytes < before.bytes - 300_000);
+        let rigid = Connection::open_in_memory().unwrap();
+        assert_eq!(shrink(&rigid, 10).unwrap(), None);
+    }
+
+    #[test]
+    fn the_index_is_rewritten_without_what_was_deleted() {
+        let conn = history();
+        let bytes = || {
+            let sum = "SELECT sum(length(block)) FROM history_words_data WHERE id > 10";
+            number(&conn, sum, params![]).unwrap()
+        };
+        let before = bytes();
+        remove(&conn, Outlived::oldest(), 5).unwrap();
+        assert!(carry_out(&conn, Upkeep::RewriteWords).unwrap().is_some());
+        while carry_out(&conn, Upkeep::GoOn { pages: 1 })
+            .unwrap()
+            .is_some()
+        {}
+        assert!(bytes() < before * 3 / 4, "{before} {}", bytes());
+        assert_eq!(with_words(&conn).unwrap(), 5);
+        let found = "SELECT count(*) FROM history_words WHERE history_words MATCH 'answered'";
+        assert_eq!(number(&conn, found, params![]).unwrap(), 5);
     }
 
     #[test]
