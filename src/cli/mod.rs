@@ -20,6 +20,7 @@ pub(crate) mod model;
 pub(crate) mod provider;
 pub(crate) mod request;
 pub(crate) mod response;
+pub(crate) mod selftest;
 pub(crate) mod serve;
 pub(crate) mod session;
 pub(crate) mod settings;
@@ -152,6 +153,8 @@ enum Verb {
     Activity(activity::Options),
     /// Events; -f follows them as they happen.
     Logs(logs::Options),
+    /// Break things on purpose, in a scratch folder, and see that it holds.
+    Selftest,
     /// Print completions for a shell.
     Completions(completions::Options),
 }
@@ -220,6 +223,7 @@ async fn dispatch(verb: Verb, client: &Client, console: &Console) -> Outcome {
         Verb::Stats => stats::run(client, console).await,
         Verb::Activity(options) => activity::run(&options, client, console).await,
         Verb::Logs(options) => logs::run(options, client, console).await,
+        Verb::Selftest => selftest::run(console).await,
         Verb::Completions(options) => completions::run(&options),
     }
 }

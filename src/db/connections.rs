@@ -46,6 +46,18 @@ const READER_PRAGMAS: &str = "
 
 const STATEMENTS_KEPT: usize = 64;
 
+/// A lock on a database as another program would hold it; ends when it is dropped.
+pub(crate) struct ForeignLock {
+    _holder: Connection,
+}
+
+/// Keeps everybody else from writing to the file, for the self-test.
+pub(crate) fn foreign_lock(path: &Path) -> Result<ForeignLock, DbError> {
+    let holder = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    holder.execute_batch("PRAGMA busy_timeout = 5000; BEGIN IMMEDIATE")?;
+    Ok(ForeignLock { _holder: holder })
+}
+
 /// The connection through which all writes go.
 pub(crate) struct WriteConnection {
     thread: tokio_rusqlite::Connection,

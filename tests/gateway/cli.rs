@@ -844,3 +844,24 @@ async fn every_shell_gets_completions() {
         );
     }
 }
+
+#[tokio::test]
+async fn the_self_test_breaks_things_and_finds_that_they_hold() {
+    let user = User::at(DEAD);
+    let told = user.run(&["selftest", "--json"]).await.ok().json();
+    assert_eq!(told["failed"], 0, "{told:#}");
+    let rows = told["rows"].as_array().expect("rows");
+    assert_eq!(told["passed"], rows.len(), "{told:#}");
+    let faults: Vec<_> = rows
+        .iter()
+        .map(|row| row["fault"].as_str().unwrap_or_default())
+        .collect();
+    for fault in [
+        "connection cut",
+        "silence",
+        "tool call cut",
+        "database locked by another program",
+    ] {
+        assert!(faults.contains(&fault), "{faults:?}");
+    }
+}

@@ -1,0 +1,355 @@
+//! The rows of the self-test: what is broken, and what a client must get all the same.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt};
+use serde_json::{Value, json};
+
+use crate::cli::failure::Failure;
+use crate::cli::selftest::upstream::{SILENCE_MS, TEXT, Upstream};
+use crate::db::connections;
+use crate::gateway::Gateway;
+
+/// One fault.
+pub(super) struct Row {
+    pub(super) fault: &'static str,
+    pub(super) expected: &'static str,
+    pub(super) look: for<'a> fn(&'a Bench<'a>) -> BoxFuture<'a, Result<(), String>>,
+}
+
+pub(super) const ROWS: &[Row] = &[
+    Row {
+        fault: "none",
+        expected: "all of the answer, a finish reason, the end marker",
+        look: |bench| bench.whole("whole").boxed(),
+    },
+    Row {
+        fault: "characters split between reads",
+        expected: "the text as it was",
+        look: |bench| bench.whole("split").boxed(),
+    },
+    Row {
+        fault: "connection cut",
+        expected: "what came, one error, the end marker, no finish reason",
+        look: |bench| bench.broken("cut", TEXT).boxed(),
+    },
+    Row {
+        fault: "clean but early end",
+        expected: "the same: an end without its marker is no end",
+        look: |bench| bench.broken("early-end", TEXT).boxed(),
+    },
+    Row {
+        fault: "error inside the stream",
+        expected: "the same, with the upstream's words",
+        look: |bench| bench.broken("in-band", TEXT).boxed(),
+    },
+    Row {
+        fault: "malformed event",
+        expected: "the same: what cannot be read is not passed on",
+        look: |bench| bench.broken("malformed", TEXT).boxed(),
+    },
+    Row {
+        fault: "silence",
+        expected: "the same, once the time is up",
+        look: |bench| bench.broken("stall", TEXT).boxed(),
+    },
+    Row {
+        fault: "tool call cut",
+        expected: "an error; the call is never said to be complete",
+        look: |bench| bench.broken("tool-cut", "").boxed(),
+    },
+    Row {
+        fault: "upstream refuses",
+        expected: "503 with its own Retry-After",
+        look: |bench| bench.refused().boxed(),
+    },
+    Row {
+        fault: "upstream is not there",
+        expected: "502, never 500",
+        look: |bench| bench.absent().boxed(),
+    },
+    Row {
+        fault: "every actor restarted amid a stream",
+        expected: "the stream goes on, all actors serve again",
+        look: |bench| bench.restarts().boxed(),
+    },
+    Row {
+        fault: "database locked by another program",
+        expected: "completions go on, changes are refused with 503, and heal",
+        look: |bench| bench.locked().boxed(),
+    },
+    Row {
+        fault: "history of it all",
+        expected: "broken exchanges are failed, whole ones completed, none is open",
+        look: |bench| bench.history().boxed(),
+    },
+];
+
+/// What the rows work on.
+pub(super) struct Bench<'a> {
+    client: reqwest::Client,
+    router: String,
+    api: String,
+    upstream: &'a Upstream,
+    database: PathBuf,
+}
+
+/// What a client made of a stream.
+#[derive(Debug, Default)]
+struct Seen {
+    text: String,
+    errors: Vec<String>,
+    finish: Option<String>,
+    ends: usize,
+}
+
+impl<'a> Bench<'a> {
+    pub(super) async fn of(
+        gateway: &Gateway,
+        upstream: &'a Upstream,
+        database: PathBuf,
+    ) -> Result<Self, Failure> {
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .build()
+            .map_err(|error| Failure::Other(error.to_string()))?;
+        let bench = Self {
+            client,
+            router: format!("http://{}", gateway.router_address()),
+            api: format!("http://{}", gateway.management_address()),
+            upstream,
+            database,
+        };
+        for (id, base) in [
+            ("scripted", format!("http://{}/v1", upstream.address)),
+            ("absent", "http://127.0.0.1:9/v1".to_owned()),
+        ] {
+            let body = json!({"id": id, "name": id, "type": "openai-compatible", "config": {"baseURL": base}});
+            let made = bench.post("/api/providers", &body).await;
+            let status = made.map_err(Failure::Other)?.status();
+            if status != 201 {
+                return Err(Failure::Other(format!(
+                    "the provider {id} was refused: {status}"
+                )));
+            }
+        }
+        Ok(bench)
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Result<reqwest::Response, String> {
+        let url = format!("{}{path}", self.api);
+        self.client.post(url).json(body).send().await.map_err(words)
+    }
+
+    async fn ask(&self, model: &str) -> Result<reqwest::Response, String> {
+        let body = json!({"model": model, "stream": true, "messages": [{"role": "user", "content": "hi"}]});
+        let url = format!("{}/v1/chat/completions", self.router);
+        self.client
+            .post(url)
+            .json(&body)
+            .send()
+            .await
+            .map_err(words)
+    }
+
+    async fn stream(&self, model: &str) -> Result<Seen, String> {
+        let answer = self.ask(&format!("scripted/{model}")).await?;
+        if answer.status() != 200 {
+            return Err(format!("status {} in place of 200", answer.status()));
+        }
+        read(answer).await
+    }
+
+    async fn whole(&self, model: &str) -> Result<(), String> {
+        complete(&self.stream(model).await?)
+    }
+
+    async fn broken(&self, model: &str, text: &str) -> Result<(), String> {
+        let began = Instant::now();
+        let seen = self.stream(model).await?;
+        check(seen.text == text, || format!("the text is `{}`", seen.text))?;
+        check(seen.errors.len() == 1, || {
+            format!("{} errors were told: {:?}", seen.errors.len(), seen.errors)
+        })?;
+        check(seen.ends == 1, || format!("{} end markers came", seen.ends))?;
+        check(seen.finish.is_none(), || {
+            format!("a finish reason was made up: {:?}", seen.finish)
+        })?;
+        if model == "in-band" {
+            check(
+                seen.errors.iter().any(|error| error.contains("overloaded")),
+                || format!("the upstream's words are lost: {:?}", seen.errors),
+            )?;
+        }
+        if model == "stall" {
+            let took = began.elapsed();
+            let most = Duration::from_millis(SILENCE_MS * 3);
+            check(took < most, || format!("it took {} ms", took.as_millis()))?;
+        }
+        Ok(())
+    }
+
+    async fn refused(&self) -> Result<(), String> {
+        let answer = self.ask("scripted/refuse").await?;
+        let retry = answer.headers().get("retry-after").cloned();
+        check(answer.status() == 503, || {
+            format!("status {}", answer.status())
+        })?;
+        check(retry.as_ref().is_some_and(|after| after == "7"), || {
+            format!("retry-after is {retry:?}")
+        })
+    }
+
+    async fn absent(&self) -> Result<(), String> {
+        let answer = self.ask("absent/m").await?;
+        check(answer.status() == 502, || {
+            format!("status {}", answer.status())
+        })
+    }
+
+    async fn restarts(&self) -> Result<(), String> {
+        let tree = self.get("/api/supervision").await?;
+        let mut names = Vec::new();
+        children(&tree, &mut names);
+        check(names.len() > 5, || {
+            format!("the tree is too small: {names:?}")
+        })?;
+        for name in names {
+            let answer = self.ask("scripted/gated").await?;
+            let restarting = async {
+                let path = format!("/api/supervision/{name}/restart");
+                let answer = self.post(&path, &json!({})).await;
+                self.upstream.go();
+                answer.map(|answer| answer.status())
+            };
+            let (seen, restarted) = futures_util::join!(read(answer), restarting);
+            let status = restarted.map_err(|error| format!("{name}: {error}"))?;
+            check(status == 200, || {
+                format!("{name}: its restart was answered {status}")
+            })?;
+            complete(&seen?).map_err(|problem| format!("{name}: {problem}"))?;
+            self.whole("whole")
+                .await
+                .map_err(|problem| format!("after {name}: {problem}"))?;
+        }
+        let ready = self.get("/api/health/ready").await?;
+        check(ready["status"] == "ready", || {
+            format!("not ready: {}", ready["reasons"])
+        })
+    }
+
+    async fn locked(&self) -> Result<(), String> {
+        let lock = connections::foreign_lock(&self.database).map_err(|error| error.to_string())?;
+        let outcome = async {
+            self.whole("whole").await?;
+            let model = json!({"id": "locked", "name": "locked"});
+            let refused = self.post("/api/models", &model).await?;
+            let has_retry = refused.headers().contains_key("retry-after");
+            check(refused.status() == 503 && has_retry, || {
+                format!("a change was answered {}", refused.status())
+            })
+        }
+        .await;
+        drop(lock);
+        outcome?;
+        // It heals by itself; until then changes are refused.
+        loop {
+            let made = self
+                .post("/api/models", &json!({"id": "healed", "name": "healed"}))
+                .await?;
+            match made.status().as_u16() {
+                201 | 409 => return Ok(()),
+                503 => tokio::time::sleep(Duration::from_millis(100)).await,
+                other => return Err(format!("afterwards a change was answered {other}")),
+            }
+        }
+    }
+
+    async fn history(&self) -> Result<(), String> {
+        for (model, status) in [
+            ("whole", "completed"),
+            ("split", "completed"),
+            ("cut", "failed"),
+            ("early-end", "failed"),
+            ("in-band", "failed"),
+            ("malformed", "failed"),
+            ("stall", "failed"),
+            ("tool-cut", "failed"),
+        ] {
+            let list = self
+                .get(&format!(
+                    "/api/requests?model=scripted/{model}&fields=status"
+                ))
+                .await?;
+            let rows = list["requests"].as_array().cloned().unwrap_or_default();
+            check(
+                !rows.is_empty() && rows.iter().all(|row| row["status"] == status),
+                || format!("{model}: {rows:?} in place of {status}"),
+            )?;
+        }
+        let open = self
+            .get("/api/requests?status=in_progress&fields=id")
+            .await?;
+        check(open["total"] == 0, || format!("{} are open", open["total"]))
+    }
+
+    async fn get(&self, path: &str) -> Result<Value, String> {
+        let answer = self.client.get(format!("{}{path}", self.api)).send().await;
+        answer.map_err(words)?.json().await.map_err(words)
+    }
+}
+
+async fn read(answer: reqwest::Response) -> Result<Seen, String> {
+    let mut bytes = answer.bytes_stream();
+    let mut all = Vec::new();
+    while let Some(piece) = bytes.next().await {
+        all.extend_from_slice(
+            &piece.map_err(|error| format!("the stream broke: {}", words(error)))?,
+        );
+    }
+    let text = String::from_utf8(all).map_err(|_| "the stream is no UTF-8".to_owned())?;
+    let mut seen = Seen::default();
+    for data in text.lines().filter_map(|line| line.strip_prefix("data: ")) {
+        if data == "[DONE]" {
+            seen.ends += 1;
+            continue;
+        }
+        let value: Value =
+            serde_json::from_str(data).map_err(|_| format!("no JSON was passed on: {data}"))?;
+        if let Some(message) = value.pointer("/error/message").and_then(Value::as_str) {
+            seen.errors.push(message.to_owned());
+        }
+        let choice = &value["choices"][0];
+        seen.text
+            .push_str(choice["delta"]["content"].as_str().unwrap_or_default());
+        if let Some(reason) = choice["finish_reason"].as_str() {
+            seen.finish = Some(reason.to_owned());
+        }
+    }
+    Ok(seen)
+}
+
+fn complete(seen: &Seen) -> Result<(), String> {
+    let is_whole = seen.text == TEXT && seen.errors.is_empty() && seen.ends == 1;
+    check(is_whole && seen.finish.as_deref() == Some("stop"), || {
+        format!("{seen:?}")
+    })
+}
+
+fn children(node: &Value, names: &mut Vec<String>) {
+    for child in node["children"].as_array().into_iter().flatten() {
+        names.extend(child["name"].as_str().map(str::to_owned));
+        children(child, names);
+    }
+}
+
+fn check(holds: bool, problem: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(problem()) }
+}
+
+fn words(error: reqwest::Error) -> String {
+    // Without the address, which says nothing here.
+    error.without_url().to_string()
+}
