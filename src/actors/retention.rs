@@ -37,13 +37,16 @@ const LEAST_PAUSE: Duration = Duration::from_millis(2);
 /// Sizes of a first piece and of the largest: rows, or pages of the file.
 const FIRST: u32 = 4;
 const MOST: u32 = 1_000;
-/// Bytes of texts whose words are added at once: about 4 ms.
-const WORDS: usize = 48 << 10;
+/// Bytes of texts whose words are added at once: 1 ms, and more when the index merges its parts.
+const WORDS: usize = 12 << 10;
 /// Free pages below this stay: the next rows need them.
 const SLACK: i64 = 1 << 20;
 const MIB: i64 = 1 << 20;
-/// The index of words is written anew once so many exchanges left it for each that is in it: one for four.
+/// The index of words is written anew when one exchange left it for so many that are in it. That takes time by what stays:
+/// the more has left, the longer takes a piece.
 const LEFT_FOR: i64 = 4;
+/// Fewer are not worth it.
+const LEAST_GONE: i64 = 256;
 
 /// What a pass removed, or would remove.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
@@ -251,13 +254,11 @@ async fn pass(
 ) -> Result<Report, StoreError> {
     let (rules, is_searched) = wishes(settings);
     let mut report = Report::default();
+    let mut index = Index::new(database, gone).await?;
     for (what, _) in plan(database, rules).await?.outlived {
-        *report.deleted.of(what) += remove(database, what).await?;
+        *report.deleted.of(what) += remove(database, what, &mut index).await?;
     }
-    report.deleted.requests += keep_size(database, rules).await?;
-    let left = report.deleted.requests + report.deleted.bodies;
-    gone.fetch_add(left, Ordering::Relaxed);
-    rewrite_words(database, gone).await?;
+    report.deleted.requests += keep_size(database, rules, &mut index).await?;
     shrink(database).await?;
     if is_searched {
         report.indexed = add_words(database).await?;
@@ -267,13 +268,21 @@ async fn pass(
 }
 
 /// Removes all of what is meant.
-async fn remove(database: &Database, what: Outlived) -> Result<i64, StoreError> {
+async fn remove(
+    database: &Database,
+    what: Outlived,
+    index: &mut Index<'_>,
+) -> Result<i64, StoreError> {
     let mut pace = Pace::new();
     let mut removed = 0;
     loop {
-        match remove_piece(database, what, &mut pace).await? {
-            0 => return Ok(removed),
-            some => removed += some,
+        let some = remove_piece(database, what, &mut pace).await?;
+        if some == 0 {
+            return Ok(removed);
+        }
+        removed += some;
+        if matches!(what, Outlived::Requests { .. } | Outlived::Bodies { .. }) {
+            index.lost(some).await?;
         }
     }
 }
@@ -291,7 +300,11 @@ async fn remove_piece(
 }
 
 /// Removes the oldest exchanges while the file holds too much.
-async fn keep_size(database: &Database, rules: Rules) -> Result<i64, StoreError> {
+async fn keep_size(
+    database: &Database,
+    rules: Rules,
+    index: &mut Index<'_>,
+) -> Result<i64, StoreError> {
     let mut pace = Pace::new();
     let mut removed = 0;
     loop {
@@ -299,33 +312,61 @@ async fn keep_size(database: &Database, rules: Rules) -> Result<i64, StoreError>
         if retention::excess(&file, &rules) == 0 {
             return Ok(removed);
         }
-        match remove_piece(database, Outlived::oldest(), &mut pace).await? {
+        let some = remove_piece(database, Outlived::oldest(), &mut pace).await?;
+        if some == 0 {
             // It is something else that takes the space.
-            0 => return Ok(removed),
-            some => removed += some,
+            return Ok(removed);
         }
+        removed += some;
+        index.lost(some).await?;
     }
 }
 
-/// Writes the index of words anew, when it is worth it: what left it takes space, and can be read in the file, until then.
-async fn rewrite_words(database: &Database, gone: &AtomicI64) -> Result<(), StoreError> {
-    let had = gone.load(Ordering::Relaxed);
-    if had == 0 || had < database.read(retention::with_words).await? / LEFT_FOR {
-        return Ok(());
+/// The index of words while exchanges leave it: what left takes space, and can be read in the file, until it is written
+/// anew.
+struct Index<'a> {
+    database: &'a Database,
+    gone: &'a AtomicI64,
+    /// How many may be gone.
+    most: i64,
+}
+
+impl<'a> Index<'a> {
+    async fn new(database: &'a Database, gone: &'a AtomicI64) -> Result<Self, StoreError> {
+        let mut index = Self {
+            database,
+            gone,
+            most: 0,
+        };
+        index.look().await?;
+        Ok(index)
     }
-    let mut pace = Pace::new();
-    let mut upkeep = Upkeep::RewriteWords;
-    loop {
-        let began = Instant::now();
-        let left = database.upkeep(upkeep).await?;
-        pace.rest(began.elapsed()).await;
-        if left.is_none() {
-            break;
+
+    async fn look(&mut self) -> Result<(), StoreError> {
+        let left = self.database.read(retention::with_words).await?;
+        self.most = (left / LEFT_FOR).max(LEAST_GONE);
+        Ok(())
+    }
+
+    async fn lost(&mut self, count: i64) -> Result<(), StoreError> {
+        let gone = self.gone.fetch_add(count, Ordering::Relaxed) + count;
+        if gone < self.most {
+            return Ok(());
         }
-        upkeep = Upkeep::GoOn { pages: pace.size };
+        let mut pace = Pace::new();
+        let mut upkeep = Upkeep::RewriteWords;
+        loop {
+            let began = Instant::now();
+            let left = self.database.upkeep(upkeep).await?;
+            pace.rest(began.elapsed()).await;
+            if left.is_none() {
+                break;
+            }
+            upkeep = Upkeep::GoOn { pages: pace.size };
+        }
+        self.gone.store(0, Ordering::Relaxed);
+        self.look().await
     }
-    gone.fetch_sub(had, Ordering::Relaxed);
-    Ok(())
 }
 
 /// Gives free pages back to the disk, when it is worth it.
