@@ -153,7 +153,7 @@ enum Verb {
     Activity(activity::Options),
     /// Events; -f follows them as they happen.
     Logs(logs::Options),
-    /// Break things on purpose, in a scratch folder, and see that it holds.
+    /// Break things on purpose, in a scratch folder, and look.
     Selftest,
     /// Print completions for a shell.
     Completions(completions::Options),
