@@ -732,6 +732,38 @@ async fn the_doctor_works_without_a_gateway() {
     assert_eq!(finding(&said, "clock").0, "problem");
 }
 
+#[tokio::test]
+async fn the_doctor_tells_an_expired_login_and_a_file_that_cannot_be_read() {
+    let gateway = TestGateway::start().await;
+    let login = json!({"token": "t", "cookies": "c=1", "expiresAt": 4_000_000_000_i64});
+    let url = gateway.api("/api/qwen/credentials");
+    assert_eq!(gateway.post(&url, &login).await.status(), 200);
+    let database = gateway.database();
+    let dir = gateway.stop().await;
+    let conn = rusqlite::Connection::open(&database).expect("the database opens");
+    conn.execute("UPDATE credentials SET expires_at = 1", [])
+        .expect("one login");
+    drop(conn);
+    let gateway = TestGateway::reopened(dir, &[]).await;
+    let user = User::of(&gateway);
+    let args = ["doctor", "--json", "--data-dir", &data_dir(&gateway)];
+    let said = user.run(&args).await;
+    let (state, remedy) = finding(&said, "login");
+    assert!(
+        state != "ok" && remedy.contains("qwarden login"),
+        "{said:?}"
+    );
+    gateway.stop().await;
+
+    // Root reads whatever its mode forbids: a folder in its place nobody can read as a file.
+    let user = User::at(DEAD);
+    std::fs::create_dir_all(user.file("data").join("qwarden.db")).expect("made");
+    let line = "doctor --json --data-dir data --port 1 --qwen-port 1";
+    let said = user.run(&words(line)).await.fails(4);
+    let (state, remedy) = finding(&said, "database");
+    assert!(state == "problem" && !remedy.is_empty(), "{said:?}");
+}
+
 /// A program that runs on, and is ended with the test.
 struct Running(Child);
 
