@@ -23,6 +23,7 @@ use crate::db::instance::{Instance, OpenError};
 use crate::db::ops::WriteOp;
 use crate::exchange::Exchanges;
 use crate::exchange::qwen::QwenWeb;
+use crate::http::access::Gate;
 use crate::http::{App, Integrity, ports, serve};
 use crate::providers::http::Http;
 use crate::providers::qwen::Login;
@@ -175,6 +176,7 @@ impl Gateway {
             started,
             integrity,
             changes: Arc::default(),
+            gate: Gate::default(),
             qwen_port: qwen.clone(),
             router_port: router.clone(),
         };
@@ -370,8 +372,8 @@ fn checked_flags(given: &[(String, Value)]) -> Result<Vec<(&'static str, Value)>
     let check = |(key, value): &(String, Value)| {
         let setting =
             settings::find(key).ok_or_else(|| StartError::Setting(unknown_setting(key)))?;
-        setting.check(value).map_err(StartError::Setting)?;
-        Ok((setting.key, value.clone()))
+        let kept = setting.taken(value).map_err(StartError::Setting)?;
+        Ok((setting.key, kept))
     };
     given.iter().map(check).collect()
 }

@@ -48,6 +48,9 @@ pub(crate) struct Options {
     set: Vec<String>,
 }
 
+/// Holds the admin token: a flag would show it to every user of the machine.
+const ADMIN_TOKEN: &str = "QWARDEN_ADMIN_TOKEN";
+
 /// Exit code of a second signal: the shell's own for SIGINT.
 const INTERRUPTED: u8 = 130;
 
@@ -117,10 +120,19 @@ impl Options {
             settings::DISCOVERY,
             self.no_discovery.then_some(Value::Bool(false)),
         );
+        put(
+            settings::AUTH_ADMIN_TOKEN,
+            std::env::var(ADMIN_TOKEN).ok().map(Value::from),
+        );
         for pair in self.set {
             let (key, value) = pair
                 .split_once('=')
                 .with_context(|| format!("`--set {pair}` is not KEY=VALUE"))?;
+            if key == settings::AUTH_ADMIN_TOKEN {
+                anyhow::bail!(
+                    "`{key}` does not belong in a command line, where others see it; use {ADMIN_TOKEN}"
+                );
+            }
             given.push((
                 key.to_owned(),
                 serde_json::from_str(value).unwrap_or_else(|_| Value::from(value)),

@@ -1,5 +1,6 @@
 //! The three ports over HTTP: parse, ask a handle, encode. No SQL, no upstream, no business rule.
 
+pub(crate) mod access;
 pub(crate) mod completions;
 pub(crate) mod envelope;
 pub(crate) mod error;
@@ -20,6 +21,7 @@ use crate::actors::settings::SettingsStore;
 use crate::actors::tree::Handles;
 use crate::exchange::Exchanges;
 use crate::exchange::qwen::QwenWeb;
+use crate::http::access::Gate;
 use crate::http::management::conventions::Turns;
 use crate::settings::Settings;
 use crate::tasks::Tasks;
@@ -41,6 +43,8 @@ pub(crate) struct App {
     pub(crate) router_port: Arc<Port>,
     /// Whose turn it is to change the configuration.
     pub(crate) changes: Turns,
+    /// Who holds the admin token.
+    pub(crate) gate: Gate,
 }
 
 /// What the check of the database file beside serving found.

@@ -2,10 +2,10 @@
 
 use axum::Router;
 use axum::extract::Request;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 
 use crate::http::error::ApiError;
-use crate::http::{App, completions, envelope, management};
+use crate::http::{App, access, completions, envelope, management};
 
 /// :3000, the Qwen proxy.
 pub(crate) fn qwen(app: App) -> Router {
@@ -29,16 +29,20 @@ pub(crate) fn management(app: App) -> Router {
     #[cfg(feature = "fault-injection")]
     let routes = routes.merge(management::fault::routes());
     let conventions = from_fn_with_state(app.clone(), management::conventions::conventions);
+    let envelope = from_fn_with_state(app.settings.clone(), envelope::envelope);
+    let access = from_fn_with_state(app.clone(), access::management);
     // Around the routing, so that it can look at one route on behalf of another.
     Router::new()
         .fallback_service(served(routes, app))
         .layer(conventions)
-        .layer(from_fn(envelope::envelope))
+        .layer(access)
+        .layer(envelope)
 }
 
 /// The same for every port: the envelope is outermost, so that it writes every error, the fallbacks' too.
 fn layered(routes: Router<App>, app: App) -> Router {
-    served(routes, app).layer(from_fn(envelope::envelope))
+    let envelope = from_fn_with_state(app.settings.clone(), envelope::envelope);
+    served(routes, app).layer(envelope)
 }
 
 fn served(routes: Router<App>, app: App) -> Router {

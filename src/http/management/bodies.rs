@@ -148,3 +148,10 @@ pub(crate) struct ImportBody {
     /// Only tell what would be imported.
     dry_run: Option<bool>,
 }
+
+/// Who logs in.
+#[derive(ToSchema)]
+pub(crate) struct LoginBody {
+    /// The admin token.
+    token: String,
+}

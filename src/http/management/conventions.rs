@@ -25,6 +25,7 @@ use crate::hex;
 use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::extract;
+use crate::http::management::changes::Asked;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -39,6 +40,10 @@ impl Version {
         Self(digest(&serde_json::to_vec(state).unwrap_or_default()))
     }
 }
+
+/// Marks an answer that holds a secret: it is not kept for its idempotency key.
+#[derive(Clone, Copy)]
+pub(crate) struct Unkept;
 
 /// The layer.
 pub(crate) async fn conventions(State(app): State<App>, request: Request, next: Next) -> Response {
@@ -102,7 +107,8 @@ async fn changing(app: App, request: Request, next: Next) -> Result<Response, Ap
     let is_quick = parts.method != Method::POST || parts.uri.path().ends_with("able");
     let turns = app.changes.clone();
     let tasks = app.tasks.clone();
-    let change = async move {
+    let asked = Asked::by(&parts.extensions);
+    let change = asked.for_whom(async move {
         let _turn = if is_quick || key.is_some() {
             Some(turns.lock().await)
         } else {
@@ -115,7 +121,7 @@ async fn changing(app: App, request: Request, next: Next) -> Result<Response, Ap
             return Ok(next.run(Request::from_parts(parts, body.into())).await);
         };
         once(&app, key, parts, body, next).await
-    };
+    });
     let running = tasks.spawn("management change", Box::pin(change));
     running.await.map_err(|_| ApiError::Internal)?
 }
@@ -214,7 +220,8 @@ async fn once(
         return Ok(response);
     }
     let response = next.run(Request::from_parts(parts, body.into())).await;
-    if !response.status().is_success() {
+    let is_secret = response.extensions().get::<Unkept>().is_some();
+    if !response.status().is_success() || is_secret {
         return Ok(response);
     }
     let (parts, body) = response.into_parts();

@@ -17,7 +17,7 @@ use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::extract;
 use crate::http::management::bodies::ImportBody;
-use crate::http::management::changes::{self, Change};
+use crate::http::management::changes::{self, Asked, Change};
 use crate::http::management::credentials::DEFAULT_LABEL;
 use crate::providers::qwen::{Login, token_expiry};
 
@@ -42,10 +42,11 @@ async fn store(State(app): State<App>, request: Request) -> Result<Json<Value>, 
         .map_err(|_| ApiError::ImportRunning)?;
     let (own, effect) = (app.clone(), wanted.effect);
     // Runs to its end even when the client leaves.
-    let importing = app.tasks.spawn("import", async move {
+    let carrying_out = Asked::here().for_whom(async move {
         let _place = place;
         carry_out(&own, wanted).await
     });
+    let importing = app.tasks.spawn("import", carrying_out);
     let report = importing.await.map_err(|_| ApiError::Internal)??;
     Ok(Json(json!({
         "success": true,

@@ -7,9 +7,7 @@ use utoipa::ToSchema;
 use crate::actors::router::ProviderView;
 use crate::db::models::LinkedModel;
 use crate::db::providers::{ConfigRow, ProviderRow, is_sensitive};
-
-/// What stands in place of a secret; in a change it means "as it is".
-pub(crate) const MASK: &str = "***MASKED***";
+use crate::settings::MASK;
 
 /// The contract's Provider.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]

@@ -1,0 +1,380 @@
+//! Who may ask and what is given away: S1 to S4, S6 to S10 and S12 of the reliability contract.
+
+use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::{Method, RequestBuilder, Response};
+use serde_json::{Value, json};
+
+use crate::support::upstream::{Upstream, json_answer, whole};
+use crate::support::{TestGateway, client, say};
+
+const MASK: &str = "***MASKED***";
+
+async fn told(request: RequestBuilder) -> (u16, Value) {
+    let response = request.send().await.expect("an answer");
+    let status = response.status().as_u16();
+    let text = response.text().await.expect("a body");
+    (status, serde_json::from_str(&text).unwrap_or(Value::Null))
+}
+
+fn code(answer: &(u16, Value)) -> (u16, &str) {
+    (
+        answer.0,
+        answer.1["error"]["code"].as_str().unwrap_or_default(),
+    )
+}
+
+fn ask(gateway: &TestGateway, method: &str, path: &str) -> RequestBuilder {
+    let method: Method = method.parse().expect("a method");
+    gateway.client.request(method, gateway.api(path))
+}
+
+async fn set(gateway: &TestGateway, token: Option<&str>, key: &str, value: Value) -> (u16, Value) {
+    let mut request =
+        ask(gateway, "PUT", &format!("/api/settings/{key}")).json(&json!({ "value": value }));
+    if let Some(token) = token {
+        request = request.bearer_auth(token);
+    }
+    told(request).await
+}
+
+async fn new_token(gateway: &TestGateway) -> String {
+    let (status, made) = told(ask(gateway, "POST", "/api/auth/token")).await;
+    assert_eq!(status, 201, "{made}");
+    made["token"].as_str().expect("a token").to_owned()
+}
+
+async fn answering() -> Upstream {
+    Upstream::start(|_| vec![json_answer(200, &whole("Hello"))]).await
+}
+
+#[tokio::test]
+async fn s2_s3_s4_what_a_foreign_page_sends_is_refused_on_all_ports_and_changes_nothing() {
+    let gateway = TestGateway::start().await;
+    let before = gateway.get(&gateway.api("/api/providers")).await.1;
+    let provider = json!({"id": "evil", "name": "evil", "type": "openai", "config": {}});
+    for base in [gateway.api(""), gateway.router(""), gateway.qwen("")] {
+        let path = if base == gateway.api("") {
+            "/api/providers"
+        } else {
+            "/v1/chat/completions"
+        };
+        let url = format!("{base}{path}");
+        let own = base.trim_start_matches("http://");
+        for (name, value) in [
+            ("origin", "https://evil.example"),
+            ("origin", "null"),
+            ("origin", "http://localhost:1"),
+            ("origin", &format!("https://{own}")),
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-site", "same-site"),
+            ("host", "evil.example"),
+            ("host", "127.0.0.1.nip.io"),
+            ("host", "192.0.2.1"),
+        ] {
+            for method in [Method::POST, Method::GET, Method::OPTIONS] {
+                let request = client().request(method, &url).header(name, value);
+                let request = request
+                    .header("access-control-request-method", "POST")
+                    .json(&provider);
+                let response = request.send().await.expect("an answer");
+                assert_eq!(response.status(), 403, "{url} {name}: {value}");
+                assert!(cors(response.headers()).is_empty(), "{url} {name}: {value}");
+            }
+        }
+        for kind in [
+            "application/x-www-form-urlencoded",
+            "multipart/form-data",
+            "text/plain",
+        ] {
+            let form = client().post(&url).header("content-type", kind);
+            let answer = told(form.body(provider.to_string())).await;
+            assert_eq!(code(&answer), (415, "unsupported_media_type"), "{url}");
+        }
+    }
+    let after = gateway.get(&gateway.api("/api/providers")).await.1;
+    assert_eq!(before, after);
+    assert_eq!(gateway.cell::<i64>("SELECT count(*) FROM requests"), 0);
+    gateway.stop().await;
+}
+
+fn cors(headers: &HeaderMap) -> Vec<(String, String)> {
+    let names = headers
+        .iter()
+        .filter(|(name, _)| name.as_str().starts_with("access-control-"));
+    names
+        .map(|(name, value)| (name.to_string(), text(value)))
+        .collect()
+}
+
+fn text(value: &HeaderValue) -> String {
+    value.to_str().expect("text").to_owned()
+}
+
+#[tokio::test]
+async fn s3_a_listed_origin_is_answered_and_may_read_the_answer() {
+    let gateway = TestGateway::start().await;
+    let page = "https://dash.example";
+    for bad in ["*", "null", "dash.example", "https://dash.example/"] {
+        let refused = set(&gateway, None, "cors.origins", json!(bad)).await;
+        assert_eq!(refused.0, 400, "{bad}");
+    }
+    let listed = json!("http://localhost:5173, https://dash.example");
+    assert_eq!(set(&gateway, None, "cors.origins", listed).await.0, 200);
+    for base in [gateway.api(""), gateway.router(""), gateway.qwen("")] {
+        let asked = async |origin: &str| -> Response {
+            let request = client().request(Method::OPTIONS, format!("{base}/v1/chat/completions"));
+            let request = request
+                .header("origin", origin)
+                .header("access-control-request-method", "PATCH")
+                .header(
+                    "access-control-request-headers",
+                    "Content-Type, x-evil, if-match",
+                );
+            request.send().await.expect("an answer")
+        };
+        let response = asked(page).await;
+        assert_eq!(response.status(), 204);
+        let headers = response.headers();
+        assert_eq!(headers["access-control-allow-origin"], page);
+        assert_eq!(headers["vary"], "origin");
+        assert!(text(&headers["access-control-allow-methods"]).contains("PATCH"));
+        assert_eq!(
+            headers["access-control-allow-headers"],
+            "content-type, if-match"
+        );
+        assert!(!headers.contains_key("access-control-allow-credentials"));
+        let own = asked(&base).await;
+        assert_eq!(own.status(), 204, "our own pages");
+        assert!(!own.headers().contains_key("access-control-allow-origin"));
+        assert_eq!(asked("https://dash.example.evil").await.status(), 403);
+        // An error may be read, too.
+        let request = client().get(format!("{base}/nope")).header("origin", page);
+        let response = request.send().await.expect("an answer");
+        assert_eq!(response.status(), 404);
+        assert_eq!(response.headers()["access-control-allow-origin"], page);
+        let plain = client().get(format!("{base}/nope")).send().await;
+        assert!(cors(plain.expect("an answer").headers()).is_empty());
+    }
+    let names = set(&gateway, None, "server.hostNames", json!("box.lan, other")).await;
+    assert_eq!(names.0, 200);
+    for (host, status) in [("box.lan:3002", 200), ("BOX.LAN", 200), ("lan", 403)] {
+        let request = ask(&gateway, "GET", "/api/health/live").header("host", host);
+        assert_eq!(told(request).await.0, status, "{host}");
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn s6_s8_the_admin_token_is_shown_once_kept_as_a_hash_and_needed_to_unmask() {
+    let gateway = TestGateway::start().await;
+    gateway.provider_at("p1", "http://127.0.0.1:9/v1").await;
+    let secrets = "/api/providers/p1/config?mask=false";
+    let refused = told(ask(&gateway, "GET", secrets).bearer_auth("anything")).await;
+    assert_eq!(code(&refused), (403, "unmasking_refused"));
+    assert_eq!(
+        told(ask(&gateway, "GET", "/api/auth")).await.1,
+        json!({"configured": false, "required": "remote", "principal": "local"})
+    );
+    let token = new_token(&gateway).await;
+    assert!(token.len() >= 43);
+
+    // Clients of this machine go on as before; what they present must be right all the same.
+    assert_eq!(told(ask(&gateway, "GET", "/api/providers")).await.0, 200);
+    let wrong = told(ask(&gateway, "GET", "/api/providers").bearer_auth("wrong")).await;
+    assert_eq!(code(&wrong), (401, "invalid_token"));
+    let refused = told(ask(&gateway, "GET", secrets)).await;
+    assert_eq!(code(&refused), (403, "unmasking_refused"));
+    for path in [secrets, "/api/p1/config?mask=false"] {
+        let (status, shown) = told(ask(&gateway, "GET", path).bearer_auth(&token)).await;
+        assert_eq!((status, &shown["masked"]), (200, &json!(false)));
+        assert_eq!(shown["config"]["apiKey"], "sk-upstream");
+    }
+    let by_key = ask(&gateway, "GET", secrets).header("x-api-key", &token);
+    assert_eq!(told(by_key).await.1["config"]["apiKey"], "sk-upstream");
+
+    // Nobody but its holder may change it, by any road.
+    for request in [
+        ask(&gateway, "POST", "/api/auth/token"),
+        ask(&gateway, "DELETE", "/api/auth/token"),
+        ask(&gateway, "DELETE", "/api/settings/auth.adminToken"),
+        ask(&gateway, "PUT", "/api/settings/auth.adminToken")
+            .json(&json!({"value": "x".repeat(40)})),
+        ask(&gateway, "POST", "/api/settings/bulk")
+            .json(&json!({"settings": {"auth.adminToken": "x".repeat(40)}})),
+    ] {
+        assert_eq!(code(&told(request).await), (403, "admin_token_required"));
+    }
+
+    // It is shown nowhere.
+    let (_, all) = told(ask(&gateway, "GET", "/api/settings")).await;
+    assert_eq!(all["settings"]["auth.adminToken"], MASK);
+    let (_, one) = told(ask(&gateway, "GET", "/api/settings/auth.adminToken")).await;
+    assert_eq!(
+        (&one["value"], &one["default"]),
+        (&json!(MASK), &Value::Null)
+    );
+    let stored: String = gateway.cell("SELECT value FROM settings WHERE key = 'auth.adminToken'");
+    assert!(stored.starts_with("\"sha256$") && !stored.contains(&token));
+    let same = set(&gateway, None, "auth.adminToken", json!(MASK)).await;
+    assert_eq!(same.0, 200, "what was shown may be sent back");
+    assert_eq!(
+        told(ask(&gateway, "GET", secrets).bearer_auth(&token))
+            .await
+            .0,
+        200
+    );
+
+    // One of their own choice; the old one is over.
+    let chosen = "a-token-that-somebody-chose-for-herself";
+    let changed = set(&gateway, Some(&token), "auth.adminToken", json!(chosen)).await;
+    assert_eq!((changed.0, &changed.1["value"]), (200, &json!(MASK)));
+    let old = told(ask(&gateway, "GET", secrets).bearer_auth(&token)).await;
+    assert_eq!(code(&old), (401, "invalid_token"));
+    let short = set(&gateway, Some(chosen), "auth.adminToken", json!("short")).await;
+    assert_eq!(short.0, 400);
+    let replaced = told(ask(&gateway, "POST", "/api/auth/token").bearer_auth(chosen)).await;
+    let token = replaced.1["token"].as_str().expect("a token").to_owned();
+    let principals: Vec<String> = {
+        let list: String = gateway.cell(
+            "SELECT group_concat(principal || ' ' || action, ',') FROM (SELECT * FROM audit_log WHERE entity_id = 'auth.adminToken' ORDER BY seq)",
+        );
+        list.split(',').map(str::to_owned).collect()
+    };
+    assert_eq!(
+        principals,
+        ["local updated", "admin updated", "admin updated"]
+    );
+    let trail: String = gateway
+        .cell("SELECT group_concat(coalesce(before, '') || coalesce(after, '')) FROM audit_log");
+    assert!(
+        !trail.contains("sha256$") && !trail.contains(chosen),
+        "{trail}"
+    );
+    let deleted = ask(&gateway, "DELETE", "/api/auth/token").bearer_auth(&token);
+    assert_eq!(told(deleted).await.0, 200);
+    let none = told(ask(&gateway, "DELETE", "/api/auth/token")).await;
+    assert_eq!(code(&none), (404, "admin_token_not_set"));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn s6_where_the_token_is_always_required_only_the_signs_of_life_are_open() {
+    let gateway = TestGateway::start().await;
+    let token = new_token(&gateway).await;
+    assert_eq!(
+        set(&gateway, None, "auth.required", json!("always"))
+            .await
+            .0,
+        200
+    );
+    for (method, path) in [
+        ("GET", "/api/providers"),
+        ("GET", "/api/health"),
+        ("GET", "/api/openapi.json"),
+        ("GET", "/"),
+        ("GET", "/nope"),
+        ("GET", "/api/events"),
+        ("POST", "/api/proxy/stop"),
+        ("PUT", "/api/settings/auth.required"),
+    ] {
+        let answer = told(ask(&gateway, method, path)).await;
+        assert_eq!(code(&answer), (401, "admin_token_required"), "{path}");
+    }
+    let unauthorized = ask(&gateway, "GET", "/api/providers")
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(unauthorized.headers()["www-authenticate"], "Bearer");
+    assert_eq!(told(ask(&gateway, "GET", "/api/health/live")).await.0, 200);
+    assert_eq!(
+        told(ask(&gateway, "GET", "/api/auth")).await.1["principal"],
+        Value::Null
+    );
+    assert_eq!(
+        gateway.chat(&say("echo", "hi")).await.status(),
+        200,
+        "completions are not management"
+    );
+    let admin = ask(&gateway, "GET", "/api/providers").bearer_auth(&token);
+    assert_eq!(told(admin).await.0, 200);
+
+    // A browser logs in and gets a cookie that is not the token.
+    let bad = told(ask(&gateway, "POST", "/api/auth/login").json(&json!({}))).await;
+    assert_eq!(bad.0, 400);
+    let login = ask(&gateway, "POST", "/api/auth/login").json(&json!({"token": token}));
+    let response = login.send().await.expect("an answer");
+    assert_eq!(response.status(), 200);
+    let cookie = text(&response.headers()["set-cookie"]);
+    assert!(
+        cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"),
+        "{cookie}"
+    );
+    assert!(!cookie.contains(&token));
+    let cookie = cookie.split(';').next().expect("a pair").to_owned();
+    let with_cookie =
+        |method, path| ask(&gateway, method, path).header("cookie", format!("a=b; {cookie}"));
+    assert_eq!(
+        told(with_cookie("GET", "/api/auth")).await.1["principal"],
+        "admin"
+    );
+    assert_eq!(told(with_cookie("GET", "/api/providers")).await.0, 200);
+    assert_eq!(told(with_cookie("POST", "/api/auth/logout")).await.0, 200);
+    let ended = with_cookie("GET", "/api/providers")
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(ended.status(), 401);
+    assert!(text(&ended.headers()["set-cookie"]).contains("Max-Age=0"));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn s6_ten_wrong_tokens_a_minute_are_enough() {
+    let gateway = TestGateway::start().await;
+    let token = new_token(&gateway).await;
+    for n in 0..10 {
+        let request = match n % 3 {
+            0 => ask(&gateway, "GET", "/api/auth").bearer_auth("wrong"),
+            1 => ask(&gateway, "GET", "/api/providers").header("x-api-key", "wrong"),
+            _ => ask(&gateway, "POST", "/api/auth/login").json(&json!({"token": "wrong"})),
+        };
+        assert_eq!(code(&told(request).await), (401, "invalid_token"));
+    }
+    for tried in ["wrong", &token] {
+        let request = ask(&gateway, "GET", "/api/providers").bearer_auth(tried);
+        let response = request.send().await.expect("an answer");
+        assert_eq!(response.status(), 429);
+        let after: u64 = text(&response.headers()["retry-after"])
+            .parse()
+            .expect("seconds");
+        assert!((1..=60).contains(&after));
+    }
+    assert_eq!(
+        told(ask(&gateway, "GET", "/api/providers")).await.0,
+        200,
+        "who presents none is not held up"
+    );
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn s9_an_idempotency_key_keeps_no_secret() {
+    let gateway = TestGateway::start().await;
+    let request = ask(&gateway, "POST", "/api/auth/token").header("idempotency-key", "k1");
+    let (_, made) = told(request).await;
+    let token = made["token"].as_str().expect("a token");
+    assert_eq!(
+        gateway.cell::<i64>("SELECT count(*) FROM idempotency_keys"),
+        0
+    );
+    let file = std::fs::read(gateway.database()).expect("the file");
+    let log = std::fs::read(gateway.database().with_extension("db-wal")).unwrap_or_default();
+    for bytes in [file, log] {
+        assert!(
+            !bytes
+                .windows(token.len())
+                .any(|window| window == token.as_bytes())
+        );
+    }
+    gateway.stop().await;
+}
