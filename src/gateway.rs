@@ -1,6 +1,6 @@
 //! The one place that knows all parts: opens the database, grows the tree, gives each listener the service of its port.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -9,6 +9,8 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
+use crate::actors::binding::{self, Binding, Exposure};
+use crate::actors::keys::Keys;
 use crate::actors::listener::Serve;
 use crate::actors::ports::{Port, PortTaken};
 use crate::actors::router::registry::Direct;
@@ -20,6 +22,7 @@ use crate::clock::now_ms;
 use crate::db::connections::{ReadConnections, WriteConnection};
 use crate::db::error::DbError;
 use crate::db::instance::{Instance, OpenError};
+use crate::db::keys::KeyRow;
 use crate::db::ops::WriteOp;
 use crate::exchange::Exchanges;
 use crate::exchange::qwen::QwenWeb;
@@ -45,6 +48,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Settings by key, e.g. `("server.port", 0)`; port 0 lets the system choose.
     pub settings: Vec<(String, Value)>,
+    /// Listen on whatever address is asked for, without a token or keys.
+    pub insecure: bool,
 }
 
 /// Why a gateway did not start: one line that says what to do.
@@ -95,8 +100,20 @@ impl Gateway {
         let flags = checked_flags(&config.settings)?;
         let instance = Instance::open(&config.data_dir, std::process::id())
             .map_err(|error| open_error(&error))?;
-        let (settings, warnings) = prepare_database(&instance, &flags).await?;
-        let host = loopback(&settings)?;
+        let Prepared {
+            settings,
+            warnings,
+            keys,
+            writer,
+        } = prepare_database(&instance, &flags).await?;
+        writer.close().await;
+        let exposure = if config.insecure {
+            Exposure::Insecure
+        } else {
+            Exposure::Guarded
+        };
+        let host = binding::host(&settings, exposure)
+            .map_err(|(_, message)| StartError::Setting(message))?;
         let tasks = Tasks::default();
         let place = if settings.flag(settings::KEYRING) {
             KeyPlace::Keyring
@@ -176,6 +193,14 @@ impl Gateway {
             started,
             integrity,
             changes: Arc::default(),
+            binding: Binding::new(
+                exposure,
+                [qwen.clone(), router.clone(), management.clone()],
+                handles.supervision.clone(),
+                settings.clone(),
+                tasks.clone(),
+            ),
+            keys: Keys::new(handles.database.clone(), keys),
             gate: Gate::default(),
             qwen_port: qwen.clone(),
             router_port: router.clone(),
@@ -296,6 +321,9 @@ impl Gateway {
             connections.accepting_ended().await;
             connections.drain(MANAGEMENT_GRACE).await;
         }
+        for port in [&self.qwen, &self.router, &self.management] {
+            port.end_retired();
+        }
         if let Err(error) = self.handles.database.flush(FLUSH_DEADLINE).await {
             tracing::error!(%error, "not everything queued could be stored");
             orderly = false;
@@ -327,12 +355,20 @@ fn serving(services: &Arc<OnceLock<Services>>, pick: fn(&Services) -> &serve::Se
     })
 }
 
+/// The database before the tree opens it.
+struct Prepared {
+    settings: Settings,
+    warnings: Vec<String>,
+    keys: Vec<KeyRow>,
+    writer: WriteConnection,
+}
+
 /// Opens and migrates the file once before the tree does, so that what is wrong with it is one clear line and an exit,
 /// and so that the settings are known.
 async fn prepare_database(
     instance: &Instance,
     flags: &[(&'static str, Value)],
-) -> Result<(Settings, Vec<String>), StartError> {
+) -> Result<Prepared, StartError> {
     let path = instance.database();
     let (writer, migrated) = WriteConnection::open(path, now_ms())
         .await
@@ -345,6 +381,10 @@ async fn prepare_database(
         .map_err(|error| database_error(&error))?;
     let stored = readers
         .run(crate::db::settings::all)
+        .await
+        .map_err(|error| database_error(&error))?;
+    let keys = readers
+        .run(crate::db::keys::all)
         .await
         .map_err(|error| database_error(&error))?;
     drop(readers);
@@ -364,8 +404,12 @@ async fn prepare_database(
     {
         outcome.map_err(|error| database_error(&error))?;
     }
-    writer.close().await;
-    Ok((settings, warnings))
+    Ok(Prepared {
+        settings,
+        warnings,
+        keys,
+        writer,
+    })
 }
 
 fn checked_flags(given: &[(String, Value)]) -> Result<Vec<(&'static str, Value)>, StartError> {
@@ -417,25 +461,6 @@ fn unknown_setting(key: &str) -> String {
             keys.join(", ")
         ),
         meant => format!("there is no setting `{key}`; closest: {}", meant.join(", ")),
-    }
-}
-
-/// Nothing but this machine is served: who else may ask is not decided yet (reliability contract, S1).
-fn loopback(settings: &Settings) -> Result<IpAddr, StartError> {
-    let host = settings.text(settings::SERVER_HOST).unwrap_or("127.0.0.1");
-    let address = if host == "localhost" {
-        "127.0.0.1"
-    } else {
-        host
-    };
-    match address.parse::<IpAddr>() {
-        Ok(address) if address.is_loopback() => Ok(address),
-        Ok(_) => Err(StartError::Setting(format!(
-            "the host `{host}` is not of this machine only; use 127.0.0.1 or ::1"
-        ))),
-        Err(_) => Err(StartError::Setting(format!(
-            "the host `{host}` is not an IP address; use 127.0.0.1 or ::1"
-        ))),
     }
 }
 

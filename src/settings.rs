@@ -402,17 +402,7 @@ impl Setting {
 
     /// Read at the start only.
     pub(crate) fn needs_restart(&self) -> bool {
-        [
-            SERVER_PORT,
-            SERVER_QWEN_PORT,
-            SERVER_API_PORT,
-            SERVER_HOST,
-            AUTO_START,
-            DISCOVERY,
-            KEYRING,
-            SERVER_MAX_IN_FLIGHT,
-        ]
-        .contains(&self.key)
+        [AUTO_START, DISCOVERY, KEYRING, SERVER_MAX_IN_FLIGHT].contains(&self.key)
     }
 
     /// The value when nobody set one.

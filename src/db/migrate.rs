@@ -13,13 +13,38 @@ use crate::db::files;
 use crate::db::instance::BACKUPS;
 
 /// The version of `schema.sql`. Kept in a file as `user_version`.
-pub(crate) const SCHEMA_VERSION: i64 = 1;
+pub(crate) const SCHEMA_VERSION: i64 = 2;
 
 const CURRENT: Schema<'_> = Schema {
     version: SCHEMA_VERSION,
     sql: include_str!("../../schema.sql"),
-    steps: &[],
+    steps: &[Step {
+        from: 1,
+        to: 2,
+        sql: API_KEYS,
+    }],
 };
+
+/// Version 2: clients have keys.
+const API_KEYS: &str = "
+CREATE TABLE api_keys (
+    id               TEXT    NOT NULL PRIMARY KEY CHECK (id <> ''),
+    name             TEXT    NOT NULL CHECK (name <> ''),
+    prefix           TEXT    NOT NULL CHECK (prefix <> ''),
+    hash             TEXT    NOT NULL,
+    allowed_models   TEXT    CHECK (json_valid(allowed_models) AND json_type(allowed_models) = 'array'),
+    expires_at       INTEGER,
+    disabled         INTEGER NOT NULL DEFAULT 0 CHECK (disabled IN (0, 1)),
+    rate_per_minute  INTEGER CHECK (rate_per_minute > 0),
+    tokens_per_day   INTEGER CHECK (tokens_per_day >= 0),
+    tokens_per_month INTEGER CHECK (tokens_per_month >= 0),
+    created_at       INTEGER NOT NULL,
+    updated_at       INTEGER NOT NULL,
+    last_used_at     INTEGER
+) STRICT;
+
+CREATE INDEX api_keys_by_prefix ON api_keys (prefix);
+";
 
 const USER_TABLES: &str = "SELECT count(*) FROM sqlite_schema";
 

@@ -13,6 +13,7 @@ use crate::db::history::{self, OutcomeRow, RequestRow};
 use crate::db::idempotency::{self, KeptAnswer};
 use crate::db::import::report::Tally;
 use crate::db::import::{self, ImportChunk};
+use crate::db::keys::{self, KeyRow};
 use crate::db::models::{self, ModelChange, ModelRow, NewLink};
 use crate::db::providers::{self, ConfigRow, ProviderChange, ProviderRow};
 use crate::db::sessions::{self, TurnRow};
@@ -127,6 +128,16 @@ pub(crate) enum WriteOp {
     ForgetChat {
         chat_id: String,
     },
+    /// A client's key, in place of the one with its id.
+    PutKey(Box<KeyRow>),
+    DeleteKey {
+        id: String,
+    },
+    /// A client's key was used.
+    KeyUsed {
+        id: String,
+        at: i64,
+    },
     /// Rows of an older program's database; those that are there stay as they are.
     Import(Arc<ImportChunk>),
     /// Kills the thread of the writing connection.
@@ -162,6 +173,7 @@ impl WriteOp {
                 | Self::RecordTurn(_)
                 | Self::ForgetChat { .. }
                 | Self::PruneTurns { .. }
+                | Self::KeyUsed { .. }
         )
     }
 
@@ -198,6 +210,8 @@ impl WriteOp {
             | Self::DeleteCredentials { .. }
             | Self::ForgetChat { .. }
             | Self::PruneTurns { .. }
+            | Self::DeleteKey { .. }
+            | Self::KeyUsed { .. }
             | Self::DeleteSession { .. }
             | Self::DeleteSetting { .. }
             | Self::DeleteModel { .. }
@@ -224,6 +238,7 @@ impl WriteOp {
                     .sum()
             }
             Self::RecordTurn(row) => row.first_user_message.len(),
+            Self::PutKey(row) => row.allowed_models.as_ref().map_or(0, |list| strings(list)),
             Self::Import(chunk) => chunk.bytes,
             #[cfg(feature = "fault-injection")]
             Self::Panic => 0,
@@ -312,6 +327,9 @@ impl WriteOp {
             Self::DeleteSession { id } => sessions::delete(conn, id).map(Written::Rows),
             Self::PruneTurns { before } => sessions::prune_turns(conn, *before).map(Written::Rows),
             Self::ForgetChat { chat_id } => sessions::forget_chat(conn, chat_id).map(Written::Rows),
+            Self::PutKey(row) => keys::put(conn, row).map(done),
+            Self::DeleteKey { id } => keys::delete(conn, id).map(Written::Rows),
+            Self::KeyUsed { id, at } => keys::used(conn, id, *at).map(Written::Rows),
             Self::Import(chunk) => import::write::apply(conn, &chunk.rows).map(Written::Imported),
             #[cfg(feature = "fault-injection")]
             #[expect(clippy::panic, reason = "its purpose, in tests alone")]
@@ -352,6 +370,9 @@ impl WriteOp {
             Self::DeleteSession { .. } => "delete session",
             Self::PruneTurns { .. } => "prune turns",
             Self::ForgetChat { .. } => "forget chat",
+            Self::PutKey(_) => "put key",
+            Self::DeleteKey { .. } => "delete key",
+            Self::KeyUsed { .. } => "key used",
             Self::Import(_) => "import",
             #[cfg(feature = "fault-injection")]
             Self::Panic => "panic",

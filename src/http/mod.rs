@@ -1,6 +1,7 @@
 //! The three ports over HTTP: parse, ask a handle, encode. No SQL, no upstream, no business rule.
 
 pub(crate) mod access;
+pub(crate) mod clients;
 pub(crate) mod completions;
 pub(crate) mod envelope;
 pub(crate) mod error;
@@ -16,6 +17,8 @@ use std::time::Instant;
 
 use tokio::sync::{Semaphore, watch};
 
+use crate::actors::binding::Binding;
+use crate::actors::keys::Keys;
 use crate::actors::ports::Port;
 use crate::actors::settings::SettingsStore;
 use crate::actors::tree::Handles;
@@ -43,6 +46,9 @@ pub(crate) struct App {
     pub(crate) router_port: Arc<Port>,
     /// Whose turn it is to change the configuration.
     pub(crate) changes: Turns,
+    /// Where the three ports are.
+    pub(crate) binding: Binding,
+    pub(crate) keys: Keys,
     /// Who holds the admin token.
     pub(crate) gate: Gate,
 }

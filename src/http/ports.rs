@@ -5,7 +5,7 @@ use axum::extract::Request;
 use axum::middleware::from_fn_with_state;
 
 use crate::http::error::ApiError;
-use crate::http::{App, access, completions, envelope, management};
+use crate::http::{App, access, clients, completions, envelope, management};
 
 /// :3000, the Qwen proxy.
 pub(crate) fn qwen(app: App) -> Router {
@@ -42,7 +42,12 @@ pub(crate) fn management(app: App) -> Router {
 /// The same for every port: the envelope is outermost, so that it writes every error, the fallbacks' too.
 fn layered(routes: Router<App>, app: App) -> Router {
     let envelope = from_fn_with_state(app.settings.clone(), envelope::envelope);
-    served(routes, app).layer(envelope)
+    let clients = from_fn_with_state(app.clone(), clients::clients);
+    // Around the routing: whoever is not let in does not learn what is here.
+    Router::new()
+        .fallback_service(served(routes, app))
+        .layer(clients)
+        .layer(envelope)
 }
 
 fn served(routes: Router<App>, app: App) -> Router {

@@ -25,7 +25,9 @@ fn code(answer: &(u16, Value)) -> (u16, &str) {
 
 fn ask(gateway: &TestGateway, method: &str, path: &str) -> RequestBuilder {
     let method: Method = method.parse().expect("a method");
-    gateway.client.request(method, gateway.api(path))
+    // Bound to every address, it still has to be called by one.
+    let url = gateway.api(path).replacen("0.0.0.0", "127.0.0.1", 1);
+    gateway.client.request(method, url)
 }
 
 async fn set(gateway: &TestGateway, token: Option<&str>, key: &str, value: Value) -> (u16, Value) {
@@ -377,4 +379,392 @@ async fn s9_an_idempotency_key_keeps_no_secret() {
         );
     }
     gateway.stop().await;
+}
+
+async fn new_key(gateway: &TestGateway, body: &Value) -> (String, String) {
+    let (status, made) = told(ask(gateway, "POST", "/api/keys").json(body)).await;
+    assert_eq!(status, 201, "{made}");
+    let text = |key: &str| made[key].as_str().expect("text").to_owned();
+    (text("id"), text("key"))
+}
+
+async fn complete(url: &str, key: Option<&str>, model: &str) -> (u16, Value) {
+    let mut request = client()
+        .post(format!("{url}/v1/chat/completions"))
+        .json(&say(model, "hi"));
+    if let Some(key) = key {
+        request = request.bearer_auth(key);
+    }
+    told(request).await
+}
+
+#[tokio::test]
+async fn keys_are_shown_once_listed_changed_and_deleted() {
+    let gateway = TestGateway::start().await;
+    let (id, key) = new_key(&gateway, &json!({"name": "Laptop"})).await;
+    assert!(key.starts_with("qw-") && key.len() > 40);
+    let path = format!("/api/keys/{id}");
+    let (_, shown) = told(ask(&gateway, "GET", &path)).await;
+    assert!(key.starts_with(shown["prefix"].as_str().expect("text")));
+    assert_eq!(shown.get("key"), None);
+    let (_, list) = told(ask(&gateway, "GET", "/api/keys")).await;
+    assert_eq!(
+        (&list["total"], &list["keys"][0]["id"]),
+        (&json!(1), &json!(id))
+    );
+    assert!(!list.to_string().contains(&key));
+    let change = json!({"rate_per_minute": 5, "allowed_models": ["echo"], "tokens_per_day": 7});
+    let (_, changed) = told(ask(&gateway, "PUT", &path).json(&change)).await;
+    assert_eq!(changed["allowed_models"], json!(["echo"]));
+    let nothing = json!({"rate_per_minute": null, "allowed_models": null});
+    let (_, changed) = told(ask(&gateway, "PUT", &path).json(&nothing)).await;
+    assert_eq!(changed["rate_per_minute"], Value::Null);
+    assert_eq!(
+        (&changed["allowed_models"], &changed["tokens_per_day"]),
+        (&Value::Null, &json!(7))
+    );
+    for table in ["audit_log", "api_keys", "activity"] {
+        let columns: String = gateway.cell(&format!(
+            "SELECT group_concat(name, '|| '' '' ||') FROM pragma_table_info('{table}') WHERE type = 'TEXT' AND \"notnull\" = 1"
+        ));
+        let text: String = gateway.cell(&format!(
+            "SELECT coalesce(group_concat({columns}), '') FROM {table}"
+        ));
+        assert!(!text.contains(&key), "{table}");
+    }
+    assert_eq!(told(ask(&gateway, "DELETE", &path)).await.0, 200);
+    assert_eq!(
+        code(&told(ask(&gateway, "DELETE", &path)).await),
+        (404, "key_not_found")
+    );
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn keys_open_completions_and_model_lists_where_they_are_required() {
+    let gateway = TestGateway::start().await;
+    let (_, key) = new_key(&gateway, &json!({"name": "all"})).await;
+    let limits = json!({"name": "some", "allowed_models": ["echo", "p1/*"]});
+    let (some_id, some) = new_key(&gateway, &limits).await;
+    let (_, late) = new_key(&gateway, &json!({"name": "late", "expires_at": 1})).await;
+    let (_, off) = new_key(&gateway, &json!({"name": "off", "disabled": true})).await;
+    let router = gateway.router("");
+    assert_eq!(
+        complete(&router, None, "echo").await.0,
+        200,
+        "nobody of this machine needs one"
+    );
+    assert_eq!(complete(&router, Some("sk-dummy"), "echo").await.0, 200);
+    assert_eq!(
+        set(&gateway, None, "auth.requireKeys", json!("always"))
+            .await
+            .0,
+        200
+    );
+
+    for base in [gateway.router(""), gateway.qwen("")] {
+        for bad in [
+            None,
+            Some("sk-dummy"),
+            Some(&*late),
+            Some(&*off),
+            Some(&key[..20]),
+        ] {
+            let answer = complete(&base, bad, "echo").await;
+            assert_eq!(code(&answer), (401, "invalid_api_key"), "{base} {bad:?}");
+            assert_eq!(answer.1["error"]["type"], "invalid_request_error");
+            let mut list = client().get(format!("{base}/v1/models"));
+            if let Some(bad) = bad {
+                list = list.header("x-api-key", bad);
+            }
+            assert_eq!(told(list).await.0, 401);
+        }
+        let health = client().get(format!("{base}/health")).send().await;
+        assert_eq!(health.expect("an answer").status(), 200);
+    }
+    assert_eq!(complete(&router, Some(&key), "echo").await.0, 200);
+    assert_eq!(complete(&router, Some(&some), "echo").await.0, 200);
+    for model in ["other", "p2/echo", "ECHO"] {
+        let refused = complete(&router, Some(&some), model).await;
+        assert_eq!(code(&refused), (403, "model_not_allowed"), "{model}");
+    }
+    let unnamed = client()
+        .post(format!("{router}/v1/chat/completions"))
+        .bearer_auth(&some);
+    let unnamed = unnamed.json(&json!({"messages": [{"role": "user", "content": "hi"}]}));
+    assert_eq!(code(&told(unnamed).await), (403, "model_not_allowed"));
+    gateway.provider_at("p2", "http://127.0.0.1:9/v1").await;
+    told(ask(&gateway, "POST", "/api/providers/p2/models").json(&json!({"model_id": "m"}))).await;
+    let list = client()
+        .get(format!("{router}/v1/models"))
+        .bearer_auth(&some);
+    let (_, list) = told(list).await;
+    let ids: Vec<_> = list["data"]
+        .as_array()
+        .expect("models")
+        .iter()
+        .map(|model| &model["id"])
+        .collect();
+    assert_eq!(ids, ["echo"]);
+
+    // A change is in force for the next request.
+    let path = format!("/api/keys/{some_id}");
+    told(ask(&gateway, "PUT", &path).json(&json!({"disabled": true}))).await;
+    assert_eq!(complete(&router, Some(&some), "echo").await.0, 401);
+    assert_eq!(
+        told(ask(&gateway, "GET", &path)).await.1["last_used_at"].is_i64(),
+        true
+    );
+    // A client's key is no admin token.
+    let token = new_token(&gateway).await;
+    assert_eq!(
+        told(ask(&gateway, "GET", "/api/keys").bearer_auth(&key))
+            .await
+            .0,
+        401
+    );
+    assert_eq!(
+        told(ask(&gateway, "GET", "/api/keys").bearer_auth(&token))
+            .await
+            .0,
+        200
+    );
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_over_its_rate_is_told_when_to_come_back() {
+    let gateway = TestGateway::start().await;
+    let (_, key) = new_key(&gateway, &json!({"name": "slow", "rate_per_minute": 2})).await;
+    set(&gateway, None, "auth.requireKeys", json!("always")).await;
+    let router = gateway.router("");
+    assert_eq!(complete(&router, Some(&key), "echo").await.0, 200);
+    assert_eq!(complete(&router, Some(&key), "echo").await.0, 200);
+    let request = client()
+        .post(format!("{router}/v1/chat/completions"))
+        .bearer_auth(&key);
+    let response = request
+        .json(&say("echo", "hi"))
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(response.status(), 429);
+    let after: u64 = text(&response.headers()["retry-after"])
+        .parse()
+        .expect("seconds");
+    assert!((1..=30).contains(&after), "{after}");
+    let list = client()
+        .get(format!("{router}/v1/models"))
+        .bearer_auth(&key);
+    assert_eq!(told(list).await.0, 200, "lists do not count");
+    gateway.stop().await;
+}
+
+fn free_port() -> u16 {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    socket.local_addr().expect("an address").port()
+}
+
+async fn is_closed(base: &str) -> bool {
+    let asked = client().get(format!("{base}/health")).send().await;
+    asked.is_err_and(|error| error.is_connect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ports_move_while_they_serve_and_a_taken_one_changes_nothing() {
+    let gateway = TestGateway::start().await;
+    let mut seen = gateway
+        .chat(&crate::support::say_streamed(
+            "echo",
+            "echo:delay 20\none two three four five",
+        ))
+        .await;
+    let first = seen.chunk().await.expect("a chunk").expect("not the end");
+    for key in ["server.port", "server.qwenPort", "server.apiPort"] {
+        let all = || [gateway.router(""), gateway.qwen(""), gateway.api("")];
+        let before = all();
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = taken.local_addr().expect("an address").port();
+        let refused = set(&gateway, None, key, json!(port)).await;
+        assert_eq!(code(&refused), (409, "port_in_use"), "{key}");
+        let refused = ask(&gateway, "POST", "/api/settings/bulk?atomic=true")
+            .json(&json!({"settings": {key: port, "server.timeout": 7_000}}));
+        assert_eq!(told(refused).await.0, 409);
+        assert_eq!(all(), before);
+        let (_, value) = told(ask(&gateway, "GET", &format!("/api/settings/{key}"))).await;
+        assert_eq!(
+            (&value["value"], &value["requiresRestart"]),
+            (&json!(0), &json!(false))
+        );
+        drop(taken);
+
+        let port = free_port();
+        let (status, put) = set(&gateway, None, key, json!(port)).await;
+        assert_eq!(
+            (status, &put["requiresRestart"]),
+            (200, &json!(false)),
+            "{put}"
+        );
+        let after = all();
+        for (old, new) in before.iter().zip(&after) {
+            if old == new {
+                continue;
+            }
+            assert_eq!(*new, format!("http://127.0.0.1:{port}"));
+            assert_eq!(
+                client()
+                    .get(format!("{new}/health"))
+                    .send()
+                    .await
+                    .expect("it serves")
+                    .status()
+                    .as_u16()
+                    / 100,
+                if key == "server.apiPort" { 4 } else { 2 }
+            );
+            assert!(is_closed(old).await, "{key}");
+        }
+        assert_ne!(before, after);
+    }
+    let rest = seen.text().await.expect("the stream goes on");
+    let heard = crate::support::hear(&format!("{}{rest}", String::from_utf8_lossy(&first)));
+    assert_eq!(
+        (heard.text.as_str(), heard.done),
+        ("one two three four five", 1)
+    );
+    assert_eq!(told(ask(&gateway, "GET", "/api/health/ready")).await.0, 200);
+    // Stopped, a port only remembers.
+    assert_eq!(told(ask(&gateway, "POST", "/api/proxy/stop")).await.0, 200);
+    let port = free_port();
+    assert_eq!(set(&gateway, None, "server.port", json!(port)).await.0, 200);
+    assert_eq!(gateway.router(""), format!("http://127.0.0.1:{port}"));
+    assert!(is_closed(&gateway.router("")).await);
+    assert_eq!(told(ask(&gateway, "POST", "/api/proxy/start")).await.0, 200);
+    assert_eq!(gateway.chat(&say("echo", "hi")).await.status(), 200);
+    gateway.stop().await;
+}
+
+/// An address of this machine that is not loopback; none on a machine without a network.
+fn outside() -> Option<std::net::IpAddr> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    // Nothing is sent: this only asks which way it would go.
+    socket.connect("192.0.2.1:9").ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    (!address.is_loopback() && !address.is_unspecified()).then_some(address)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s1_s7_other_machines_are_served_with_a_token_and_keys_only() {
+    let gateway = TestGateway::start().await;
+    let port = free_port();
+    assert_eq!(set(&gateway, None, "server.port", json!(port)).await.0, 200);
+    let everywhere = json!("0.0.0.0");
+    for bad in ["0.0.0.0", "::", "192.0.2.1", "example.com", "7"] {
+        let refused = set(&gateway, None, "server.host", json!(bad)).await;
+        assert_eq!(refused.0, 422, "{bad}: {}", refused.1);
+    }
+    let token = new_token(&gateway).await;
+    set(&gateway, None, "auth.requireKeys", json!("never")).await;
+    let refused = set(&gateway, None, "server.host", everywhere.clone()).await;
+    assert_eq!(
+        (refused.0, &refused.1["error"]["param"]),
+        (422, &json!("auth.requireKeys"))
+    );
+    set(&gateway, None, "auth.requireKeys", json!("remote")).await;
+    let (status, moved) = set(&gateway, None, "server.host", everywhere).await;
+    assert_eq!(status, 200, "{moved}");
+    assert_eq!(
+        gateway.gateway.router_address().to_string(),
+        format!("0.0.0.0:{port}"),
+        "the same port, wider"
+    );
+    let unguarded = ask(&gateway, "DELETE", "/api/auth/token").bearer_auth(&token);
+    assert_eq!(told(unguarded).await.0, 422);
+    let unguarded = set(&gateway, None, "auth.requireKeys", json!("never")).await;
+    assert_eq!(unguarded.0, 422);
+
+    let (_, key) = new_key(&gateway, &json!({"name": "lan"})).await;
+    if let Some(address) = outside() {
+        let at = |port: u16| format!("http://{address}:{port}");
+        let api = at(gateway.gateway.management_address().port());
+        let get = |path: &str| client().get(format!("{api}{path}"));
+        assert_eq!(
+            code(&told(get("/api/providers")).await),
+            (401, "admin_token_required")
+        );
+        assert_eq!(told(get("/api/providers").bearer_auth(&key)).await.0, 401);
+        assert_eq!(told(get("/api/providers").bearer_auth(&token)).await.0, 200);
+        assert_eq!(told(get("/api/health/live")).await.0, 200);
+        for base in [at(port), at(gateway.gateway.qwen_address().port())] {
+            for path in ["/v1/models", "/health", "/"] {
+                assert_eq!(
+                    told(client().get(format!("{base}{path}"))).await.0,
+                    401,
+                    "{path}"
+                );
+            }
+        }
+        assert_eq!(complete(&at(port), Some("sk-dummy"), "echo").await.0, 401);
+        assert_eq!(complete(&at(port), Some(&key), "echo").await.0, 200);
+    }
+    assert_eq!(
+        complete(&format!("http://127.0.0.1:{port}"), None, "echo")
+            .await
+            .0,
+        200
+    );
+    let back = set(&gateway, None, "server.host", json!("127.0.0.1")).await;
+    assert_eq!(back.0, 200, "{}", back.1);
+    assert_eq!(gateway.router(""), format!("http://127.0.0.1:{port}"));
+    assert_eq!(complete(&gateway.router(""), None, "echo").await.0, 200);
+    gateway.stop().await;
+}
+
+#[test]
+fn s1_other_machines_are_not_served_without_a_token_unless_the_user_insists() {
+    let dir = tempfile::TempDir::new().expect("a directory");
+    let ports = [
+        "--port",
+        "0",
+        "--qwen-port",
+        "0",
+        "--api-port",
+        "0",
+        "--host",
+        "0.0.0.0",
+    ];
+    let (status, said) = crate::support::binary::fails(dir.path(), &ports);
+    assert_eq!(
+        (status.code(), said.trim().lines().count()),
+        (Some(1), 1),
+        "{said}"
+    );
+    assert!(
+        said.contains("QWARDEN_ADMIN_TOKEN") && said.contains("--insecure"),
+        "{said}"
+    );
+    let argument = [
+        "--set",
+        "auth.adminToken=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    ];
+    let (_, said) = crate::support::binary::fails(dir.path(), &argument);
+    assert!(
+        said.contains("command line") && !said.contains("aaaa"),
+        "{said}"
+    );
+    drop(crate::support::binary::Binary::start(
+        dir.path(),
+        &["--host", "0.0.0.0", "--insecure"],
+    ));
+    let token = [(
+        "QWARDEN_ADMIN_TOKEN",
+        "a-token-of-the-environment-that-is-long",
+    )];
+    let started = crate::support::binary::Binary::with(
+        dir.path(),
+        &["--host", "0.0.0.0"],
+        &token,
+        std::process::Stdio::null(),
+    );
+    drop(started);
 }

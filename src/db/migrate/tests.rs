@@ -219,3 +219,22 @@ fn a_version_no_step_knows_is_refused() {
     ));
     assert!(!dir.path().join("backups").exists());
 }
+
+/// A file of version 1 is what the current schema was before the last of its sections.
+#[test]
+fn a_file_of_version_1_becomes_what_a_fresh_one_is() {
+    let (before, _) = CURRENT.sql.split_once("-- Access").unwrap();
+    let first = Schema {
+        version: 1,
+        sql: before,
+        steps: &[],
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("qwarden.db");
+    let mut conn = Connection::open(&path).unwrap();
+    migrate_with(&mut conn, &first, &path, 1).unwrap();
+    assert_eq!(migrate(&mut conn, &path, 2).unwrap().from, 1);
+    let mut fresh = Connection::open_in_memory().unwrap();
+    migrate(&mut fresh, Path::new(""), 1).unwrap();
+    assert_eq!(shape(&conn), shape(&fresh));
+}

@@ -143,6 +143,13 @@ fn all_kinds() -> Vec<WriteOp> {
         WriteOp::RecordTurn(Box::new(sample_turn('c'))),
         WriteOp::DeleteExpiredSessions { before: i64::MAX },
         WriteOp::Import(Arc::new(sample_chunk())),
+        WriteOp::PutKey(Box::new(sample_key("one"))),
+        WriteOp::PutKey(Box::new(sample_key("two"))),
+        WriteOp::KeyUsed {
+            id: "one".into(),
+            at: 9,
+        },
+        WriteOp::DeleteKey { id: "two".into() },
         WriteOp::RecordAudit(AuditRow {
             id: "u1".into(),
             principal: "admin".into(),
@@ -174,6 +181,24 @@ fn sample_credential(state: &str) -> CredentialRow {
         last_error: None,
         created_at: 5,
         updated_at: 5,
+    }
+}
+
+fn sample_key(id: &str) -> KeyRow {
+    KeyRow {
+        id: id.into(),
+        name: "Laptop".into(),
+        prefix: "qw-abcd".into(),
+        hash: "sha256$00$00".into(),
+        allowed_models: Some(vec!["m".into()]),
+        expires_at: Some(9),
+        disabled: false,
+        rate_per_minute: Some(60),
+        tokens_per_day: None,
+        tokens_per_month: None,
+        created_at: 5,
+        updated_at: 5,
+        last_used_at: None,
     }
 }
 
@@ -237,6 +262,9 @@ fn number(op: &WriteOp) -> usize {
         WriteOp::DeleteResponse { .. } => 29,
         WriteOp::DeleteExpiredSessions { .. } => 30,
         WriteOp::Import(_) => 31,
+        WriteOp::PutKey(_) => 32,
+        WriteOp::DeleteKey { .. } => 33,
+        WriteOp::KeyUsed { .. } => 34,
         #[cfg(feature = "fault-injection")]
         WriteOp::Panic => usize::MAX,
     }
@@ -257,7 +285,7 @@ fn every_operation_applied_twice_has_the_effect_of_once() {
     }
     assert_eq!(
         walked.into_iter().collect::<Vec<_>>(),
-        (0..=31).collect::<Vec<_>>()
+        (0..=34).collect::<Vec<_>>()
     );
 }
 
@@ -324,7 +352,7 @@ fn another_intent_with_the_same_id_or_name_is_a_conflict() {
 
 #[test]
 fn history_is_no_management_and_all_else_is() {
-    let history = [0, 1, 2, 9, 10, 15, 16, 17];
+    let history = [0, 1, 2, 9, 10, 15, 16, 17, 34];
     for op in all_kinds() {
         assert_eq!(
             op.is_management(),

@@ -29,6 +29,8 @@ use crate::http::management::changes::Asked;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+/// What decides who may ask is changed by one at a time.
+const ACCESS: [&str; 3] = ["/api/settings/", "/api/auth/", "/api/keys"];
 const LONGEST_KEY: usize = 255;
 
 /// The state behind an answer, for its entity tag; without one the answer itself counts.
@@ -104,7 +106,10 @@ async fn changing(app: App, request: Request, next: Next) -> Result<Response, Ap
     let (parts, body) = extract::management_body(request).await?;
     let key = idempotency_key(&parts)?;
     // Those that only ask others may take long, and leave nothing behind that another could overwrite.
-    let is_quick = parts.method != Method::POST || parts.uri.path().ends_with("able");
+    let path = parts.uri.path();
+    let is_quick = parts.method != Method::POST
+        || path.ends_with("able")
+        || ACCESS.iter().any(|access| path.starts_with(access));
     let turns = app.changes.clone();
     let tasks = app.tasks.clone();
     let asked = Asked::by(&parts.extensions);

@@ -12,6 +12,7 @@ pub(crate) mod fault;
 pub(crate) mod fields;
 pub(crate) mod health;
 pub(crate) mod import;
+pub(crate) mod keys;
 pub(crate) mod models;
 pub(crate) mod openapi;
 pub(crate) mod providers;

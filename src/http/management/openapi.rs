@@ -28,6 +28,7 @@ pub(crate) fn routes() -> (Router<App>, OpenApi) {
         .merge(m::events::routes())
         .merge(m::settings::routes())
         .merge(m::auth::routes())
+        .merge(m::keys::routes())
         .merge(m::credentials::routes())
         .merge(m::import::routes())
         .merge(m::supervision::routes());

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::actors::binding::is_place;
 use crate::clock::now_ms;
 use crate::http::App;
 use crate::http::access::Principal;
@@ -267,9 +268,14 @@ pub(crate) async fn change(
             message: "only who holds the admin token may change it".into(),
         });
     }
+    let after = app.store.preview(&changes).await?;
+    app.binding
+        .check(&after)
+        .map_err(|(param, message)| ApiError::Unusable { param, message })?;
     let own = app.clone();
     let keys: Vec<String> = changes.iter().map(|(key, _)| key.clone()).collect();
-    let carrying_out = Asked::here().for_whom(async move { store(&own, &before, changes).await });
+    let carrying_out =
+        Asked::here().for_whom(async move { store(&own, &before, &after, changes).await });
     // Runs to its end even when the client leaves: what is stored and what is in force must not part.
     let storing = app.tasks.spawn("store settings", carrying_out);
     storing.await.map_err(|_| ApiError::Internal)??;
@@ -288,13 +294,28 @@ pub(crate) async fn change(
 async fn store(
     app: &App,
     before: &Settings,
+    after: &Settings,
     changes: Vec<(String, Option<Value>)>,
 ) -> Result<(), ApiError> {
+    let moving = if changes.iter().any(|(key, _)| is_place(key)) {
+        let moving = app.binding.prepare(after).await;
+        Some(moving.map_err(ApiError::PortTaken)?)
+    } else {
+        None
+    };
     let keys: Vec<_> = changes
         .iter()
         .map(|(key, value)| (key.clone(), value.is_some()))
         .collect();
-    app.store.put_all(changes).await?;
+    if let Err(error) = app.store.put_all(changes).await {
+        if let Some(moving) = moving {
+            app.binding.give_up(moving).await;
+        }
+        return Err(error.into());
+    }
+    if let Some(moving) = moving {
+        app.binding.finish(moving).await;
+    }
     let after = app.settings.borrow().clone();
     for (key, is_put) in keys {
         let action = if is_put { "updated" } else { "reset" };
