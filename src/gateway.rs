@@ -28,6 +28,7 @@ use crate::exchange::Exchanges;
 use crate::exchange::qwen::QwenWeb;
 use crate::http::access::Gate;
 use crate::http::{App, Integrity, ports, serve};
+use crate::providers::OwnPorts;
 use crate::providers::http::Http;
 use crate::providers::qwen::Login;
 use crate::secrets::{KeyPlace, Vault};
@@ -122,7 +123,6 @@ impl Gateway {
         };
         let vault = Vault::open(&config.data_dir, place)
             .map_err(|error| StartError::DataDir(key_error(&error)))?;
-        let http = Http::new();
         let direct = Direct::default();
         let at = |key| SocketAddr::new(host, settings.port(key));
         let qwen = Port::new("Qwen proxy", "--qwen-port", at(settings::SERVER_QWEN_PORT));
@@ -142,6 +142,11 @@ impl Gateway {
             port.open().map_err(|taken| port_error(&taken))?;
         }
 
+        let own = OwnPorts::new({
+            let ports = [qwen.clone(), router.clone(), management.clone()];
+            move || ports.each_ref().map(|port| port.address().port())
+        });
+        let http = Http::new(own.clone());
         let admission = Arc::new(Semaphore::new(
             settings.size(settings::SERVER_MAX_IN_FLIGHT),
         ));
@@ -200,6 +205,7 @@ impl Gateway {
                 settings.clone(),
                 tasks.clone(),
             ),
+            own,
             keys: Keys::new(handles.database.clone(), keys),
             gate: Gate::default(),
             qwen_port: qwen.clone(),

@@ -26,6 +26,7 @@ use crate::exchange::Exchanges;
 use crate::exchange::qwen::QwenWeb;
 use crate::http::access::Gate;
 use crate::http::management::conventions::Turns;
+use crate::providers::OwnPorts;
 use crate::settings::Settings;
 use crate::tasks::Tasks;
 
@@ -49,6 +50,8 @@ pub(crate) struct App {
     /// Where the three ports are.
     pub(crate) binding: Binding,
     pub(crate) keys: Keys,
+    /// Where no provider may be.
+    pub(crate) own: OwnPorts,
     /// Who holds the admin token.
     pub(crate) gate: Gate,
 }

@@ -768,3 +768,135 @@ fn s1_other_machines_are_not_served_without_a_token_unless_the_user_insists() {
     );
     drop(started);
 }
+
+#[tokio::test]
+async fn s12_no_provider_may_be_where_none_belongs_in_any_spelling() {
+    let gateway = TestGateway::start().await;
+    let port = |url: &str| url.rsplit(':').next().expect("a port").to_owned();
+    let own = [gateway.router(""), gateway.api(""), gateway.qwen("")].map(|url| port(&url));
+    let create = async |kind: &str, url: &str, enabled: bool| {
+        let body = json!({"id": "p", "name": "p", "type": kind, "enabled": enabled, "config": {"baseURL": url}});
+        told(ask(&gateway, "POST", "/api/providers").json(&body)).await
+    };
+    let mut refused: Vec<String> = [
+        "ftp://example.com",
+        "file:///etc/passwd",
+        "http://169.254.169.254/v1",
+        "http://2852039166/",
+        "http://0xa9fea9fe/",
+        "http://0251.0376.0251.0376/",
+        "http://[::ffff:169.254.169.254]/",
+        "http://[64:ff9b::a9fe:a9fe]/",
+        "http://[fe80::1]/",
+        "http://224.0.0.1/",
+        "http://0.0.0.0/",
+        "http://[::]/",
+        "http://metadata.google.internal/",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    for port in &own {
+        for host in [
+            "127.0.0.1",
+            "localhost",
+            "2130706433",
+            "0x7f.1",
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+            "127.1.2.3",
+        ] {
+            refused.push(format!("http://{host}:{port}/v1"));
+        }
+    }
+    for url in &refused {
+        for enabled in [true, false] {
+            let answer = create("openai", url, enabled).await;
+            assert_eq!(code(&answer), (422, "invalid_config"), "{url}");
+        }
+    }
+    // Nor may it be moved there, enabled or not.
+    assert_eq!(
+        create("openai", "http://127.0.0.1:9/v1", false).await.0,
+        201
+    );
+    for url in [
+        "http://169.254.169.254/",
+        &format!("http://localhost:{}", own[0]),
+    ] {
+        for (method, path, body) in [
+            (
+                "PUT",
+                "/api/providers/p",
+                json!({"config": {"baseURL": url}}),
+            ),
+            (
+                "PUT",
+                "/api/providers/p/config",
+                json!({"config": {"baseURL": url}}),
+            ),
+            (
+                "PATCH",
+                "/api/providers/p/config/baseURL",
+                json!({"value": url}),
+            ),
+        ] {
+            let answer = told(ask(&gateway, method, path).json(&body)).await;
+            assert_eq!(answer.0, 422, "{method} {path} {url}");
+        }
+    }
+    let answer = set(
+        &gateway,
+        None,
+        "qwen.baseUrl",
+        json!("http://169.254.169.254"),
+    )
+    .await;
+    assert_eq!(answer.0, 422);
+    told(ask(&gateway, "DELETE", "/api/providers/p")).await;
+    assert_eq!(
+        create("qwen-proxy", &format!("http://localhost:{}", own[2]), true)
+            .await
+            .0,
+        201
+    );
+    told(ask(&gateway, "DELETE", "/api/providers/p")).await;
+    let other = create("qwen-proxy", &format!("http://localhost:{}", own[0]), true).await;
+    assert_eq!(other.0, 422, "the exception is the Qwen proxy alone");
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s12_what_a_name_leads_to_is_looked_at_again_when_it_is_called() {
+    let gateway = TestGateway::start().await;
+    let port = free_port();
+    for (id, host) in [("number", "127.0.0.1"), ("name", "localhost")] {
+        gateway
+            .provider_at(id, &format!("http://{host}:{port}/v1"))
+            .await;
+    }
+    // Our own port moves to where the providers are: none of them asks us to ask us.
+    assert_eq!(set(&gateway, None, "server.port", json!(port)).await.0, 200);
+    for id in ["number", "name"] {
+        let refused = complete(&gateway.router(""), None, &format!("{id}/echo")).await;
+        assert_eq!(code(&refused), (502, "upstream_unreachable"));
+    }
+    let asked: i64 = gateway.cell("SELECT count(*) FROM requests");
+    assert_eq!(asked, 2);
+
+    // A redirect is an answer, and nothing is followed.
+    let target = answering().await;
+    let location = target.base_url();
+    let upstream = Upstream::start(move |_| {
+        vec![crate::support::upstream::Step::Whole(
+            307,
+            vec![("location", location.clone())],
+            Vec::new(),
+        )]
+    })
+    .await;
+    gateway.provider("moved", &upstream).await;
+    let answer = complete(&gateway.router(""), None, "moved/fake").await;
+    assert!(answer.0 >= 400, "{answer:?}");
+    assert!(target.completions().is_empty());
+    gateway.stop().await;
+}

@@ -15,6 +15,7 @@ use crate::http::error::ApiError;
 use crate::http::extract;
 use crate::http::management::bodies::{SettingBody, SettingsBody};
 use crate::http::management::changes::{self, Asked, Kept};
+use crate::providers::address::text_refusal;
 use crate::settings::{self, MASK, Setting, Settings};
 
 /// Keys of shells and dashboards, which are kept and not looked into.
@@ -222,6 +223,14 @@ async fn checked(app: &App, key: &str, value: &Value) -> Result<bool, ApiError> 
         setting
             .taken(value)
             .map_err(|fault| ApiError::Validation(vec![fault]))?;
+    }
+    if key == settings::QWEN_BASE_URL
+        && let Some(why) = text_refusal(value.as_str().unwrap_or_default(), &app.own)
+    {
+        return Err(ApiError::Unusable {
+            param: settings::QWEN_BASE_URL,
+            message: format!("`{key}` {why}"),
+        });
     }
     if key == settings::ACTIVE_PROVIDER {
         let id = value.as_str().unwrap_or_default();

@@ -209,7 +209,7 @@ async fn changed(
     view: &ProviderView,
     change: ProviderChange,
 ) -> Result<ProviderView, ApiError> {
-    body::check_change(&view.stored, &change)?;
+    body::check_change(&view.stored, &change, &app.own)?;
     apply(app, view, change, "updated").await
 }
 
