@@ -15,7 +15,7 @@ use crate::actors::listener::Serve;
 use crate::actors::ports::{Port, PortTaken};
 use crate::actors::router::registry::Direct;
 use crate::actors::router::resolve::closest;
-use crate::actors::router::seeds;
+use crate::actors::router::{sealing, seeds};
 use crate::actors::settings::SettingsStore;
 use crate::actors::tree::{Handles, Seed, Tree};
 use crate::clock::now_ms;
@@ -24,6 +24,7 @@ use crate::db::error::DbError;
 use crate::db::instance::{Instance, OpenError};
 use crate::db::keys::KeyRow;
 use crate::db::ops::WriteOp;
+use crate::db::providers::StoredProvider;
 use crate::exchange::Exchanges;
 use crate::exchange::qwen::QwenWeb;
 use crate::http::access::Gate;
@@ -105,9 +106,9 @@ impl Gateway {
             settings,
             warnings,
             keys,
+            providers,
             writer,
         } = prepare_database(&instance, &flags).await?;
-        writer.close().await;
         let exposure = if config.insecure {
             Exposure::Insecure
         } else {
@@ -123,6 +124,10 @@ impl Gateway {
         };
         let vault = Vault::open(&config.data_dir, place)
             .map_err(|error| StartError::DataDir(key_error(&error)))?;
+        seal_stored(&writer, &vault, providers)
+            .await
+            .map_err(|error| database_error(&error))?;
+        writer.close().await;
         let direct = Direct::default();
         let at = |key| SocketAddr::new(host, settings.port(key));
         let qwen = Port::new("Qwen proxy", "--qwen-port", at(settings::SERVER_QWEN_PORT));
@@ -155,7 +160,7 @@ impl Gateway {
         let tree = Tree::new(Seed {
             database: instance.database().to_owned(),
             http: http.clone(),
-            vault,
+            vault: vault.clone(),
             login: environment_login(),
             direct: direct.clone(),
             settings: settings.clone(),
@@ -207,6 +212,7 @@ impl Gateway {
             ),
             own,
             keys: Keys::new(handles.database.clone(), keys),
+            vault,
             gate: Gate::default(),
             qwen_port: qwen.clone(),
             router_port: router.clone(),
@@ -366,6 +372,7 @@ struct Prepared {
     settings: Settings,
     warnings: Vec<String>,
     keys: Vec<KeyRow>,
+    providers: Vec<StoredProvider>,
     writer: WriteConnection,
 }
 
@@ -393,6 +400,10 @@ async fn prepare_database(
         .run(crate::db::keys::all)
         .await
         .map_err(|error| database_error(&error))?;
+    let providers = readers
+        .run(crate::db::providers::all)
+        .await
+        .map_err(|error| database_error(&error))?;
     drop(readers);
     let (settings, warnings) = Settings::resolve(&stored, |name| std::env::var(name).ok(), flags);
     let now = now_ms();
@@ -414,8 +425,48 @@ async fn prepare_database(
         settings,
         warnings,
         keys,
+        providers,
         writer,
     })
+}
+
+/// Seals what an earlier version stored in the open.
+async fn seal_stored(
+    writer: &WriteConnection,
+    vault: &Vault,
+    providers: Vec<StoredProvider>,
+) -> Result<(), DbError> {
+    let mut ops = Vec::new();
+    for StoredProvider {
+        provider, config, ..
+    } in providers
+    {
+        for plain in config {
+            let sealed = sealing::sealed_row(vault, &provider.id, plain.clone())?;
+            if sealed.sealed && !plain.sealed {
+                ops.push(Arc::new(WriteOp::SealConfig {
+                    provider: provider.id.clone(),
+                    plain,
+                    sealed,
+                }));
+            }
+        }
+    }
+    if ops.is_empty() {
+        return Ok(());
+    }
+    tracing::info!(
+        secrets = ops.len(),
+        "secrets that were stored in the open are sealed"
+    );
+    for outcome in writer.commit(ops).await? {
+        outcome?;
+    }
+    // The log holds what the file held before.
+    match writer.checkpoint().await {
+        Err(DbError::Busy) | Ok(()) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 fn checked_flags(given: &[(String, Value)]) -> Result<Vec<(&'static str, Value)>, StartError> {

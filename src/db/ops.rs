@@ -128,6 +128,12 @@ pub(crate) enum WriteOp {
     ForgetChat {
         chat_id: String,
     },
+    /// A value of a provider's configuration that stood in the open.
+    SealConfig {
+        provider: String,
+        plain: ConfigRow,
+        sealed: ConfigRow,
+    },
     /// A client's key, in place of the one with its id.
     PutKey(Box<KeyRow>),
     DeleteKey {
@@ -238,6 +244,9 @@ impl WriteOp {
                     .sum()
             }
             Self::RecordTurn(row) => row.first_user_message.len(),
+            Self::SealConfig { plain, sealed, .. } => {
+                json::weight(&plain.value) + json::weight(&sealed.value)
+            }
             Self::PutKey(row) => row.allowed_models.as_ref().map_or(0, |list| strings(list)),
             Self::Import(chunk) => chunk.bytes,
             #[cfg(feature = "fault-injection")]
@@ -327,6 +336,11 @@ impl WriteOp {
             Self::DeleteSession { id } => sessions::delete(conn, id).map(Written::Rows),
             Self::PruneTurns { before } => sessions::prune_turns(conn, *before).map(Written::Rows),
             Self::ForgetChat { chat_id } => sessions::forget_chat(conn, chat_id).map(Written::Rows),
+            Self::SealConfig {
+                provider,
+                plain,
+                sealed,
+            } => providers::seal_config(conn, provider, plain, sealed).map(Written::Rows),
             Self::PutKey(row) => keys::put(conn, row).map(done),
             Self::DeleteKey { id } => keys::delete(conn, id).map(Written::Rows),
             Self::KeyUsed { id, at } => keys::used(conn, id, *at).map(Written::Rows),
@@ -370,6 +384,7 @@ impl WriteOp {
             Self::DeleteSession { .. } => "delete session",
             Self::PruneTurns { .. } => "prune turns",
             Self::ForgetChat { .. } => "forget chat",
+            Self::SealConfig { .. } => "seal config",
             Self::PutKey(_) => "put key",
             Self::DeleteKey { .. } => "delete key",
             Self::KeyUsed { .. } => "key used",

@@ -27,6 +27,7 @@ use crate::exchange::qwen::QwenWeb;
 use crate::http::access::Gate;
 use crate::http::management::conventions::Turns;
 use crate::providers::OwnPorts;
+use crate::secrets::Vault;
 use crate::settings::Settings;
 use crate::tasks::Tasks;
 
@@ -50,6 +51,7 @@ pub(crate) struct App {
     /// Where the three ports are.
     pub(crate) binding: Binding,
     pub(crate) keys: Keys,
+    pub(crate) vault: Vault,
     /// Where no provider may be.
     pub(crate) own: OwnPorts,
     /// Who holds the admin token.

@@ -900,3 +900,182 @@ async fn s12_what_a_name_leads_to_is_looked_at_again_when_it_is_called() {
     assert!(target.completions().is_empty());
     gateway.stop().await;
 }
+
+fn files_below(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    entries
+        .map(|entry| entry.expect("an entry").path())
+        .flat_map(|path| {
+            if path.is_dir() {
+                files_below(&path)
+            } else {
+                vec![path]
+            }
+        })
+        .collect()
+}
+
+fn holds(path: &std::path::Path, secret: &str) -> bool {
+    let bytes = std::fs::read(path).expect("a file");
+    bytes
+        .windows(secret.len())
+        .any(|window| window == secret.as_bytes())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s8_s9_s10_a_planted_provider_secret_appears_nowhere() {
+    const SECRETS: [&str; 3] = ["planted-api-key", "planted-header", "planted-query"];
+    // Refuses, and repeats what it was sent.
+    let upstream = Upstream::start(|request| {
+        let sent = request.header("authorization").unwrap_or_default().len();
+        vec![json_answer(
+            401,
+            &json!({"error": {"message": format!("no: {sent}"), "code": "bad_key"}}),
+        )]
+    })
+    .await;
+    let dir = tempfile::TempDir::new().expect("a directory");
+    let log = dir.path().join("log.txt");
+    let file = std::fs::File::create(&log).expect("a file");
+    let data = dir.path().join("data");
+    let mut binary = crate::support::binary::Binary::with(
+        &data,
+        &["--log-level", "debug"],
+        &[("QWARDEN_LOG_FORMAT", "json")],
+        file,
+    );
+    let api = binary.management.clone();
+    let send = async |method: Method, path: &str, body: Value| {
+        told(client().request(method, format!("{api}{path}")).json(&body)).await
+    };
+    let config = json!({
+        "baseURL": format!("{}?api-key={}", upstream.base_url(), SECRETS[2]),
+        "apiKey": SECRETS[0],
+        "headers": {"x-secret-key": SECRETS[1], "x-team": "blue"},
+    });
+    let body = json!({"id": "p1", "name": "p1", "type": "openai-compatible", "config": config});
+    assert_eq!(send(Method::POST, "/api/providers", body).await.0, 201);
+    let again = json!({"config": {"apiKey": SECRETS[0], "timeout": 5_000}});
+    assert_eq!(
+        send(Method::PUT, "/api/providers/p1/config", again).await.0,
+        200
+    );
+    send(Method::POST, "/api/providers/p1/test", json!({})).await;
+    send(Method::POST, "/api/providers/p1/reload", json!({})).await;
+    complete(&binary.router, None, "p1/fake").await;
+    let sent = upstream.completions();
+    let sent = sent.last().expect("a request");
+    assert_eq!(sent.header("authorization"), Some("Bearer planted-api-key"));
+    assert_eq!(sent.header("x-secret-key"), Some(SECRETS[1]));
+    for path in [
+        "/api/providers",
+        "/api/providers/p1",
+        "/api/providers/p1/config",
+        "/api/requests",
+        "/api/responses",
+        "/api/activity/recent?limit=1000",
+        "/api/settings",
+        "/api/health",
+        "/api/proxy/status",
+        "/api/supervision",
+        "/api/supervision/events",
+        "/api/models",
+    ] {
+        let text = client()
+            .get(format!("{api}{path}"))
+            .send()
+            .await
+            .expect("an answer")
+            .text()
+            .await
+            .expect("text");
+        for secret in SECRETS {
+            assert!(!text.contains(secret), "{path}: {text}");
+        }
+    }
+    let health = client()
+        .get(format!("{}/health", binary.router))
+        .send()
+        .await
+        .expect("an answer")
+        .text()
+        .await
+        .expect("text");
+    assert!(!health.contains("planted"), "{health}");
+    binary.signal("TERM");
+    tokio::task::spawn_blocking(move || binary.wait())
+        .await
+        .expect("it ends");
+    for path in files_below(dir.path()) {
+        for secret in SECRETS {
+            assert!(!holds(&path, secret), "{} holds {secret}", path.display());
+        }
+    }
+    let sealed: i64 = crate::support::read_cell(
+        &data.join("qwarden.db"),
+        "SELECT sum(sealed) FROM provider_configs WHERE provider_id = 'p1'",
+    );
+    assert_eq!(sealed, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s10_secrets_in_the_open_are_sealed_at_the_start_and_a_lost_key_stops_their_provider_alone()
+{
+    let upstream = answering().await;
+    let gateway = TestGateway::start().await;
+    gateway.provider("p1", &upstream).await;
+    gateway.provider("p2", &upstream).await;
+    told(ask(&gateway, "DELETE", "/api/providers/p2/config/apiKey")).await;
+    let database = gateway.database();
+    let dir = gateway.stop().await;
+    let conn = rusqlite::Connection::open(&database).expect("the database");
+    conn.execute("UPDATE provider_configs SET value = '\"sk-in-the-open\"', sealed = 0 WHERE provider_id = 'p1' AND key = 'apiKey'", [])
+        .expect("an update");
+    conn.close().expect("closed");
+    assert!(holds(&database, "sk-in-the-open"));
+
+    let gateway = TestGateway::reopened(dir, &[]).await;
+    assert!(!holds(&database, "sk-in-the-open"));
+    assert_eq!(complete(&gateway.router(""), None, "p1/fake").await.0, 200);
+    let sent = upstream.completions();
+    assert_eq!(
+        sent.last().expect("one").header("authorization"),
+        Some("Bearer sk-in-the-open")
+    );
+    let dir = gateway.stop().await;
+    std::fs::remove_file(database.with_file_name("qwarden.key")).expect("the key is lost");
+
+    let gateway = TestGateway::reopened(dir, &[]).await;
+    let (_, shown) = told(ask(&gateway, "GET", "/api/providers/p1")).await;
+    assert_eq!(
+        (&shown["runtime_status"], &shown["config"]["apiKey"]),
+        (&json!("not_loaded"), &json!(MASK))
+    );
+    assert!(
+        shown["health"]["error"]
+            .as_str()
+            .expect("words")
+            .contains("`apiKey`"),
+        "{shown}"
+    );
+    let refused = complete(&gateway.router(""), None, "p1/fake").await;
+    assert_eq!(code(&refused), (422, "invalid_config"));
+    assert_eq!(
+        complete(&gateway.router(""), None, "p2/fake").await.0,
+        200,
+        "the others serve"
+    );
+    // What was shown is sent back: nothing is lost, nothing is made up.
+    let same = ask(&gateway, "PUT", "/api/providers/p1").json(&json!({"config": {"apiKey": MASK}}));
+    assert_eq!(code(&told(same).await), (422, "invalid_config"));
+    let renewed =
+        ask(&gateway, "PUT", "/api/providers/p1").json(&json!({"config": {"apiKey": "sk-new"}}));
+    assert_eq!(told(renewed).await.0, 200);
+    assert_eq!(complete(&gateway.router(""), None, "p1/fake").await.0, 200);
+    let sent = upstream.completions();
+    assert_eq!(
+        sent.last().expect("one").header("authorization"),
+        Some("Bearer sk-new")
+    );
+    gateway.stop().await;
+}

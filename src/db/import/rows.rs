@@ -99,6 +99,7 @@ pub(super) fn config(cells: &Cells<'_>) -> Result<(String, ConfigRow), String> {
             key,
             value,
             is_sensitive,
+            sealed: false,
         },
     ))
 }

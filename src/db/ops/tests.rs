@@ -33,6 +33,7 @@ fn all_kinds() -> Vec<WriteOp> {
             id: "seed".into(),
             operation: "op-2".into(),
         },
+        seal_of_a_key("made"),
         WriteOp::PutSetting {
             key: "server.port".into(),
             value: "3001".into(),
@@ -184,6 +185,19 @@ fn sample_credential(state: &str) -> CredentialRow {
     }
 }
 
+fn seal_of_a_key(provider: &str) -> WriteOp {
+    let plain = sample_provider(provider).1.remove(0);
+    WriteOp::SealConfig {
+        provider: provider.into(),
+        sealed: ConfigRow {
+            value: json!("sealed"),
+            sealed: true,
+            ..plain.clone()
+        },
+        plain,
+    }
+}
+
 fn sample_key(id: &str) -> KeyRow {
     KeyRow {
         id: id.into(),
@@ -265,6 +279,7 @@ fn number(op: &WriteOp) -> usize {
         WriteOp::PutKey(_) => 32,
         WriteOp::DeleteKey { .. } => 33,
         WriteOp::KeyUsed { .. } => 34,
+        WriteOp::SealConfig { .. } => 35,
         #[cfg(feature = "fault-injection")]
         WriteOp::Panic => usize::MAX,
     }
@@ -285,7 +300,7 @@ fn every_operation_applied_twice_has_the_effect_of_once() {
     }
     assert_eq!(
         walked.into_iter().collect::<Vec<_>>(),
-        (0..=34).collect::<Vec<_>>()
+        (0..=35).collect::<Vec<_>>()
     );
 }
 

@@ -58,13 +58,19 @@ async fn store(State(app): State<App>, request: Request) -> Result<Json<Value>, 
 
 async fn carry_out(app: &App, wanted: Wanted) -> Result<Report, StoreError> {
     let database = &app.handles.database;
-    let outcome = import::import(database, &wanted.path, wanted.effect, |progress| {
-        tracing::debug!(
-            import.table = progress.table,
-            import.rows = progress.found,
-            "importing"
-        );
-    })
+    let outcome = import::import(
+        database,
+        &app.vault,
+        &wanted.path,
+        wanted.effect,
+        |progress| {
+            tracing::debug!(
+                import.table = progress.table,
+                import.rows = progress.found,
+                "importing"
+            );
+        },
+    )
     .await;
     if wanted.effect == Effect::Store {
         // Also what a broken import has left behind is in force.

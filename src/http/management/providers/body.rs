@@ -107,6 +107,8 @@ pub(crate) fn filled(
         match unmasked(&value, old) {
             Some(value) => rows.push(ConfigRow {
                 is_sensitive: old.map_or_else(|| is_sensitive(&key), |old| old.is_sensitive),
+                // What nobody can open stays as it is until it is given anew.
+                sealed: old.is_some_and(|old| old.sealed && old.value == value),
                 key,
                 value,
             }),
@@ -156,6 +158,16 @@ pub(crate) fn check_change(
 }
 
 fn check(id: &str, kind: &str, config: &[ConfigRow], own: &OwnPorts) -> Result<(), ApiError> {
+    let shut = config.iter().filter(|row| row.sealed);
+    let shut: Vec<_> = shut
+        .map(|row| {
+            let why = "cannot be opened with this key; store it again";
+            (row.key.clone(), why.to_owned())
+        })
+        .collect();
+    if !shut.is_empty() {
+        return Err(ApiError::InvalidConfig(shut));
+    }
     let definition = Definition {
         id: id.to_owned(),
         kind: kind.to_owned(),

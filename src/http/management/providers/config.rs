@@ -22,6 +22,7 @@ use crate::http::management::conventions::Version;
 use crate::http::management::providers::shape::{masked, shown_config};
 use crate::http::management::providers::{apply, body, find};
 use crate::http::params::Params;
+use crate::settings::MASK;
 
 type NoStore = AppendHeaders<[(HeaderName, &'static str); 1]>;
 
@@ -86,7 +87,12 @@ async fn show(
     let version = Version::of(&(&view.stored.provider, &config));
     if !masked {
         let plain = view.stored.config.into_iter();
-        config = plain.map(|row| (row.key, row.value)).collect();
+        config = plain
+            .map(|row| match row.sealed {
+                true => (row.key, MASK.into()),
+                false => (row.key, row.value),
+            })
+            .collect();
     }
     let shown = Shown {
         provider_id: id,

@@ -126,7 +126,7 @@ pub(crate) fn shown_config(rows: &[ConfigRow]) -> Map<String, Value> {
 /// A configuration value as it may be shown.
 pub(crate) fn masked(row: &ConfigRow) -> Value {
     match &row.value {
-        _ if row.is_sensitive => MASK.into(),
+        _ if row.is_sensitive || row.sealed => MASK.into(),
         // Headers are named by the user: some of them carry keys.
         Value::Object(entries) => Value::Object(
             entries
@@ -194,6 +194,7 @@ mod tests {
     fn what_was_shown_can_be_sent_back() {
         let row = |key: &str, value: Value| ConfigRow {
             is_sensitive: is_sensitive(key),
+            sealed: false,
             key: key.into(),
             value,
         };
