@@ -57,9 +57,13 @@ async fn questions(data_dir: std::path::PathBuf) {
     let settings = settings
         .map(|(key, value)| (key.to_owned(), value))
         .to_vec();
-    let gateway = Gateway::start(Config { data_dir, settings })
-        .await
-        .expect("the gateway starts");
+    let gateway = Gateway::start(Config {
+        data_dir,
+        settings,
+        insecure: false,
+    })
+    .await
+    .expect("the gateway starts");
     let client = reqwest::Client::builder()
         .no_proxy()
         .build()

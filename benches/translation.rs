@@ -159,6 +159,7 @@ async fn forwarding() {
     let config = Config {
         data_dir: dir.path().to_owned(),
         settings,
+        ..Config::default()
     };
     let gateway = Gateway::start(config).await.expect("the gateway starts");
     let client = reqwest::Client::builder()

@@ -1,6 +1,6 @@
 //! The one place that knows all parts: opens the database, grows the tree, gives each listener the service of its port.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -9,21 +9,27 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
+use crate::actors::binding::{self, Binding, Exposure};
+use crate::actors::keys::Keys;
 use crate::actors::listener::Serve;
 use crate::actors::ports::{Port, PortTaken};
 use crate::actors::router::registry::Direct;
 use crate::actors::router::resolve::closest;
-use crate::actors::router::seeds;
+use crate::actors::router::{sealing, seeds};
 use crate::actors::settings::SettingsStore;
 use crate::actors::tree::{Handles, Seed, Tree};
 use crate::clock::now_ms;
 use crate::db::connections::{ReadConnections, WriteConnection};
 use crate::db::error::DbError;
 use crate::db::instance::{Instance, OpenError};
+use crate::db::keys::KeyRow;
 use crate::db::ops::WriteOp;
+use crate::db::providers::StoredProvider;
 use crate::exchange::Exchanges;
 use crate::exchange::qwen::QwenWeb;
+use crate::http::access::Gate;
 use crate::http::{App, Integrity, ports, serve};
+use crate::providers::OwnPorts;
 use crate::providers::http::Http;
 use crate::providers::qwen::Login;
 use crate::secrets::{KeyPlace, Vault};
@@ -44,6 +50,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Settings by key, e.g. `("server.port", 0)`; port 0 lets the system choose.
     pub settings: Vec<(String, Value)>,
+    /// Listen on whatever address is asked for, without a token or keys.
+    pub insecure: bool,
 }
 
 /// Why a gateway did not start: one line that says what to do.
@@ -94,8 +102,20 @@ impl Gateway {
         let flags = checked_flags(&config.settings)?;
         let instance = Instance::open(&config.data_dir, std::process::id())
             .map_err(|error| open_error(&error))?;
-        let (settings, warnings) = prepare_database(&instance, &flags).await?;
-        let host = loopback(&settings)?;
+        let Prepared {
+            settings,
+            warnings,
+            keys,
+            providers,
+            writer,
+        } = prepare_database(&instance, &flags).await?;
+        let exposure = if config.insecure {
+            Exposure::Insecure
+        } else {
+            Exposure::Guarded
+        };
+        let host = binding::host(&settings, exposure)
+            .map_err(|(_, message)| StartError::Setting(message))?;
         let tasks = Tasks::default();
         let place = if settings.flag(settings::KEYRING) {
             KeyPlace::Keyring
@@ -104,7 +124,10 @@ impl Gateway {
         };
         let vault = Vault::open(&config.data_dir, place)
             .map_err(|error| StartError::DataDir(key_error(&error)))?;
-        let http = Http::new();
+        seal_stored(&writer, &vault, providers)
+            .await
+            .map_err(|error| database_error(&error))?;
+        writer.close().await;
         let direct = Direct::default();
         let at = |key| SocketAddr::new(host, settings.port(key));
         let qwen = Port::new("Qwen proxy", "--qwen-port", at(settings::SERVER_QWEN_PORT));
@@ -124,6 +147,11 @@ impl Gateway {
             port.open().map_err(|taken| port_error(&taken))?;
         }
 
+        let own = OwnPorts::new({
+            let ports = [qwen.clone(), router.clone(), management.clone()];
+            move || ports.each_ref().map(|port| port.address().port())
+        });
+        let http = Http::new(own.clone());
         let admission = Arc::new(Semaphore::new(
             settings.size(settings::SERVER_MAX_IN_FLIGHT),
         ));
@@ -132,7 +160,7 @@ impl Gateway {
         let tree = Tree::new(Seed {
             database: instance.database().to_owned(),
             http: http.clone(),
-            vault,
+            vault: vault.clone(),
             login: environment_login(),
             direct: direct.clone(),
             settings: settings.clone(),
@@ -175,13 +203,24 @@ impl Gateway {
             started,
             integrity,
             changes: Arc::default(),
+            binding: Binding::new(
+                exposure,
+                [qwen.clone(), router.clone(), management.clone()],
+                handles.supervision.clone(),
+                settings.clone(),
+                tasks.clone(),
+            ),
+            own,
+            keys: Keys::new(handles.database.clone(), keys),
+            vault,
+            gate: Gate::default(),
             qwen_port: qwen.clone(),
             router_port: router.clone(),
         };
         let _ = services.set(Services {
-            qwen: ports::qwen(app.clone()),
-            router: ports::router(app.clone()),
-            management: ports::management(app),
+            qwen: ports::qwen(&app),
+            router: ports::router(&app),
+            management: ports::management(&app),
         });
         let root = tree
             .start()
@@ -294,6 +333,9 @@ impl Gateway {
             connections.accepting_ended().await;
             connections.drain(MANAGEMENT_GRACE).await;
         }
+        for port in [&self.qwen, &self.router, &self.management] {
+            port.end_retired();
+        }
         if let Err(error) = self.handles.database.flush(FLUSH_DEADLINE).await {
             tracing::error!(%error, "not everything queued could be stored");
             orderly = false;
@@ -325,12 +367,21 @@ fn serving(services: &Arc<OnceLock<Services>>, pick: fn(&Services) -> &serve::Se
     })
 }
 
+/// The database before the tree opens it.
+struct Prepared {
+    settings: Settings,
+    warnings: Vec<String>,
+    keys: Vec<KeyRow>,
+    providers: Vec<StoredProvider>,
+    writer: WriteConnection,
+}
+
 /// Opens and migrates the file once before the tree does, so that what is wrong with it is one clear line and an exit,
 /// and so that the settings are known.
 async fn prepare_database(
     instance: &Instance,
     flags: &[(&'static str, Value)],
-) -> Result<(Settings, Vec<String>), StartError> {
+) -> Result<Prepared, StartError> {
     let path = instance.database();
     let (writer, migrated) = WriteConnection::open(path, now_ms())
         .await
@@ -343,6 +394,14 @@ async fn prepare_database(
         .map_err(|error| database_error(&error))?;
     let stored = readers
         .run(crate::db::settings::all)
+        .await
+        .map_err(|error| database_error(&error))?;
+    let keys = readers
+        .run(crate::db::keys::all)
+        .await
+        .map_err(|error| database_error(&error))?;
+    let providers = readers
+        .run(crate::db::providers::all)
         .await
         .map_err(|error| database_error(&error))?;
     drop(readers);
@@ -362,16 +421,60 @@ async fn prepare_database(
     {
         outcome.map_err(|error| database_error(&error))?;
     }
-    writer.close().await;
-    Ok((settings, warnings))
+    Ok(Prepared {
+        settings,
+        warnings,
+        keys,
+        providers,
+        writer,
+    })
+}
+
+/// Seals what an earlier version stored in the open.
+async fn seal_stored(
+    writer: &WriteConnection,
+    vault: &Vault,
+    providers: Vec<StoredProvider>,
+) -> Result<(), DbError> {
+    let mut ops = Vec::new();
+    for StoredProvider {
+        provider, config, ..
+    } in providers
+    {
+        for plain in config {
+            let sealed = sealing::sealed_row(vault, &provider.id, plain.clone())?;
+            if sealed.sealed && !plain.sealed {
+                ops.push(Arc::new(WriteOp::SealConfig {
+                    provider: provider.id.clone(),
+                    plain,
+                    sealed,
+                }));
+            }
+        }
+    }
+    if ops.is_empty() {
+        return Ok(());
+    }
+    tracing::info!(
+        secrets = ops.len(),
+        "secrets that were stored in the open are sealed"
+    );
+    for outcome in writer.commit(ops).await? {
+        outcome?;
+    }
+    // The log holds what the file held before.
+    match writer.checkpoint().await {
+        Err(DbError::Busy) | Ok(()) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 fn checked_flags(given: &[(String, Value)]) -> Result<Vec<(&'static str, Value)>, StartError> {
     let check = |(key, value): &(String, Value)| {
         let setting =
             settings::find(key).ok_or_else(|| StartError::Setting(unknown_setting(key)))?;
-        setting.check(value).map_err(StartError::Setting)?;
-        Ok((setting.key, value.clone()))
+        let kept = setting.taken(value).map_err(StartError::Setting)?;
+        Ok((setting.key, kept))
     };
     given.iter().map(check).collect()
 }
@@ -415,25 +518,6 @@ fn unknown_setting(key: &str) -> String {
             keys.join(", ")
         ),
         meant => format!("there is no setting `{key}`; closest: {}", meant.join(", ")),
-    }
-}
-
-/// Nothing but this machine is served: who else may ask is not decided yet (reliability contract, S1).
-fn loopback(settings: &Settings) -> Result<IpAddr, StartError> {
-    let host = settings.text(settings::SERVER_HOST).unwrap_or("127.0.0.1");
-    let address = if host == "localhost" {
-        "127.0.0.1"
-    } else {
-        host
-    };
-    match address.parse::<IpAddr>() {
-        Ok(address) if address.is_loopback() => Ok(address),
-        Ok(_) => Err(StartError::Setting(format!(
-            "the host `{host}` is not of this machine only; use 127.0.0.1 or ::1"
-        ))),
-        Err(_) => Err(StartError::Setting(format!(
-            "the host `{host}` is not an IP address; use 127.0.0.1 or ::1"
-        ))),
     }
 }
 

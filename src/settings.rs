@@ -8,6 +8,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::secrets::tokens::{self, Hashed};
+
+/// What stands in place of a secret; in a change it means "as it is".
+pub(crate) const MASK: &str = "***MASKED***";
+
 /// What a setting's value may be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
@@ -19,6 +24,12 @@ pub(crate) enum Kind {
     Text,
     /// One of the listed words.
     OneOf(&'static [&'static str]),
+    /// A secret that is kept as a hash and never shown.
+    Token,
+    /// Web origins, by comma.
+    Origins,
+    /// Names of this machine, by comma.
+    HostNames,
 }
 
 /// A default, as plain data.
@@ -89,6 +100,11 @@ pub(crate) const QWEN_DELETE_CHATS: &str = "qwen.deleteChats";
 pub(crate) const TOOLS_STREAMING: &str = "tools.streaming";
 pub(crate) const TOOLS_REPEAT: &str = "tools.repeat";
 pub(crate) const SESSION_TIMEOUT: &str = "session.timeout";
+pub(crate) const AUTH_ADMIN_TOKEN: &str = "auth.adminToken";
+pub(crate) const AUTH_REQUIRED: &str = "auth.required";
+pub(crate) const AUTH_REQUIRE_KEYS: &str = "auth.requireKeys";
+pub(crate) const CORS_ORIGINS: &str = "cors.origins";
+pub(crate) const SERVER_HOST_NAMES: &str = "server.hostNames";
 pub(crate) const ACTIVE_PROVIDER: &str = "active_provider";
 pub(crate) const ACTIVE_MODEL: &str = "active_model";
 
@@ -312,6 +328,41 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "ms a Qwen conversation can be gone on with after its last answer",
     ),
     setting(
+        AUTH_ADMIN_TOKEN,
+        Kind::Token,
+        Fallback::None,
+        None,
+        "token that opens management; kept as a hash, never shown",
+    ),
+    setting(
+        AUTH_REQUIRED,
+        Kind::OneOf(&["remote", "always"]),
+        Fallback::Text("remote"),
+        None,
+        "who needs the admin token once there is one: clients of other machines, or all",
+    ),
+    setting(
+        AUTH_REQUIRE_KEYS,
+        Kind::OneOf(&["remote", "always", "never"]),
+        Fallback::Text("remote"),
+        None,
+        "who needs an API key at the router and the Qwen proxy",
+    ),
+    setting(
+        CORS_ORIGINS,
+        Kind::Origins,
+        Fallback::Text(""),
+        None,
+        "origins whose pages may use this gateway, by comma",
+    ),
+    setting(
+        SERVER_HOST_NAMES,
+        Kind::HostNames,
+        Fallback::Text(""),
+        None,
+        "names under which this gateway is called besides localhost, by comma",
+    ),
+    setting(
         ACTIVE_PROVIDER,
         Kind::Text,
         Fallback::None,
@@ -342,12 +393,44 @@ impl Setting {
             Kind::Boolean => value.is_boolean(),
             Kind::Text => value.is_string(),
             Kind::OneOf(words) => value.as_str().is_some_and(|word| words.contains(&word)),
+            Kind::Token => value
+                .as_str()
+                .is_some_and(|text| Hashed::read(text).is_some()),
+            Kind::Origins => value
+                .as_str()
+                .is_some_and(|text| listed(text).all(is_origin)),
+            Kind::HostNames => value
+                .as_str()
+                .is_some_and(|text| listed(text).all(is_host_name)),
         };
         if good {
             Ok(())
         } else {
             Err(format!("`{}` must be {}", self.key, self.kind.wanted()))
         }
+    }
+
+    /// What is kept of a value that somebody gives: that itself, but the hash of a token.
+    pub(crate) fn taken(&self, value: &Value) -> Result<Value, String> {
+        if !self.is_secret() {
+            return self.check(value).map(|()| value.clone());
+        }
+        let token = value.as_str().unwrap_or_default();
+        if let Some(fault) = tokens::fault(token) {
+            return Err(format!("`{}` {fault}", self.key));
+        }
+        let hashed = Hashed::of(token).map_err(|error| error.to_string())?;
+        Ok(Value::from(hashed.text()))
+    }
+
+    /// Must not be shown.
+    pub(crate) fn is_secret(&self) -> bool {
+        matches!(self.kind, Kind::Token)
+    }
+
+    /// Decides who may ask; no foreign file may set it.
+    pub(crate) fn is_access(&self) -> bool {
+        self.key.starts_with("auth.") || [CORS_ORIGINS, SERVER_HOST_NAMES].contains(&self.key)
     }
 
     /// Reads the text of an environment variable or a flag as this setting's type.
@@ -359,23 +442,15 @@ impl Setting {
                 "0" | "false" | "no" | "off" => Value::Bool(false),
                 _ => Value::Null,
             },
-            Kind::Text | Kind::OneOf(_) => Value::from(text),
+            Kind::Text | Kind::OneOf(_) | Kind::Token | Kind::Origins | Kind::HostNames => {
+                Value::from(text)
+            }
         }
     }
 
     /// Read at the start only.
     pub(crate) fn needs_restart(&self) -> bool {
-        [
-            SERVER_PORT,
-            SERVER_QWEN_PORT,
-            SERVER_API_PORT,
-            SERVER_HOST,
-            AUTO_START,
-            DISCOVERY,
-            KEYRING,
-            SERVER_MAX_IN_FLIGHT,
-        ]
-        .contains(&self.key)
+        [AUTO_START, DISCOVERY, KEYRING, SERVER_MAX_IN_FLIGHT].contains(&self.key)
     }
 
     /// The value when nobody set one.
@@ -395,7 +470,7 @@ impl Kind {
         match self {
             Self::Integer(..) => "integer",
             Self::Boolean => "boolean",
-            Self::Text | Self::OneOf(_) => "string",
+            Self::Text | Self::OneOf(_) | Self::Token | Self::Origins | Self::HostNames => "string",
         }
     }
 
@@ -404,7 +479,8 @@ impl Kind {
         match self {
             Self::Integer(least, most) => json!({"minimum": least, "maximum": most}),
             Self::OneOf(words) => json!({"enum": words}),
-            Self::Boolean | Self::Text => json!({}),
+            Self::Token => json!({"minLength": 32, "maxLength": 200, "writeOnly": true}),
+            Self::Boolean | Self::Text | Self::Origins | Self::HostNames => json!({}),
         }
     }
 
@@ -414,8 +490,41 @@ impl Kind {
             Self::Boolean => "true or false".into(),
             Self::Text => "a string".into(),
             Self::OneOf(words) => format!("one of {}", words.join(", ")),
+            Self::Token => "a hashed token".into(),
+            Self::Origins => {
+                "origins by comma, each as a browser sends it: `https://dash.example`, `http://localhost:5173`".into()
+            }
+            Self::HostNames => "host names by comma, without ports".into(),
         }
     }
+}
+
+/// The parts of a list that is one text.
+pub(crate) fn listed(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+}
+
+/// Scheme, host and perhaps a port, in the form that browsers send. `*` and `null` are none.
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, host)) = text.split_once("://") else {
+        return false;
+    };
+    let is_scheme = scheme
+        .bytes()
+        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte));
+    let is_host = host.bytes().all(|byte| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.:[]".contains(&byte)
+    });
+    !scheme.is_empty() && is_scheme && !host.is_empty() && is_host
+}
+
+fn is_host_name(text: &str) -> bool {
+    text.len() <= 253
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
 /// The values in force, all checked.
@@ -468,6 +577,25 @@ impl Settings {
     /// The value in force, `null` when there is none.
     pub(crate) fn value(&self, key: &str) -> Value {
         self.values.get(key).cloned().unwrap_or(Value::Null)
+    }
+
+    /// The same as it may be shown.
+    pub(crate) fn shown(&self, key: &str) -> Value {
+        match (self.value(key), find(key).is_some_and(Setting::is_secret)) {
+            (Value::Null, _) => Value::Null,
+            (_, true) => MASK.into(),
+            (value, false) => value,
+        }
+    }
+
+    /// The admin token, if there is one.
+    pub(crate) fn admin_token(&self) -> Option<Hashed> {
+        self.text(AUTH_ADMIN_TOKEN).and_then(Hashed::read)
+    }
+
+    /// The parts of a setting that is a list.
+    pub(crate) fn list(&self, key: &str) -> impl Iterator<Item = &str> {
+        listed(self.text(key).unwrap_or_default())
     }
 
     /// An integer setting; 0 for a key that is not one, which a unit test rules out.
@@ -551,6 +679,50 @@ mod tests {
             Settings::resolve(&[], nothing, &[]).0.port(SERVER_PORT),
             3001
         );
+    }
+
+    #[test]
+    fn a_token_is_kept_as_a_hash_and_shown_as_a_mask() {
+        let setting = find(AUTH_ADMIN_TOKEN).unwrap();
+        let token = "t".repeat(40);
+        let kept = setting.taken(&Value::from(token.as_str())).unwrap();
+        assert!(!kept.to_string().contains(&token));
+        assert!(setting.check(&Value::from(token.as_str())).is_err());
+        for bad in [json!("short"), json!(""), json!(7), Value::Null] {
+            assert!(setting.taken(&bad).is_err(), "{bad}");
+        }
+        let (settings, _) = Settings::resolve(&[], nothing, &[(AUTH_ADMIN_TOKEN, kept)]);
+        assert!(settings.admin_token().unwrap().matches(&token));
+        assert_eq!(settings.shown(AUTH_ADMIN_TOKEN), json!(MASK));
+        assert_eq!(Settings::default().shown(AUTH_ADMIN_TOKEN), Value::Null);
+    }
+
+    #[test]
+    fn lists_hold_what_browsers_send_and_nothing_wider() {
+        let check = |key: &str, text: &str| find(key).unwrap().check(&json!(text)).is_ok();
+        for good in [
+            "",
+            "https://a.example",
+            "http://localhost:5173, tauri://localhost",
+        ] {
+            assert!(check(CORS_ORIGINS, good), "{good}");
+        }
+        for bad in [
+            "*",
+            "null",
+            "a.example",
+            "https://a/",
+            "https://A",
+            "https://*.a",
+            "://a",
+            "https://a b",
+        ] {
+            assert!(!check(CORS_ORIGINS, bad), "{bad}");
+        }
+        assert!(check(SERVER_HOST_NAMES, "box.lan, qwarden"));
+        for bad in ["box:3001", "*", "a/b"] {
+            assert!(!check(SERVER_HOST_NAMES, bad), "{bad}");
+        }
     }
 
     #[test]

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::actors::database::{Database, StoreError};
+use crate::actors::router::sealing;
 use crate::clock::now_ms;
 use crate::db::error::DbError;
 use crate::db::import::report::{Report, Tally};
 use crate::db::import::source::{Source, own_path};
-use crate::db::import::{Content, ImportChunk, OldLogin, Piece, write};
+use crate::db::import::{Content, ImportChunk, ImportRows, OldLogin, Piece, write};
 use crate::db::ops::{WriteOp, Written};
+use crate::secrets::Vault;
 
 /// Chunks read ahead of the writer.
 const AHEAD: usize = 1;
@@ -45,6 +47,7 @@ pub(crate) struct Imported {
 /// Reads the file at `path` and stores what is not there yet. [`DbError::NotImportable`] says what is wrong with it.
 pub(crate) async fn import(
     database: &Database,
+    vault: &Vault,
     path: &Path,
     effect: Effect,
     mut progress: impl FnMut(Progress),
@@ -65,7 +68,7 @@ pub(crate) async fn import(
             Content::Nothing => {}
             Content::Login(found) => login = Some(found),
             Content::Rows(chunk) => {
-                let chunk = Arc::new(chunk);
+                let chunk = Arc::new(sealed(vault, chunk)?);
                 let tally = put(database, chunk.clone(), effect).await?;
                 report.written(&chunk.rows, tally);
             }
@@ -77,6 +80,18 @@ pub(crate) async fn import(
         .await
         .unwrap_or_else(|_| Err(DbError::Other("the reading of the file crashed".into())))?;
     Ok(Imported { report, login })
+}
+
+fn sealed(vault: &Vault, chunk: ImportChunk) -> Result<ImportChunk, StoreError> {
+    let ImportChunk { rows, bytes } = chunk;
+    let rows = match rows {
+        ImportRows::Provider(provider, config) => {
+            let config = sealing::sealed(vault, &provider.id, config)?;
+            ImportRows::Provider(provider, config)
+        }
+        rows => rows,
+    };
+    Ok(ImportChunk { rows, bytes })
 }
 
 async fn put(

@@ -2,11 +2,13 @@
 
 pub(crate) mod address;
 pub(crate) mod behaviour;
+pub(crate) mod binding;
 pub(crate) mod credentials;
 pub(crate) mod database;
 pub(crate) mod events;
 pub(crate) mod gateway;
 pub(crate) mod import;
+pub(crate) mod keys;
 pub(crate) mod listener;
 pub(crate) mod outbox;
 pub(crate) mod ports;

@@ -1,7 +1,8 @@
 //! The sockets and the connections they brought: owned above the listener actors.
 //!
 //! A socket is bound once. A listener that is restarted serves the same socket, so no connection is refused meanwhile,
-//! and connections are tasks of their own, so none of them ends with the listener that accepted it.
+//! and connections are tasks of their own, so none of them ends with the listener that accepted it. A port can move: the
+//! new socket is bound before the old one is let go.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,8 +26,20 @@ pub(crate) struct Port {
     pub(crate) name: &'static str,
     /// The command line flag that moves it, for messages.
     pub(crate) flag: &'static str,
+    state: Mutex<State>,
+}
+
+struct State {
     wanted: SocketAddr,
-    open: Mutex<Option<Open>>,
+    open: Option<Open>,
+    /// Connections of sockets that were let go, as long as they may still carry something.
+    retired: Vec<Connections>,
+}
+
+/// A socket that is bound and not yet served.
+pub(crate) struct Bound {
+    wanted: SocketAddr,
+    open: Open,
 }
 
 #[derive(Clone)]
@@ -52,64 +65,118 @@ impl Port {
         Arc::new(Self {
             name,
             flag,
-            wanted,
-            open: Mutex::new(None),
+            state: Mutex::new(State {
+                wanted,
+                open: None,
+                retired: Vec::new(),
+            }),
         })
     }
 
     /// Binds the socket, or says that it is bound already.
     pub(crate) fn open(&self) -> Result<SocketAddr, PortTaken> {
-        let mut open = lock(&self.open);
-        if let Some(open) = open.as_ref() {
+        let mut state = lock(&self.state);
+        if let Some(open) = state.open.as_ref() {
             return Ok(open.address);
         }
-        let (socket, address) = bind(self.wanted).map_err(|error| PortTaken {
+        let open = self.opened(state.wanted)?;
+        let address = open.address;
+        state.open = Some(open);
+        Ok(address)
+    }
+
+    /// Binds a socket elsewhere, for [`Port::move_to`].
+    pub(crate) fn bind(&self, wanted: SocketAddr) -> Result<Bound, PortTaken> {
+        let open = self.opened(wanted)?;
+        Ok(Bound { wanted, open })
+    }
+
+    /// Serves `bound` from now on, and hands over the connections of the socket before. A closed port stays closed and
+    /// only remembers where to open.
+    pub(crate) fn move_to(&self, bound: Bound) -> Option<Connections> {
+        let mut state = lock(&self.state);
+        state.wanted = bound.wanted;
+        let before = state.open.take()?;
+        state.open = Some(bound.open);
+        Some(before.connections)
+    }
+
+    /// Where to open next time.
+    pub(crate) fn want(&self, wanted: SocketAddr) {
+        lock(&self.state).wanted = wanted;
+    }
+
+    fn opened(&self, wanted: SocketAddr) -> Result<Open, PortTaken> {
+        let (socket, address) = bind(wanted).map_err(|error| PortTaken {
             name: self.name,
             flag: self.flag,
-            address: self.wanted,
+            address: wanted,
             reason: match error.kind() {
                 std::io::ErrorKind::AddrInUse => "is in use by another program".into(),
                 std::io::ErrorKind::PermissionDenied => "may not be opened by this user".into(),
-                _ => format!("cannot be opened on {}: {error}", self.wanted.ip()),
+                _ => format!("cannot be opened on {}: {error}", wanted.ip()),
             },
         })?;
-        *open = Some(Open {
+        Ok(Open {
             socket: Arc::new(socket),
             address,
             since: Instant::now(),
             connections: Connections::default(),
-        });
-        Ok(address)
+        })
     }
 
     /// Lets go of the socket, and hands over the connections it brought. Closed for good once the accept loop, told by
     /// its token, has dropped its share: [`Connections::accepting`] tells.
     pub(crate) fn close(&self) -> Option<Connections> {
-        let open = lock(&self.open).take()?;
+        let open = lock(&self.state).open.take()?;
         open.connections.closing.cancel();
         Some(open.connections)
     }
 
+    /// Remembers connections whose socket was let go, for an end that cannot wait for them.
+    pub(crate) fn retire(&self, connections: Connections) {
+        let mut state = lock(&self.state);
+        state.retired.retain(|one| !one.is_over());
+        state.retired.push(connections);
+    }
+
+    /// Ends connections whose socket was let go.
+    pub(crate) fn end_retired(&self) {
+        for connections in lock(&self.state).retired.drain(..) {
+            connections.aborting.cancel();
+            connections.killing.cancel();
+        }
+    }
+
     /// What an accept loop needs, while the port is open.
     pub(crate) fn serving(&self) -> Option<(Arc<TcpListener>, Connections)> {
-        lock(&self.open)
+        lock(&self.state)
+            .open
             .as_ref()
             .map(|open| (open.socket.clone(), open.connections.clone()))
     }
 
     /// Where the port listens, or would.
     pub(crate) fn address(&self) -> SocketAddr {
-        lock(&self.open)
+        let state = lock(&self.state);
+        state
+            .open
             .as_ref()
-            .map_or(self.wanted, |open| open.address)
+            .map_or(state.wanted, |open| open.address)
+    }
+
+    /// Where it was asked to listen; port 0 there means any.
+    pub(crate) fn wanted(&self) -> SocketAddr {
+        lock(&self.state).wanted
     }
 
     pub(crate) fn opened_since(&self) -> Option<Instant> {
-        lock(&self.open).as_ref().map(|open| open.since)
+        lock(&self.state).open.as_ref().map(|open| open.since)
     }
 
     pub(crate) fn in_flight(&self) -> usize {
-        lock(&self.open)
+        lock(&self.state)
+            .open
             .as_ref()
             .map_or(0, |open| open.connections.in_flight())
     }
@@ -169,6 +236,11 @@ impl Connections {
 
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// Nothing came of it any more.
+    fn is_over(&self) -> bool {
+        self.tracker.is_closed() && self.tracker.is_empty()
     }
 
     /// Makes `serving` one of the tasks a drain waits for.

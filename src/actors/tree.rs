@@ -70,7 +70,7 @@ impl Tree {
         let (credentials_spec, credentials) = credentials::child(credentials::Arguments {
             database: database.clone(),
             events: events.clone(),
-            vault: seed.vault,
+            vault: seed.vault.clone(),
             fallback: seed.login,
             tasks: tasks.clone(),
         });
@@ -84,6 +84,7 @@ impl Tree {
             database: database.clone(),
             http: seed.http,
             direct: seed.direct,
+            vault: seed.vault,
             settings: seed.settings,
             tasks: tasks.clone(),
         });

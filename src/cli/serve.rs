@@ -1,6 +1,7 @@
 //! `qwarden serve`: runs the gateway until it is told to stop.
 
 use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -44,10 +45,16 @@ pub(crate) struct Options {
     /// How log lines look.
     #[arg(long, env = "QWARDEN_LOG_FORMAT", value_enum, default_value = "auto")]
     log_format: Format,
+    /// Serve other machines without an admin token or API keys.
+    #[arg(long)]
+    insecure: bool,
     /// Any setting, for this run: --set server.timeout=60000.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
+
+/// Holds the admin token: a flag would show it to every user of the machine.
+const ADMIN_TOKEN: &str = "QWARDEN_ADMIN_TOKEN";
 
 /// Exit code of a second signal: the shell's own for SIGINT.
 const INTERRUPTED: u8 = 130;
@@ -118,10 +125,19 @@ impl Options {
             settings::DISCOVERY,
             self.no_discovery.then_some(Value::Bool(false)),
         );
+        put(
+            settings::AUTH_ADMIN_TOKEN,
+            std::env::var(ADMIN_TOKEN).ok().map(Value::from),
+        );
         for pair in self.set {
             let (key, value) = pair
                 .split_once('=')
                 .with_context(|| format!("`--set {pair}` is not KEY=VALUE"))?;
+            if key == settings::AUTH_ADMIN_TOKEN {
+                anyhow::bail!(
+                    "`{key}` does not belong in a command line, where others see it; use {ADMIN_TOKEN}"
+                );
+            }
             given.push((
                 key.to_owned(),
                 serde_json::from_str(value).unwrap_or_else(|_| Value::from(value)),
@@ -130,13 +146,14 @@ impl Options {
         Ok(Config {
             data_dir: data_dir::or_default(self.data_dir)?,
             settings: given,
+            insecure: self.insecure,
         })
     }
 }
 
 /// The first lines a user sees.
 fn announce(gateway: &Gateway) {
-    let router = gateway.router_address();
+    let router = callable(gateway.router_address());
     let text = format!(
         "qwarden {version} is running\n\
          \n  \
@@ -148,11 +165,21 @@ fn announce(gateway: &Gateway) {
            curl http://{router}/v1/chat/completions -H 'content-type: application/json' \\\n    \
              -d '{{\"model\":\"echo\",\"messages\":[{{\"role\":\"user\",\"content\":\"Hello there\"}}]}}'\n\n",
         version = env!("CARGO_PKG_VERSION"),
-        qwen = gateway.qwen_address(),
-        management = gateway.management_address(),
+        qwen = callable(gateway.qwen_address()),
+        management = callable(gateway.management_address()),
         database = gateway.database_path().display(),
     );
     // A closed standard output is no reason not to serve.
     let _ = std::io::stdout().write_all(text.as_bytes());
     let _ = std::io::stdout().flush();
+}
+
+/// What listens everywhere is called here by this machine's own address.
+fn callable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        IpAddr::V4(_) | IpAddr::V6(_) => {}
+    }
+    address
 }

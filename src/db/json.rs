@@ -11,6 +11,11 @@ pub(super) fn value(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Valu
         .transpose()
 }
 
+/// A list of texts as a column's JSON.
+pub(super) fn strings(list: &[String]) -> String {
+    Value::from(list.to_vec()).to_string()
+}
+
 /// Makes a failure to read JSON one of reading the row.
 pub(super) fn checked<T>(parsed: serde_json::Result<T>) -> rusqlite::Result<T> {
     // Which column it was does not reach the caller, so it is not looked up.

@@ -17,6 +17,7 @@ pub(crate) mod idempotency;
 pub(crate) mod import;
 pub(crate) mod instance;
 mod json;
+pub(crate) mod keys;
 pub(crate) mod migrate;
 pub(crate) mod models;
 mod operations;

@@ -15,6 +15,7 @@ use crate::db::history::{self, OutcomeRow, RequestRow};
 use crate::db::idempotency::{self, KeptAnswer};
 use crate::db::import::report::Tally;
 use crate::db::import::{self, ImportChunk};
+use crate::db::keys::{self, KeyRow};
 use crate::db::models::{self, ModelChange, ModelRow, NewLink};
 use crate::db::providers::{self, ConfigRow, ProviderChange, ProviderRow};
 use crate::db::retention::{self, Outlived};
@@ -130,6 +131,22 @@ pub(crate) enum WriteOp {
     ForgetChat {
         chat_id: String,
     },
+    /// A value of a provider's configuration that stood in the open.
+    SealConfig {
+        provider: String,
+        plain: ConfigRow,
+        sealed: ConfigRow,
+    },
+    /// A client's key, in place of the one with its id.
+    PutKey(Box<KeyRow>),
+    DeleteKey {
+        id: String,
+    },
+    /// A client's key was used.
+    KeyUsed {
+        id: String,
+        at: i64,
+    },
     /// Rows of an older program's database; those that are there stay as they are.
     Import(Arc<ImportChunk>),
     /// Some of what the history has outlived, so much of it that nobody waits.
@@ -174,6 +191,7 @@ impl WriteOp {
                 | Self::PruneTurns { .. }
                 | Self::Retain { .. }
                 | Self::AddWords(_)
+                | Self::KeyUsed { .. }
         )
     }
 
@@ -210,6 +228,8 @@ impl WriteOp {
             | Self::DeleteCredentials { .. }
             | Self::ForgetChat { .. }
             | Self::PruneTurns { .. }
+            | Self::DeleteKey { .. }
+            | Self::KeyUsed { .. }
             | Self::DeleteSession { .. }
             | Self::DeleteSetting { .. }
             | Self::DeleteModel { .. }
@@ -237,6 +257,10 @@ impl WriteOp {
                     .sum()
             }
             Self::RecordTurn(row) => row.first_user_message.len(),
+            Self::SealConfig { plain, sealed, .. } => {
+                json::weight(&plain.value) + json::weight(&sealed.value)
+            }
+            Self::PutKey(row) => row.allowed_models.as_ref().map_or(0, |list| strings(list)),
             Self::Import(chunk) => chunk.bytes,
             Self::AddWords(rows) => rows
                 .iter()
@@ -329,6 +353,14 @@ impl WriteOp {
             Self::DeleteSession { id } => sessions::delete(conn, id).map(Written::Rows),
             Self::PruneTurns { before } => sessions::prune_turns(conn, *before).map(Written::Rows),
             Self::ForgetChat { chat_id } => sessions::forget_chat(conn, chat_id).map(Written::Rows),
+            Self::SealConfig {
+                provider,
+                plain,
+                sealed,
+            } => providers::seal_config(conn, provider, plain, sealed).map(Written::Rows),
+            Self::PutKey(row) => keys::put(conn, row).map(done),
+            Self::DeleteKey { id } => keys::delete(conn, id).map(Written::Rows),
+            Self::KeyUsed { id, at } => keys::used(conn, id, *at).map(Written::Rows),
             Self::Import(chunk) => import::write::apply(conn, &chunk.rows).map(Written::Imported),
             Self::Retain { what, most } => retention::remove(conn, *what, *most).map(Written::Rows),
             Self::AddWords(rows) => words::add(conn, rows).map(Written::Rows),
@@ -371,6 +403,10 @@ impl WriteOp {
             Self::DeleteSession { .. } => "delete session",
             Self::PruneTurns { .. } => "prune turns",
             Self::ForgetChat { .. } => "forget chat",
+            Self::SealConfig { .. } => "seal config",
+            Self::PutKey(_) => "put key",
+            Self::DeleteKey { .. } => "delete key",
+            Self::KeyUsed { .. } => "key used",
             Self::Import(_) => "import",
             Self::Retain { .. } => "retain",
             Self::AddWords(_) => "add words",

@@ -18,11 +18,10 @@ const ALL: &str = "
      WHERE ?1 IS NULL OR id = ?1
      ORDER BY priority DESC, name";
 
-/// A sealed value is text to nobody but its owner's key: to send it upstream in place of the secret would be wrong.
 const CONFIG: &str = "
-    SELECT provider_id, key, value, is_sensitive
+    SELECT provider_id, key, value, is_sensitive, sealed
       FROM provider_configs
-     WHERE (?1 IS NULL OR provider_id = ?1) AND sealed = 0
+     WHERE ?1 IS NULL OR provider_id = ?1
      ORDER BY provider_id, key";
 
 const INSERT: &str = "
@@ -30,8 +29,8 @@ const INSERT: &str = "
     VALUES (:id, :name, :type, :enabled, :priority, :description, :origin, :auto_enable, :created_at, :updated_at)";
 
 const INSERT_CONFIG: &str = "
-    INSERT INTO provider_configs (provider_id, key, value, is_sensitive, created_at, updated_at)
-    VALUES (:provider_id, :key, :value, :is_sensitive, :at, :at)";
+    INSERT INTO provider_configs (provider_id, key, value, is_sensitive, sealed, created_at, updated_at)
+    VALUES (:provider_id, :key, :value, :is_sensitive, :sealed, :at, :at)";
 
 const ANY: &str = "SELECT 1 FROM providers LIMIT 1";
 
@@ -50,10 +49,16 @@ const CLEAR_CONFIG: &str = "DELETE FROM provider_configs WHERE provider_id = ?1"
 const REMOVE_CONFIG: &str = "DELETE FROM provider_configs WHERE provider_id = ?1 AND key = ?2";
 
 const PUT_CONFIG: &str = "
-    INSERT INTO provider_configs (provider_id, key, value, is_sensitive, created_at, updated_at)
-    VALUES (:provider_id, :key, :value, :is_sensitive, :at, :at)
+    INSERT INTO provider_configs (provider_id, key, value, is_sensitive, sealed, created_at, updated_at)
+    VALUES (:provider_id, :key, :value, :is_sensitive, :sealed, :at, :at)
         ON CONFLICT (provider_id, key) DO UPDATE
-       SET value = excluded.value, is_sensitive = excluded.is_sensitive, sealed = 0, updated_at = excluded.updated_at";
+       SET value = excluded.value, is_sensitive = excluded.is_sensitive, sealed = excluded.sealed,
+           updated_at = excluded.updated_at";
+
+/// Only what is still as it was read: a value that was changed meanwhile is not put back.
+const SEAL_CONFIG: &str = "
+    UPDATE provider_configs SET value = :sealed, sealed = 1
+     WHERE provider_id = :provider_id AND key = :key AND sealed = 0 AND value = :plain";
 
 const SEEN: &str = "
     UPDATE providers SET enabled = 1, auto_enable = 0, updated_at = ?2 WHERE id = ?1 AND auto_enable = 1";
@@ -86,11 +91,38 @@ pub(crate) struct ConfigRow {
     pub(crate) value: Value,
     /// Must not be shown or logged.
     pub(crate) is_sensitive: bool,
+    /// The value is a text that nobody but the owner of the key can read: to use it as it is would be wrong.
+    pub(crate) sealed: bool,
+}
+
+impl ConfigRow {
+    /// It, or a part of it, must not be stored in the open: headers and queries carry keys, too.
+    pub(crate) fn holds_secret(&self) -> bool {
+        let in_value = match &self.value {
+            Value::Object(entries) => entries.keys().any(|key| is_sensitive(key)),
+            Value::String(text) => text.split_once('?').is_some_and(|(_, query)| {
+                query
+                    .split('&')
+                    .filter_map(|pair| pair.split_once('='))
+                    .any(|(name, _)| is_sensitive(name))
+            }),
+            _ => false,
+        };
+        self.is_sensitive || in_value
+    }
+
+    /// As the column holds it.
+    fn text(&self) -> String {
+        match &self.value {
+            Value::String(text) if self.sealed => text.clone(),
+            value => value.to_string(),
+        }
+    }
 }
 
 impl fmt::Debug for ConfigRow {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value: &dyn fmt::Debug = if self.is_sensitive {
+        let value: &dyn fmt::Debug = if self.sealed || self.holds_secret() {
             &"***"
         } else {
             &self.value
@@ -166,8 +198,9 @@ pub(super) fn insert(
         statement.execute(named_params! {
             ":provider_id": provider.id,
             ":key": row.key,
-            ":value": row.value.to_string(),
+            ":value": row.text(),
             ":is_sensitive": row.is_sensitive,
+            ":sealed": row.sealed,
             ":at": provider.updated_at,
         })?;
     }
@@ -204,8 +237,9 @@ pub(super) fn change(conn: &Connection, change: &ProviderChange) -> Result<(), D
         statement.execute(named_params! {
             ":provider_id": change.id,
             ":key": row.key,
-            ":value": row.value.to_string(),
+            ":value": row.text(),
             ":is_sensitive": row.is_sensitive,
+            ":sealed": row.sealed,
             ":at": change.at,
         })?;
     }
@@ -224,6 +258,21 @@ pub(in crate::db) fn seed(
         insert(conn, provider, config)?;
     }
     Ok(seeds.len())
+}
+
+/// Puts a sealed value in the place of the open one. Returns how many rows that took.
+pub(super) fn seal_config(
+    conn: &Connection,
+    provider: &str,
+    plain: &ConfigRow,
+    sealed: &ConfigRow,
+) -> Result<usize, DbError> {
+    Ok(conn.prepare_cached(SEAL_CONFIG)?.execute(named_params! {
+        ":provider_id": provider,
+        ":key": plain.key,
+        ":plain": plain.text(),
+        ":sealed": sealed.text(),
+    })?)
 }
 
 /// Removes a provider, its configuration and its links.
@@ -272,13 +321,20 @@ fn config(conn: &Connection, id: Option<&str>) -> Result<HashMap<String, Vec<Con
     let mut rows = statement.query([id])?;
     let mut config: HashMap<String, Vec<ConfigRow>> = HashMap::new();
     while let Some(row) = rows.next()? {
+        let sealed = row.get("sealed")?;
+        let value = if sealed {
+            Value::String(row.get("value")?)
+        } else {
+            json::value(row, "value")?.unwrap_or_default()
+        };
         config
             .entry(row.get("provider_id")?)
             .or_default()
             .push(ConfigRow {
                 key: row.get("key")?,
-                value: json::value(row, "value")?.unwrap_or_default(),
+                value,
                 is_sensitive: row.get("is_sensitive")?,
+                sealed,
             });
     }
     Ok(config)
@@ -354,6 +410,7 @@ mod tests {
             key: "apiKey".into(),
             value: json!("sk-1234"),
             is_sensitive: true,
+            sealed: false,
         };
         assert!(!format!("{secret:?}").contains("1234"));
         let open = ConfigRow {
@@ -386,6 +443,7 @@ mod tests {
                 key: "timeout".into(),
                 value: json!(7),
                 is_sensitive: false,
+                sealed: false,
             }],
             remove: vec!["apiKey".into()],
             at: 99,
@@ -443,13 +501,30 @@ mod tests {
             [],
         )
         .unwrap();
-        let keys: Vec<_> = find(&conn, "a")
-            .unwrap()
-            .unwrap()
-            .config
-            .into_iter()
-            .map(|row| row.key)
-            .collect();
-        assert_eq!(keys, ["baseURL"]);
+        let found = find(&conn, "a").unwrap().unwrap();
+        let row = &found.config[0];
+        assert_eq!((row.sealed, &row.value), (true, &json!("x9")));
+        assert!(!format!("{row:?}").contains("x9"));
+    }
+
+    #[test]
+    fn an_open_value_is_sealed_unless_it_was_changed_meanwhile() {
+        let conn = testing::database();
+        let (provider, config) = sample_provider("a");
+        insert(&conn, &provider, &config).unwrap();
+        let plain = config[0].clone();
+        let sealed = ConfigRow {
+            value: json!("x9"),
+            sealed: true,
+            ..plain.clone()
+        };
+        let changed = ConfigRow {
+            value: json!("another"),
+            ..plain.clone()
+        };
+        assert_eq!(seal_config(&conn, "a", &changed, &sealed).unwrap(), 0);
+        assert_eq!(seal_config(&conn, "a", &plain, &sealed).unwrap(), 1);
+        assert_eq!(seal_config(&conn, "a", &plain, &sealed).unwrap(), 0);
+        assert_eq!(find(&conn, "a").unwrap().unwrap().config[0], sealed);
     }
 }

@@ -73,11 +73,13 @@ pub(crate) fn sample_provider(id: &str) -> (ProviderRow, Vec<ConfigRow>) {
             key: "apiKey".into(),
             value: json!("sk-1"),
             is_sensitive: true,
+            sealed: false,
         },
         ConfigRow {
             key: "baseURL".into(),
             value: json!("http://localhost:1/v1"),
             is_sensitive: false,
+            sealed: false,
         },
     ];
     (provider, config)

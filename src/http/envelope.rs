@@ -4,16 +4,18 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{HeaderMap, Method};
+use tokio::sync::watch;
 
 use crate::clock::new_id;
 use crate::http::error::{ApiError, Retry};
-use crate::http::guard;
+use crate::http::guard::{self, Page};
+use crate::settings::Settings;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -38,7 +40,11 @@ impl RequestId {
 }
 
 /// Runs what is inside it, whatever that does.
-pub(crate) async fn envelope(mut request: Request, next: Next) -> Response {
+pub(crate) async fn envelope(
+    State(settings): State<watch::Receiver<Arc<Settings>>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let id = RequestId {
         own: new_id(),
         client: client_id(request.headers()),
@@ -47,7 +53,13 @@ pub(crate) async fn envelope(mut request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     request.extensions_mut().insert(id);
-    let response = match guard::admit(&request) {
+    let settings = settings.borrow().clone();
+    let (page, admitted) = match guard::admit(&request, &settings) {
+        Ok(page) => (page, Ok(())),
+        Err(refused) => (Page::Untold, Err(refused)),
+    };
+    let response = match admitted {
+        Ok(()) if let Some(answer) = page.preflight(&request) => answer,
         Ok(()) => match AssertUnwindSafe(next.run(request)).catch_unwind().await {
             Ok(response) => response,
             Err(_) => ApiError::Internal.into_response(),
@@ -63,6 +75,7 @@ pub(crate) async fn envelope(mut request: Request, next: Next) -> Response {
     if let Ok(value) = HeaderValue::from_str(&shown) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
+    page.mark(response.headers_mut());
     response
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
+use hyper::header::{HeaderValue, SET_COOKIE, WWW_AUTHENTICATE};
 use serde_json::{Value, json};
 
 use crate::actors::address::Unavailable;
@@ -100,6 +101,20 @@ pub(crate) enum ApiError {
     Forbidden {
         code: &'static str,
         message: String,
+    },
+    /// No token or key, or a wrong one.
+    Unauthorized {
+        kind: &'static str,
+        code: &'static str,
+        message: String,
+        /// A cookie that is of no use any more is taken back.
+        forget: Option<&'static str>,
+    },
+    /// Too often, in words.
+    TooMany {
+        code: &'static str,
+        message: String,
+        after: Duration,
     },
     ProviderDisabled {
         id: String,
@@ -400,6 +415,23 @@ impl ApiError {
             Self::Forbidden { code, message } => {
                 Told::new(S::FORBIDDEN, "permission_error", code, message.clone())
             }
+            Self::Unauthorized {
+                kind,
+                code,
+                message,
+                ..
+            } => Told::new(S::UNAUTHORIZED, kind, code, message.clone()),
+            Self::TooMany {
+                code,
+                message,
+                after,
+            } => Told::new(
+                S::TOO_MANY_REQUESTS,
+                "rate_limit_error",
+                code,
+                message.clone(),
+            )
+            .retry(*after),
             Self::ProviderDisabled { id } => Told::new(
                 S::BAD_REQUEST,
                 "provider_disabled_error",
@@ -591,6 +623,13 @@ impl IntoResponse for ApiError {
     /// Only marks the response: the outermost layer knows the request id and writes the body.
     fn into_response(self) -> Response {
         let mut response = self.told().status.into_response();
+        if let Self::Unauthorized { forget, .. } = &self {
+            let headers = response.headers_mut();
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            if let Some(cookie) = forget {
+                headers.insert(SET_COOKIE, HeaderValue::from_static(cookie));
+            }
+        }
         response.extensions_mut().insert(Arc::new(self));
         response
     }

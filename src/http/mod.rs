@@ -1,6 +1,8 @@
 //! The three ports over HTTP: parse, ask a handle, encode. No SQL, no upstream, no business rule.
 
+pub(crate) mod access;
 pub(crate) mod aliases;
+pub(crate) mod clients;
 pub(crate) mod completions;
 pub(crate) mod envelope;
 pub(crate) mod error;
@@ -16,12 +18,17 @@ use std::time::Instant;
 
 use tokio::sync::{Semaphore, watch};
 
+use crate::actors::binding::Binding;
+use crate::actors::keys::Keys;
 use crate::actors::ports::Port;
 use crate::actors::settings::SettingsStore;
 use crate::actors::tree::Handles;
 use crate::exchange::Exchanges;
 use crate::exchange::qwen::QwenWeb;
+use crate::http::access::Gate;
 use crate::http::management::conventions::Turns;
+use crate::providers::OwnPorts;
+use crate::secrets::Vault;
 use crate::settings::Settings;
 use crate::tasks::Tasks;
 
@@ -42,6 +49,14 @@ pub(crate) struct App {
     pub(crate) router_port: Arc<Port>,
     /// Whose turn it is to change the configuration.
     pub(crate) changes: Turns,
+    /// Where the three ports are.
+    pub(crate) binding: Binding,
+    pub(crate) keys: Keys,
+    pub(crate) vault: Vault,
+    /// Where no provider may be.
+    pub(crate) own: OwnPorts,
+    /// Who holds the admin token.
+    pub(crate) gate: Gate,
 }
 
 /// What the check of the database file beside serving found.

@@ -2,61 +2,67 @@
 
 use axum::Router;
 use axum::extract::Request;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 
 use crate::http::aliases::Aliases;
 use crate::http::error::ApiError;
-use crate::http::{App, aliases, completions, envelope, management};
+use crate::http::{App, access, aliases, clients, completions, envelope, management};
 
 /// :3000, the Qwen proxy.
-pub(crate) fn qwen(app: App) -> Router {
-    let aliases = aliases(&app);
-    let routes = served(completions::qwen::routes(), app);
-    enveloped(around(routes).layer(from_fn_with_state(aliases, aliases::on_qwen)))
+pub(crate) fn qwen(app: &App) -> Router {
+    let aliases = from_fn_with_state(aliases(app), aliases::on_qwen);
+    let routes = for_clients(completions::qwen::routes(), app).layer(aliases);
+    enveloped(routes, app)
 }
 
 /// :3001, the router.
-pub(crate) fn router(app: App) -> Router {
-    let aliases = aliases(&app);
+pub(crate) fn router(app: &App) -> Router {
+    let aliases = from_fn_with_state(aliases(app), aliases::on_router);
     let routes = completions::chat::routes()
         .merge(completions::models::routes())
         .merge(completions::about::routes());
-    let routes = served(routes, app);
-    enveloped(around(routes).layer(from_fn_with_state(aliases, aliases::on_router)))
+    enveloped(for_clients(routes, app).layer(aliases), app)
 }
 
 /// :3002, management.
-pub(crate) fn management(app: App) -> Router {
+pub(crate) fn management(app: &App) -> Router {
     let (routes, api) = management::openapi::routes();
     let routes = routes
         .merge(management::openapi::served(&api))
         .merge(management::docs::routes());
     #[cfg(feature = "fault-injection")]
     let routes = routes.merge(management::fault::routes());
-    enveloped(conventional(routes, app))
+    enveloped(for_managers(routes, app), app)
 }
 
 fn aliases(app: &App) -> Aliases {
     let (routes, _) = management::openapi::routes();
     Aliases {
         app: app.clone(),
-        management: conventional(routes, app.clone()),
+        management: for_managers(routes, app),
     }
 }
 
-fn conventional(routes: Router<App>, app: App) -> Router {
+/// With what every management route has, under whatever name it is served.
+fn for_managers(routes: Router<App>, app: &App) -> Router {
     let conventions = from_fn_with_state(app.clone(), management::conventions::conventions);
-    around(served(routes, app)).layer(conventions)
+    let access = from_fn_with_state(app.clone(), access::management);
+    around(routes, app).layer(conventions).layer(access)
 }
 
-/// A layer on this sees requests before they are routed: it can look at one route on behalf of another.
-fn around(routes: Router) -> Router {
-    Router::new().fallback_service(routes)
+fn for_clients(routes: Router<App>, app: &App) -> Router {
+    around(routes, app).layer(from_fn_with_state(app.clone(), clients::clients))
+}
+
+/// Layers on this see requests before they are routed: one can look at one route on behalf of another, and whoever is not
+/// let in does not learn what is here.
+fn around(routes: Router<App>, app: &App) -> Router {
+    Router::new().fallback_service(served(routes, app.clone()))
 }
 
 /// The envelope is outermost on every port, so that it writes every error, the fallbacks' too.
-fn enveloped(routes: Router) -> Router {
-    routes.layer(from_fn(envelope::envelope))
+fn enveloped(routes: Router, app: &App) -> Router {
+    routes.layer(from_fn_with_state(app.settings.clone(), envelope::envelope))
 }
 
 fn served(routes: Router<App>, app: App) -> Router {

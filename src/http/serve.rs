@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tower::ServiceExt;
 
 use crate::actors::ports::Connections;
+use crate::http::access::Peer;
 
 /// What a connection is served with.
 pub(crate) type Service = Router;
@@ -25,9 +26,11 @@ const BUFFER: usize = 32 << 10;
 /// Serves requests until the client leaves or the port closes.
 pub(crate) async fn connection(stream: TcpStream, service: Service, connections: Connections) {
     let told = connections.clone();
+    let peer = Peer::of(&stream);
     let handle = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(connections.clone());
+        request.extensions_mut().insert(peer);
         service.clone().oneshot(request)
     });
     let mut builder = http1::Builder::new();

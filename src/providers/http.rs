@@ -1,7 +1,7 @@
 //! The HTTP clients all adapters share. Built when first needed: most gateways never use half of them.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
 
-use super::address;
+use super::address::{self, OwnPorts};
 
 /// A client is kept per scheme and connect deadline, which is a setting: few are ever in use.
 const CLIENTS_KEPT: usize = 4;
@@ -19,6 +19,7 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 /// A cheap handle to the clients.
 #[derive(Clone, Default)]
 pub(crate) struct Http {
+    own: OwnPorts,
     clients: Arc<Mutex<Vec<(Key, Client)>>>,
 }
 
@@ -26,18 +27,54 @@ pub(crate) struct Http {
 struct Key {
     tls: bool,
     connect: Duration,
+    reach: Reach,
+}
+
+/// Which addresses names may lead to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    All,
+    /// Not this machine: the port is one of ours.
+    Elsewhere,
 }
 
 impl Http {
-    pub(crate) fn new() -> Self {
-        Self::default()
+    pub(crate) fn new(own: OwnPorts) -> Self {
+        Self {
+            own,
+            clients: Arc::default(),
+        }
     }
 
-    /// The client for this URL and connect deadline. Fails only when the TLS backend cannot start.
+    /// The ports that no provider may have.
+    pub(super) fn own(&self) -> &OwnPorts {
+        &self.own
+    }
+
+    /// The client for this URL and connect deadline.
     pub(super) fn client(&self, url: &Url, connect: Duration) -> Result<Client, String> {
+        self.client_for("", url, connect)
+    }
+
+    /// The client for this URL of a provider of this kind. Fails when nothing may be called there: what is written in the
+    /// URL is looked at here, what its name leads to when it is resolved.
+    pub(super) fn client_for(
+        &self,
+        kind: &str,
+        url: &Url,
+        connect: Duration,
+    ) -> Result<Client, String> {
+        if let Some(why) = address::url_refusal(url).or_else(|| self.own.refusal(kind, url)) {
+            return Err(format!("the address is {why}"));
+        }
         let key = Key {
             tls: url.scheme() == "https",
             connect,
+            reach: if self.own.has(kind, url) {
+                Reach::Elsewhere
+            } else {
+                Reach::All
+            },
         };
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, client)) = clients.iter().find(|(known, _)| *known == key) {
@@ -62,7 +99,7 @@ fn make(key: Key) -> reqwest::Result<Client> {
         .pool_max_idle_per_host(32)
         .tcp_nodelay(true)
         .tcp_keepalive(Duration::from_secs(30))
-        .dns_resolver(CheckedDns)
+        .dns_resolver(CheckedDns(key.reach))
         .user_agent(concat!("qwarden/", env!("CARGO_PKG_VERSION")));
     if key.tls {
         builder
@@ -76,17 +113,25 @@ fn make(key: Key) -> reqwest::Result<Client> {
 }
 
 /// The system's resolver, less the addresses no provider may have.
-struct CheckedDns;
+struct CheckedDns(Reach);
+
+impl CheckedDns {
+    fn refusal(reach: Reach, address: IpAddr) -> Option<&'static str> {
+        let is_here = || reach == Reach::Elsewhere && address::is_own(address);
+        address::refusal(address).or_else(|| is_here().then_some("this gateway itself"))
+    }
+}
 
 impl Resolve for CheckedDns {
     fn resolve(&self, name: Name) -> Resolving {
+        let reach = self.0;
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
             let (refused, allowed): (Vec<SocketAddr>, Vec<SocketAddr>) =
-                found.partition(|found| address::refusal(found.ip()).is_some());
+                found.partition(|found| Self::refusal(reach, found.ip()).is_some());
             match refused
                 .first()
-                .and_then(|found| address::refusal(found.ip()))
+                .and_then(|found| Self::refusal(reach, found.ip()))
             {
                 Some(why) if allowed.is_empty() => Err(io::Error::new(
                     io::ErrorKind::PermissionDenied,
@@ -124,7 +169,7 @@ mod tests {
 
     #[test]
     fn clients_are_kept_and_bounded() {
-        let http = Http::new();
+        let http = Http::default();
         let plain = Url::parse("http://127.0.0.1").unwrap();
         let tls = Url::parse("https://example.com").unwrap();
         for seconds in 1..10 {
@@ -137,13 +182,20 @@ mod tests {
 
     #[tokio::test]
     async fn names_are_resolved_and_checked() {
-        let mut found = CheckedDns
+        let mut found = CheckedDns(Reach::All)
             .resolve("localhost".parse().unwrap())
             .await
             .unwrap();
         assert!(found.all(|found| found.ip().is_loopback()));
         assert!(
-            CheckedDns
+            CheckedDns(Reach::Elsewhere)
+                .resolve("localhost".parse().unwrap())
+                .await
+                .is_err(),
+            "the port is ours"
+        );
+        assert!(
+            CheckedDns(Reach::All)
                 .resolve("169.254.169.254".parse().unwrap())
                 .await
                 .is_err()

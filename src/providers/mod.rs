@@ -18,7 +18,8 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
-pub(crate) use self::config::{Definition, InvalidConfig};
+pub(crate) use self::address::OwnPorts;
+pub(crate) use self::config::{ConfigError, Definition, InvalidConfig};
 pub(crate) use self::error::{Phase, UpstreamError};
 pub(crate) use self::http::Http;
 
@@ -101,11 +102,25 @@ pub(crate) trait Provider: Send + Sync + 'static {
 }
 
 /// Says what is wrong with a configuration, without making anything of it.
-pub(crate) fn check(definition: &Definition) -> Result<(), InvalidConfig> {
+pub(crate) fn check(definition: &Definition, own: &OwnPorts) -> Result<(), InvalidConfig> {
     match definition.kind.as_str() {
         echo::KIND | qwen::DIRECT => Ok(()),
-        qwen_oauth::KIND => qwen_oauth::QwenOauth::new(definition, Http::new()).map(drop),
-        _ => config::read(definition).map(drop),
+        qwen_oauth::KIND => {
+            qwen_oauth::QwenOauth::new(definition, Http::new(own.clone())).map(drop)
+        }
+        _ => {
+            let settings = config::read(definition)?;
+            match own.refusal(&definition.kind, &settings.chat) {
+                None => Ok(()),
+                Some(why) => Err(InvalidConfig {
+                    provider: definition.id.clone(),
+                    errors: vec![ConfigError {
+                        key: "baseURL".into(),
+                        message: format!("`baseURL` must not be {why}"),
+                    }],
+                }),
+            }
+        }
     }
 }
 

@@ -39,7 +39,7 @@ impl OpenAi {
         let deadlines = self.deadlines(call.deadlines);
         let client = self
             .http
-            .client(&self.settings.chat, deadlines.connect)
+            .client_for(self.settings.kind, &self.settings.chat, deadlines.connect)
             .map_err(|reason| self.unreachable(reason))?;
         let accept = if call.stream {
             "text/event-stream"
@@ -71,7 +71,7 @@ impl OpenAi {
         let exchange = async {
             let client = self
                 .http
-                .client(&self.settings.models, deadlines.connect)
+                .client_for(self.settings.kind, &self.settings.models, deadlines.connect)
                 .map_err(|reason| self.unreachable(reason))?;
             let request = client
                 .get(self.settings.models.clone())

@@ -309,7 +309,7 @@ mod tests {
                 config,
             };
             assert_eq!(
-                build(&definition, &Http::new()).ok().unwrap().kind(),
+                build(&definition, &Http::default()).ok().unwrap().kind(),
                 preset.kind
             );
         }
@@ -324,7 +324,7 @@ mod tests {
             config,
         };
         assert_eq!(
-            build(&definition, &Http::new()).ok().unwrap().kind(),
+            build(&definition, &Http::default()).ok().unwrap().kind(),
             GENERIC
         );
     }

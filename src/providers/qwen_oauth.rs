@@ -78,8 +78,8 @@ impl QwenOauth {
         };
         let token_url = Url::parse(text("tokenURL").unwrap_or(TOKEN_URL))
             .map_err(|_| refuse("tokenURL", "must be a URL"))?;
-        if let Some(why) = address::url_refusal(&token_url) {
-            return Err(refuse("tokenURL", &format!("must not be {why}")));
+        if let Some(why) = address::text_refusal(token_url.as_str(), http.own()) {
+            return Err(refuse("tokenURL", &why));
         }
         Ok(Self {
             definition: definition.clone(),

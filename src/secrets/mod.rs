@@ -3,6 +3,7 @@
 //! So a copy of the database alone (a backup, a bug report) gives no login away.
 
 mod keyring;
+pub(crate) mod tokens;
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};

@@ -27,6 +27,7 @@ mod layers;
 mod lifecycle;
 mod management;
 mod qwen;
+mod security;
 mod settings;
 mod streams;
 mod supervision;

@@ -76,7 +76,7 @@ async fn values_are_typed_checked_and_in_force_at_once() {
     );
     assert!(one["updated_at"].is_i64());
     let (_, port) = put("server.port", json!(0)).await;
-    assert_eq!(port["requiresRestart"], true);
+    assert_eq!(port["requiresRestart"], false);
     for (key, value, status, code) in [
         ("server.timeout", json!("5000"), 400, "invalid_request"),
         ("server.timeout", json!(5), 400, "invalid_request"),

@@ -8,6 +8,7 @@
 pub(crate) mod catalogue;
 pub(crate) mod registry;
 pub(crate) mod resolve;
+pub(crate) mod sealing;
 pub(crate) mod seeds;
 
 use std::collections::HashSet;
@@ -30,6 +31,7 @@ use crate::db::ops::WriteOp;
 use crate::db::providers::{self, ConfigRow, ProviderChange, ProviderRow, StoredProvider};
 use crate::providers::http::Http;
 use crate::providers::{InvalidConfig, Provider, UpstreamError, UpstreamModel};
+use crate::secrets::Vault;
 use crate::settings::{self, Settings};
 use crate::tasks::{Owned, Tasks, lock};
 
@@ -49,6 +51,7 @@ const MOST_WAITING: usize = 1_024;
 pub(crate) struct Router {
     address: Address<Message>,
     database: Database,
+    vault: Vault,
 }
 
 /// A provider as management shows it: what is stored, and what the router knows of it.
@@ -88,6 +91,7 @@ impl Router {
         provider: ProviderRow,
         config: Vec<ConfigRow>,
     ) -> Result<(), StoreError> {
+        let config = sealing::sealed(&self.vault, &provider.id, config)?;
         self.database
             .write(WriteOp::CreateProvider {
                 provider,
@@ -100,6 +104,10 @@ impl Router {
 
     /// Changes a provider; the next completion finds it changed.
     pub(crate) async fn change(&self, change: ProviderChange) -> Result<(), StoreError> {
+        let change = ProviderChange {
+            put: sealing::sealed(&self.vault, &change.id, change.put)?,
+            ..change
+        };
         self.database
             .write(WriteOp::ChangeProvider(Box::new(change)))
             .await?;
@@ -145,16 +153,28 @@ pub(crate) struct Arguments {
     pub(crate) database: Database,
     pub(crate) http: Http,
     pub(crate) direct: Direct,
+    pub(crate) vault: Vault,
     pub(crate) settings: watch::Receiver<Arc<Settings>>,
     pub(crate) tasks: Tasks,
 }
 
+impl Arguments {
+    fn registry(&self, stored: Vec<StoredProvider>) -> Registry {
+        Registry::build(stored, &self.http, &self.direct, &self.vault)
+    }
+}
+
 /// The child spec for the tree, and the handle for everyone else.
 pub(crate) fn child(arguments: Arguments) -> (ChildSpec, Router) {
-    let database = arguments.database.clone();
+    let (database, vault) = (arguments.database.clone(), arguments.vault.clone());
     let board = Arc::new(Mutex::new(Board::default()));
     let (spec, address) = ChildSpec::new::<RouterActor>("router", MAILBOX, (arguments, board));
-    (spec, Router { address, database })
+    let handle = Router {
+        address,
+        database,
+        vault,
+    };
+    (spec, handle)
 }
 
 /// What serves a provider, or why nothing does.
@@ -218,9 +238,7 @@ impl Behaviour for RouterActor {
     async fn start((arguments, board): Self::Arguments, own: Own<Message>) -> Result<State, Fatal> {
         let kept = lock(&board).registry.clone();
         let registry = match (arguments.database.read(providers::all).await, kept) {
-            (Ok(stored), _) => {
-                Arc::new(Registry::build(stored, &arguments.http, &arguments.direct))
-            }
+            (Ok(stored), _) => Arc::new(arguments.registry(stored)),
             (Err(error), Some(kept)) => {
                 tracing::warn!(%error, "the providers could not be read; the last known ones stay in force");
                 kept
@@ -446,11 +464,7 @@ impl State {
             .map(|(_, replies)| replies)
             .unwrap_or_default();
         let outcome = outcome.map(|stored| {
-            self.registry = Arc::new(Registry::build(
-                stored,
-                &self.arguments.http,
-                &self.arguments.direct,
-            ));
+            self.registry = Arc::new(self.arguments.registry(stored));
             let mut board = lock(&self.board);
             board.registry = Some(self.registry.clone());
             board.listings.retain(&self.registry);

@@ -2,11 +2,13 @@
 
 use std::sync::{Arc, OnceLock};
 
+use crate::actors::router::sealing;
 use crate::db::providers::StoredProvider;
 use crate::providers::echo::Echo;
 use crate::providers::http::Http;
 use crate::providers::qwen;
 use crate::providers::{self, Definition, InvalidConfig, Provider};
+use crate::secrets::Vault;
 
 /// The Qwen web chat in this process. It is made from handles of actors, so it comes from above, once they exist.
 pub(crate) type Direct = Arc<OnceLock<Arc<dyn Provider>>>;
@@ -25,10 +27,25 @@ pub(crate) struct Entry {
 }
 
 impl Registry {
-    pub(crate) fn build(stored: Vec<StoredProvider>, http: &Http, direct: &Direct) -> Self {
+    pub(crate) fn build(
+        stored: Vec<StoredProvider>,
+        http: &Http,
+        direct: &Direct,
+        vault: &Vault,
+    ) -> Self {
         let entries = stored
             .into_iter()
-            .map(|stored| {
+            .map(|mut stored| {
+                if let Err(invalid) = sealing::open(vault, &mut stored) {
+                    tracing::error!(
+                        provider = stored.provider.id,
+                        "a provider cannot be used: its secrets cannot be opened"
+                    );
+                    return Entry {
+                        stored,
+                        adapter: Err(invalid),
+                    };
+                }
                 let definition = Definition {
                     id: stored.provider.id.clone(),
                     kind: stored.provider.kind.clone(),

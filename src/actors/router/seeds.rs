@@ -101,11 +101,13 @@ pub(crate) fn seeds(now_ms: i64, qwen_port: u16) -> Vec<(ProviderRow, Vec<Config
             key: "baseURL".into(),
             value,
             is_sensitive: false,
+            sealed: false,
         });
         let timeout = ConfigRow {
             key: "timeout".into(),
             value: json!(120_000),
             is_sensitive: false,
+            sealed: false,
         };
         (provider, config.into_iter().chain([timeout]).collect())
     });

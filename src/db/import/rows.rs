@@ -100,6 +100,7 @@ pub(super) fn config(cells: &Cells<'_>) -> Result<(String, ConfigRow), String> {
             key,
             value,
             is_sensitive,
+            sealed: false,
         },
     ))
 }
@@ -197,6 +198,9 @@ pub(super) const SETTINGS_WANTED: Wanted = wanted(SETTINGS, &["key", "value", "u
 pub(super) fn setting(cells: &Cells<'_>, now: i64) -> Result<SettingRow, String> {
     let key = needed(cells, "key")?;
     let known = settings::find(&key).ok_or_else(|| format!("there is no setting `{key}`"))?;
+    if known.is_access() {
+        return Err(format!("`{key}` is not taken from another program"));
+    }
     let value = repaired(known, &cells.words("value"));
     known.check(&value)?;
     if key == settings::SERVER_HOST && !is_of_this_machine(value.as_str().unwrap_or_default()) {
@@ -219,7 +223,7 @@ fn repaired(setting: &Setting, text: &str) -> Value {
             .ok()
             .filter(|number| number.fract() == 0.0)
             .and_then(rounded),
-        Kind::Text | Kind::OneOf(_) => None,
+        Kind::Text | Kind::OneOf(_) | Kind::Token | Kind::Origins | Kind::HostNames => None,
     };
     match whole {
         Some(number) => setting.read_text(&number.to_string()),

@@ -83,3 +83,21 @@ CREATE TABLE usage_latencies (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX requests_by_replay ON requests (json_extract(tags, '$.replay_of')) WHERE tags IS NOT NULL;
+
+CREATE TABLE api_keys (
+    id               TEXT    NOT NULL PRIMARY KEY CHECK (id <> ''),
+    name             TEXT    NOT NULL CHECK (name <> ''),
+    prefix           TEXT    NOT NULL CHECK (prefix <> ''),
+    hash             TEXT    NOT NULL,
+    allowed_models   TEXT    CHECK (json_valid(allowed_models) AND json_type(allowed_models) = 'array'),
+    expires_at       INTEGER,
+    disabled         INTEGER NOT NULL DEFAULT 0 CHECK (disabled IN (0, 1)),
+    rate_per_minute  INTEGER CHECK (rate_per_minute > 0),
+    tokens_per_day   INTEGER CHECK (tokens_per_day >= 0),
+    tokens_per_month INTEGER CHECK (tokens_per_month >= 0),
+    created_at       INTEGER NOT NULL,
+    updated_at       INTEGER NOT NULL,
+    last_used_at     INTEGER
+) STRICT;
+
+CREATE INDEX api_keys_by_prefix ON api_keys (prefix);

@@ -34,6 +34,7 @@ fn all_kinds() -> Vec<WriteOp> {
             id: "seed".into(),
             operation: "op-2".into(),
         },
+        seal_of_a_key("made"),
         WriteOp::PutSetting {
             key: "server.port".into(),
             value: "3001".into(),
@@ -176,6 +177,13 @@ fn all_kinds() -> Vec<WriteOp> {
             what: Outlived::Answers { before: i64::MAX },
             most: 100,
         },
+        WriteOp::PutKey(Box::new(sample_key("one"))),
+        WriteOp::PutKey(Box::new(sample_key("two"))),
+        WriteOp::KeyUsed {
+            id: "one".into(),
+            at: 9,
+        },
+        WriteOp::DeleteKey { id: "two".into() },
         WriteOp::RecordAudit(AuditRow {
             id: "u1".into(),
             principal: "admin".into(),
@@ -220,6 +228,37 @@ fn outlived_request() -> Arc<RequestRow> {
         timestamp: 50,
         ..RequestRow::clone(&sample_request("r4"))
     })
+}
+
+fn seal_of_a_key(provider: &str) -> WriteOp {
+    let plain = sample_provider(provider).1.remove(0);
+    WriteOp::SealConfig {
+        provider: provider.into(),
+        sealed: ConfigRow {
+            value: json!("sealed"),
+            sealed: true,
+            ..plain.clone()
+        },
+        plain,
+    }
+}
+
+fn sample_key(id: &str) -> KeyRow {
+    KeyRow {
+        id: id.into(),
+        name: "Laptop".into(),
+        prefix: "qw-abcd".into(),
+        hash: "sha256$00$00".into(),
+        allowed_models: Some(vec!["m".into()]),
+        expires_at: Some(9),
+        disabled: false,
+        rate_per_minute: Some(60),
+        tokens_per_day: None,
+        tokens_per_month: None,
+        created_at: 5,
+        updated_at: 5,
+        last_used_at: None,
+    }
 }
 
 fn sample_chunk() -> ImportChunk {
@@ -283,8 +322,12 @@ fn number(op: &WriteOp) -> usize {
         WriteOp::DeleteResponse { .. } => 29,
         WriteOp::DeleteExpiredSessions { .. } => 30,
         WriteOp::Import(_) => 31,
-        WriteOp::Retain { .. } => 32,
-        WriteOp::AddWords(_) => 33,
+        WriteOp::Retain { .. } => 36,
+        WriteOp::AddWords(_) => 37,
+        WriteOp::PutKey(_) => 32,
+        WriteOp::DeleteKey { .. } => 33,
+        WriteOp::KeyUsed { .. } => 34,
+        WriteOp::SealConfig { .. } => 35,
         #[cfg(feature = "fault-injection")]
         WriteOp::Panic => usize::MAX,
     }
@@ -305,7 +348,7 @@ fn every_operation_applied_twice_has_the_effect_of_once() {
     }
     assert_eq!(
         walked.into_iter().collect::<Vec<_>>(),
-        (0..=33).collect::<Vec<_>>()
+        (0..=37).collect::<Vec<_>>()
     );
 }
 
@@ -372,7 +415,7 @@ fn another_intent_with_the_same_id_or_name_is_a_conflict() {
 
 #[test]
 fn history_is_no_management_and_all_else_is() {
-    let history = [0, 1, 2, 9, 10, 15, 16, 17, 32, 33];
+    let history = [0, 1, 2, 9, 10, 15, 16, 17, 34, 36, 37];
     for op in all_kinds() {
         assert_eq!(
             op.is_management(),

@@ -17,6 +17,7 @@ use crate::clock::new_id;
 use crate::exchange::record::Subject;
 use crate::exchange::{Content, Delivery, Incoming};
 use crate::http::App;
+use crate::http::clients::Allowed;
 use crate::http::envelope::RequestId;
 use crate::http::error::ApiError;
 use crate::http::extract;
@@ -71,9 +72,13 @@ pub(crate) async fn complete_with(
     let session = SESSIONS
         .iter()
         .find_map(|name| header(request.headers(), name));
+    let allowed = Allowed::in_request(request.extensions());
     let limit = app.settings.borrow().size(settings::SERVER_MAX_BODY);
     let body = extract::json_bytes(request, limit).await?;
     let parsed = request::parse(body).map_err(ApiError::Fields)?;
+    let unnamed = app.settings.borrow().clone();
+    let model = parsed.model.as_deref();
+    allowed.check(model.or_else(|| unnamed.text(settings::ACTIVE_MODEL)))?;
     let incoming = Incoming {
         request: parsed,
         subject,

@@ -2,13 +2,14 @@
 
 use axum::extract::{Path, Query, State};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::actors::router::catalogue::Offer;
 use crate::actors::router::resolve::closest;
 use crate::http::App;
+use crate::http::clients::Allowed;
 use crate::http::error::ApiError;
 
 pub(crate) fn routes() -> Router<App> {
@@ -51,8 +52,13 @@ impl From<Offer> for Model {
 async fn list(
     State(app): State<App>,
     Query(filter): Query<Filter>,
+    allowed: Option<Extension<Allowed>>,
 ) -> Result<Json<Value>, ApiError> {
-    let offers = app.handles.router.models().await?;
+    let allowed = allowed
+        .map(|Extension(allowed)| allowed)
+        .unwrap_or_default();
+    let mut offers = app.handles.router.models().await?;
+    offers.retain(|offer| allowed.permits(&offer.id));
     let models: Vec<Model> = match filter.provider {
         None => offers.into_iter().map(Model::from).collect(),
         Some(provider) => {
@@ -77,7 +83,15 @@ async fn list(
     Ok(Json(json!({"object": "list", "data": models})))
 }
 
-async fn show(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Model>, ApiError> {
+async fn show(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    allowed: Option<Extension<Allowed>>,
+) -> Result<Json<Model>, ApiError> {
+    let allowed = allowed
+        .map(|Extension(allowed)| allowed)
+        .unwrap_or_default();
+    allowed.check(Some(&id))?;
     let offers = app.handles.router.models().await?;
     let names: Vec<String> = offers.iter().map(|offer| offer.id.clone()).collect();
     match offers.into_iter().find(|offer| offer.id == id) {

@@ -3,13 +3,14 @@
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde_json::{Value, json};
 
 use crate::actors::router::resolve::closest;
 use crate::clock::{now_ms, rfc3339};
 use crate::exchange::Refusal;
 use crate::http::App;
+use crate::http::clients::Allowed;
 use crate::http::completions::chat;
 use crate::http::error::ApiError;
 use crate::protocol::qwen::models::QwenModel;
@@ -58,14 +59,29 @@ async fn complete(State(app): State<App>, request: Request) -> Result<Response, 
     chat::complete_with(app.qwen_port.clone(), app, request, Some(plan)).await
 }
 
-async fn models(State(app): State<App>) -> Result<Json<Value>, ApiError> {
+async fn models(
+    State(app): State<App>,
+    allowed: Option<Extension<Allowed>>,
+) -> Result<Json<Value>, ApiError> {
+    let allowed = allowed
+        .map(|Extension(allowed)| allowed)
+        .unwrap_or_default();
     let models = listed(&app).await?;
+    let permitted = models.iter().filter(|model| allowed.permits(&model.id));
     Ok(Json(
-        json!({"object": "list", "data": models.iter().map(shown).collect::<Vec<_>>()}),
+        json!({"object": "list", "data": permitted.map(shown).collect::<Vec<_>>()}),
     ))
 }
 
-async fn model(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+async fn model(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    allowed: Option<Extension<Allowed>>,
+) -> Result<Json<Value>, ApiError> {
+    let allowed = allowed
+        .map(|Extension(allowed)| allowed)
+        .unwrap_or_default();
+    allowed.check(Some(&id))?;
     let models = listed(&app).await?;
     let found = models
         .iter()

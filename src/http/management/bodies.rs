@@ -166,3 +166,47 @@ pub(crate) struct ReplayBody {
     #[schema(min_length = 1, max_length = 200)]
     model: Option<String>,
 }
+
+/// Who logs in.
+#[derive(ToSchema)]
+pub(crate) struct LoginBody {
+    /// The admin token.
+    token: String,
+}
+
+/// A client's key to be made.
+#[derive(ToSchema)]
+pub(crate) struct NewKeyBody {
+    #[schema(min_length = 1, max_length = 200)]
+    name: String,
+    /// Every model unless given. `groq/*` means all that begin so.
+    allowed_models: Option<Vec<String>>,
+    /// Unix time, ms.
+    expires_at: Option<i64>,
+    disabled: Option<bool>,
+    /// Completions per minute.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    rate_per_minute: Option<i64>,
+    #[schema(minimum = 0)]
+    tokens_per_day: Option<i64>,
+    #[schema(minimum = 0)]
+    tokens_per_month: Option<i64>,
+}
+
+/// What is to change of a client's key; null takes a limit away.
+#[derive(ToSchema)]
+pub(crate) struct KeyBody {
+    #[schema(min_length = 1, max_length = 200)]
+    name: Option<String>,
+    allowed_models: Option<Vec<String>>,
+    /// Unix time, ms.
+    expires_at: Option<i64>,
+    disabled: Option<bool>,
+    /// Completions per minute.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    rate_per_minute: Option<i64>,
+    #[schema(minimum = 0)]
+    tokens_per_day: Option<i64>,
+    #[schema(minimum = 0)]
+    tokens_per_month: Option<i64>,
+}

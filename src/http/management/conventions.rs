@@ -25,9 +25,12 @@ use crate::hex;
 use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::extract;
+use crate::http::management::changes::Asked;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+/// What decides who may ask is changed by one at a time.
+const ACCESS: [&str; 3] = ["/api/settings/", "/api/auth/", "/api/keys"];
 const LONGEST_KEY: usize = 255;
 
 /// The state behind an answer, for its entity tag; without one the answer itself counts.
@@ -39,6 +42,10 @@ impl Version {
         Self(digest(&serde_json::to_vec(state).unwrap_or_default()))
     }
 }
+
+/// Marks an answer that holds a secret: it is not kept for its idempotency key.
+#[derive(Clone, Copy)]
+pub(crate) struct Unkept;
 
 /// The layer.
 pub(crate) async fn conventions(State(app): State<App>, request: Request, next: Next) -> Response {
@@ -99,10 +106,14 @@ async fn changing(app: App, request: Request, next: Next) -> Result<Response, Ap
     let (parts, body) = extract::management_body(request).await?;
     let key = idempotency_key(&parts)?;
     // Those that only ask others may take long, and leave nothing behind that another could overwrite.
-    let is_quick = parts.method != Method::POST || parts.uri.path().ends_with("able");
+    let path = parts.uri.path();
+    let is_quick = parts.method != Method::POST
+        || path.ends_with("able")
+        || ACCESS.iter().any(|access| path.starts_with(access));
     let turns = app.changes.clone();
     let tasks = app.tasks.clone();
-    let change = async move {
+    let asked = Asked::by(&parts.extensions);
+    let change = asked.for_whom(async move {
         let _turn = if is_quick || key.is_some() {
             Some(turns.lock().await)
         } else {
@@ -115,7 +126,7 @@ async fn changing(app: App, request: Request, next: Next) -> Result<Response, Ap
             return Ok(next.run(Request::from_parts(parts, body.into())).await);
         };
         once(&app, key, parts, body, next).await
-    };
+    });
     let running = tasks.spawn("management change", Box::pin(change));
     running.await.map_err(|_| ApiError::Internal)?
 }
@@ -214,7 +225,8 @@ async fn once(
         return Ok(response);
     }
     let response = next.run(Request::from_parts(parts, body.into())).await;
-    if !response.status().is_success() {
+    let is_secret = response.extensions().get::<Unkept>().is_some();
+    if !response.status().is_success() || is_secret {
         return Ok(response);
     }
     let (parts, body) = response.into_parts();

@@ -17,7 +17,7 @@ use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::extract;
 use crate::http::management::bodies::ImportBody;
-use crate::http::management::changes::{self, Change};
+use crate::http::management::changes::{self, Asked, Change};
 use crate::http::management::credentials::DEFAULT_LABEL;
 use crate::providers::qwen::{Login, token_expiry};
 
@@ -42,10 +42,11 @@ async fn store(State(app): State<App>, request: Request) -> Result<Json<Value>, 
         .map_err(|_| ApiError::ImportRunning)?;
     let (own, effect) = (app.clone(), wanted.effect);
     // Runs to its end even when the client leaves.
-    let importing = app.tasks.spawn("import", async move {
+    let carrying_out = Asked::here().for_whom(async move {
         let _place = place;
         carry_out(&own, wanted).await
     });
+    let importing = app.tasks.spawn("import", carrying_out);
     let report = importing.await.map_err(|_| ApiError::Internal)??;
     Ok(Json(json!({
         "success": true,
@@ -57,13 +58,19 @@ async fn store(State(app): State<App>, request: Request) -> Result<Json<Value>, 
 
 async fn carry_out(app: &App, wanted: Wanted) -> Result<Report, StoreError> {
     let database = &app.handles.database;
-    let outcome = import::import(database, &wanted.path, wanted.effect, |progress| {
-        tracing::debug!(
-            import.table = progress.table,
-            import.rows = progress.found,
-            "importing"
-        );
-    })
+    let outcome = import::import(
+        database,
+        &app.vault,
+        &wanted.path,
+        wanted.effect,
+        |progress| {
+            tracing::debug!(
+                import.table = progress.table,
+                import.rows = progress.found,
+                "importing"
+            );
+        },
+    )
     .await;
     if wanted.effect == Effect::Store {
         // Also what a broken import has left behind is in force.

@@ -1,6 +1,7 @@
 //! :3002: seeing and steering the gateway.
 
 pub(crate) mod activity;
+pub(crate) mod auth;
 pub(crate) mod bodies;
 pub(crate) mod changes;
 pub(crate) mod conventions;
@@ -13,6 +14,7 @@ pub(crate) mod fault;
 pub(crate) mod fields;
 pub(crate) mod health;
 pub(crate) mod import;
+pub(crate) mod keys;
 pub(crate) mod models;
 pub(crate) mod openapi;
 pub(crate) mod providers;

@@ -31,6 +31,8 @@ pub(crate) fn routes() -> (Router<App>, OpenApi) {
         .merge(m::activity::routes())
         .merge(m::events::routes())
         .merge(m::settings::routes())
+        .merge(m::auth::routes())
+        .merge(m::keys::routes())
         .merge(m::credentials::routes())
         .merge(m::import::routes())
         .merge(m::supervision::routes());

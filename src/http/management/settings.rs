@@ -6,14 +6,17 @@ use serde_json::{Map, Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::actors::database::StoreError;
+use crate::actors::binding::is_place;
 use crate::clock::now_ms;
 use crate::http::App;
+use crate::http::access::Principal;
 use crate::http::error::ApiError;
 use crate::http::extract;
 use crate::http::management::bodies::{SettingBody, SettingsBody};
+use crate::http::management::changes::{self, Asked, Kept};
 use crate::http::params::Params;
-use crate::settings::{self, Setting};
+use crate::providers::address::text_refusal;
+use crate::settings::{self, MASK, Setting, Settings};
 
 /// Keys of shells and dashboards, which are kept and not looked into.
 const FREE: &str = "x.";
@@ -35,7 +38,7 @@ async fn list(State(app): State<App>, params: Params) -> Result<Json<Value>, Api
     let current = app.settings.borrow().clone();
     let known = settings::SETTINGS
         .iter()
-        .map(|setting| (setting.key.to_owned(), current.value(setting.key)));
+        .map(|setting| (setting.key.to_owned(), current.shown(setting.key)));
     let free = stored
         .iter()
         .filter(|row| row.key.starts_with(FREE))
@@ -72,7 +75,7 @@ async fn show(State(app): State<App>, Path(key): Path<String>) -> Result<Json<Va
             "updated_at": row.updated_at,
         })));
     };
-    let value = app.settings.borrow().value(&key);
+    let value = app.settings.borrow().shown(&key);
     let default = setting.default_value().unwrap_or(Value::Null);
     Ok(Json(json!({
         "key": key,
@@ -99,6 +102,7 @@ async fn put(
     Path(key): Path<String>,
     request: Request,
 ) -> Result<Json<Value>, ApiError> {
+    let principal = Principal::in_request(request.extensions());
     let body = extract::json_object(request).await?;
     let value = body
         .get("value")
@@ -106,7 +110,9 @@ async fn put(
         .ok_or_else(|| ApiError::Validation(vec!["`value` is required".into()]))?
         .clone();
     let needs_restart = checked(&app, &key, &value).await?;
-    store(&app, vec![(key.clone(), Some(value.clone()))]).await?;
+    change(&app, principal, vec![(key.clone(), Some(value.clone()))]).await?;
+    let is_secret = settings::find(&key).is_some_and(Setting::is_secret);
+    let value = if is_secret { MASK.into() } else { value };
     let message = if needs_restart {
         "Setting updated. It takes effect at the next start."
     } else {
@@ -131,6 +137,7 @@ async fn bulk(
     params: Params,
     request: Request,
 ) -> Result<Json<Value>, ApiError> {
+    let principal = Principal::in_request(request.extensions());
     let body = extract::json_object(request).await?;
     let Some(wanted) = body.get("settings").and_then(Value::as_object) else {
         return Err(ApiError::Validation(vec![
@@ -154,7 +161,7 @@ async fn bulk(
         ));
     }
     let updated: Vec<String> = good.iter().map(|(key, _)| key.clone()).collect();
-    store(&app, good).await?;
+    change(&app, principal, good).await?;
     let errors: Vec<Value> = errors
         .into_iter()
         .map(|(key, error)| json!({"key": key, "error": error}))
@@ -171,14 +178,19 @@ async fn bulk(
 #[utoipa::path(delete, path = "/api/settings/{key}", tag = "settings",
     params(("key" = String, Path)),
     responses((status = 200, body = Value)))]
-async fn reset(State(app): State<App>, Path(key): Path<String>) -> Result<Json<Value>, ApiError> {
+async fn reset(
+    State(app): State<App>,
+    Path(key): Path<String>,
+    request: Request,
+) -> Result<Json<Value>, ApiError> {
     let setting = settings::find(&key);
     if setting.is_none() && !key.starts_with(FREE) {
         return Err(unknown(&key));
     }
-    store(&app, vec![(key.clone(), None)]).await?;
+    let principal = Principal::in_request(request.extensions());
+    change(&app, principal, vec![(key.clone(), None)]).await?;
     Ok(Json(json!({
-        "value": app.settings.borrow().value(&key),
+        "value": app.settings.borrow().shown(&key),
         "requiresRestart": setting.is_some_and(Setting::needs_restart),
         "key": key,
         "message": "Setting reset to default value.",
@@ -194,9 +206,19 @@ async fn checked(app: &App, key: &str, value: &Value) -> Result<bool, ApiError> 
             Err(unknown(key))
         };
     };
-    setting
-        .check(value)
-        .map_err(|fault| ApiError::Validation(vec![fault]))?;
+    if !is_mask(setting, value) {
+        setting
+            .taken(value)
+            .map_err(|fault| ApiError::Validation(vec![fault]))?;
+    }
+    if key == settings::QWEN_BASE_URL
+        && let Some(why) = text_refusal(value.as_str().unwrap_or_default(), &app.own)
+    {
+        return Err(ApiError::Unusable {
+            param: settings::QWEN_BASE_URL,
+            message: format!("`{key}` {why}"),
+        });
+    }
     if key == settings::ACTIVE_PROVIDER {
         let id = value.as_str().unwrap_or_default();
         let views = app.handles.router.providers().await?;
@@ -214,17 +236,48 @@ async fn checked(app: &App, key: &str, value: &Value) -> Result<bool, ApiError> 
     Ok(setting.needs_restart())
 }
 
-async fn store(app: &App, changes: Vec<(String, Option<Value>)>) -> Result<(), ApiError> {
+/// Stores values that were checked, or with `None` goes back to the default; in force when this returns.
+pub(crate) async fn change(
+    app: &App,
+    principal: Principal,
+    wanted: Vec<(String, Option<Value>)>,
+) -> Result<(), ApiError> {
+    let mut changes = Vec::with_capacity(wanted.len());
+    for (key, value) in wanted {
+        let kept = match (settings::find(&key), value) {
+            (Some(setting), Some(value)) if is_mask(setting, &value) => continue,
+            (Some(setting), Some(value)) => Some(
+                setting
+                    .taken(&value)
+                    .map_err(|fault| ApiError::Validation(vec![fault]))?,
+            ),
+            (_, value) => value,
+        };
+        changes.push((key, kept));
+    }
+    let before = app.settings.borrow().clone();
+    let is_token = |(key, _): &(String, _)| key == settings::AUTH_ADMIN_TOKEN;
+    let changes_token = changes.iter().any(is_token);
+    if changes_token && before.admin_token().is_some() && principal != Principal::Admin {
+        return Err(ApiError::Forbidden {
+            code: "admin_token_required",
+            message: "only who holds the admin token may change it".into(),
+        });
+    }
+    let after = app.store.preview(&changes).await?;
+    app.binding
+        .check(&after)
+        .map_err(|(param, message)| ApiError::Unusable { param, message })?;
     let own = app.clone();
     let keys: Vec<String> = changes.iter().map(|(key, _)| key.clone()).collect();
+    let carrying_out =
+        Asked::here().for_whom(async move { store(&own, &before, &after, changes).await });
     // Runs to its end even when the client leaves: what is stored and what is in force must not part.
-    let storing = app.tasks.spawn("store settings", async move {
-        for (key, value) in changes {
-            own.store.put(&key, value).await?;
-        }
-        Ok::<_, StoreError>(())
-    });
+    let storing = app.tasks.spawn("store settings", carrying_out);
     storing.await.map_err(|_| ApiError::Internal)??;
+    if changes_token {
+        app.gate.log_all_out();
+    }
     app.handles.events.publish(
         "settings:updated",
         "updated",
@@ -232,6 +285,51 @@ async fn store(app: &App, changes: Vec<(String, Option<Value>)>) -> Result<(), A
         json!({"keys": keys}),
     );
     Ok(())
+}
+
+async fn store(
+    app: &App,
+    before: &Settings,
+    after: &Settings,
+    changes: Vec<(String, Option<Value>)>,
+) -> Result<(), ApiError> {
+    let moving = if changes.iter().any(|(key, _)| is_place(key)) {
+        let moving = app.binding.prepare(after).await;
+        Some(moving.map_err(ApiError::PortTaken)?)
+    } else {
+        None
+    };
+    let keys: Vec<_> = changes
+        .iter()
+        .map(|(key, value)| (key.clone(), value.is_some()))
+        .collect();
+    if let Err(error) = app.store.put_all(changes).await {
+        if let Some(moving) = moving {
+            app.binding.give_up(moving).await;
+        }
+        return Err(error.into());
+    }
+    if let Some(moving) = moving {
+        app.binding.finish(moving).await;
+    }
+    let after = app.settings.borrow().clone();
+    for (key, is_put) in keys {
+        let action = if is_put { "updated" } else { "reset" };
+        let kept = Kept {
+            entity: "setting",
+            id: &key,
+            action,
+            before: Some(before.shown(&key)),
+            after: Some(after.shown(&key)),
+        };
+        changes::keep(app, kept).await;
+    }
+    Ok(())
+}
+
+/// A form that is sent back as it was shown changes nothing.
+fn is_mask(setting: &Setting, value: &Value) -> bool {
+    setting.is_secret() && value.as_str() == Some(MASK)
 }
 
 fn words(error: &ApiError) -> String {

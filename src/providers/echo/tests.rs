@@ -217,7 +217,7 @@ async fn it_is_built_by_its_kind_and_lists_itself() {
         kind: KIND.into(),
         config: serde_json::Map::new(),
     };
-    let provider = build(&definition, &Http::new()).ok().unwrap();
+    let provider = build(&definition, &Http::default()).ok().unwrap();
     assert_eq!(provider.kind(), "echo");
     assert_eq!(provider.models(Duration::ZERO).await.unwrap()[0].id, "echo");
 }

@@ -88,7 +88,7 @@ fn provider(base: &str) -> Arc<dyn Provider> {
             kind: "test".into(),
             config,
         },
-        &Http::new(),
+        &Http::default(),
     )
     .ok()
     .unwrap()
@@ -376,7 +376,7 @@ async fn a_configured_timeout_replaces_the_given_one() {
             kind: "x".into(),
             config,
         },
-        &Http::new(),
+        &Http::default(),
     )
     .ok()
     .unwrap();

@@ -51,6 +51,7 @@ impl TestGateway {
         let config = Config {
             data_dir: dir.path().join("data"),
             settings: given,
+            ..Config::default()
         };
         let gateway = Gateway::start(config).await.expect("the gateway starts");
         Self {

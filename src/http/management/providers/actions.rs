@@ -98,7 +98,7 @@ async fn switch(app: &App, id: &str, enabled: bool) -> Result<Json<Switched>, Ap
         at: now_ms(),
         ..ProviderChange::default()
     };
-    body::check_change(&before.stored, &change)?;
+    body::check_change(&before.stored, &change, &app.own)?;
     let (action, message) = if enabled {
         ("enabled", "Provider enabled")
     } else {
@@ -223,7 +223,7 @@ pub(super) async fn reload(
         id: id.clone(),
         ..ProviderChange::default()
     };
-    body::check_change(&view.stored, &nothing)?;
+    body::check_change(&view.stored, &nothing, &app.own)?;
     told(&app, &id, "reloaded", Some(&before), Some(&view)).await;
     let provider = view.stored.provider;
     Ok(Json(Reloaded {

@@ -7,9 +7,10 @@ use crate::db::providers::{ConfigRow, ProviderChange, ProviderRow, StoredProvide
 use crate::http::error::ApiError;
 use crate::http::management::fields::Fields;
 use crate::http::management::providers::shape::unmasked;
-use crate::providers::{self, Definition};
+use crate::providers::{self, Definition, OwnPorts};
 
 const LONGEST: usize = 200;
+const BASE_URL: &str = "baseURL";
 
 /// A provider whose fields are checked.
 pub(crate) struct NewProvider {
@@ -18,7 +19,7 @@ pub(crate) struct NewProvider {
 }
 
 impl NewProvider {
-    pub(crate) fn checked(body: &Map<String, Value>) -> Result<Self, ApiError> {
+    pub(crate) fn checked(body: &Map<String, Value>, own: &OwnPorts) -> Result<Self, ApiError> {
         let mut fields = Fields::of(body);
         let id = fields.required("id", LONGEST);
         if let Some(id) = &id {
@@ -52,7 +53,7 @@ impl NewProvider {
             updated_at: now,
         };
         let config = filled(config, &[])?;
-        check(&provider.id, &provider.kind, &config)?;
+        check(&provider.id, &provider.kind, &config, own)?;
         Ok(Self { provider, config })
     }
 }
@@ -106,6 +107,8 @@ pub(crate) fn filled(
         match unmasked(&value, old) {
             Some(value) => rows.push(ConfigRow {
                 is_sensitive: old.map_or_else(|| is_sensitive(&key), |old| old.is_sensitive),
+                // What nobody can open stays as it is until it is given anew.
+                sealed: old.is_some_and(|old| old.sealed && old.value == value),
                 key,
                 value,
             }),
@@ -122,12 +125,16 @@ pub(crate) fn filled(
     }
 }
 
-/// Refuses a change that would leave a provider enabled which cannot work; a disabled one may be incomplete.
+/// Refuses a change that would leave a provider enabled which cannot work. A disabled one may be incomplete, but not at
+/// an address that no provider may have.
 pub(crate) fn check_change(
     stored: &StoredProvider,
     change: &ProviderChange,
+    own: &OwnPorts,
 ) -> Result<(), ApiError> {
-    if !change.enabled.unwrap_or(stored.provider.enabled) {
+    let is_enabled = change.enabled.unwrap_or(stored.provider.enabled);
+    let is_moved = change.kind.is_some() || change.put.iter().any(|row| row.key == BASE_URL);
+    if !is_enabled && !is_moved {
         return Ok(());
     }
     let mut config: Vec<ConfigRow> = if change.replaces {
@@ -140,10 +147,27 @@ pub(crate) fn check_change(
     });
     config.extend(change.put.iter().cloned());
     let kind = change.kind.as_ref().unwrap_or(&stored.provider.kind);
-    check(&stored.provider.id, kind, &config)
+    if is_enabled {
+        return check(&stored.provider.id, kind, &config, own);
+    }
+    config.retain(|row| row.key == BASE_URL && !row.value.is_null() && row.value != "");
+    if config.is_empty() {
+        return Ok(());
+    }
+    check(&stored.provider.id, kind, &config, own)
 }
 
-fn check(id: &str, kind: &str, config: &[ConfigRow]) -> Result<(), ApiError> {
+fn check(id: &str, kind: &str, config: &[ConfigRow], own: &OwnPorts) -> Result<(), ApiError> {
+    let shut = config.iter().filter(|row| row.sealed);
+    let shut: Vec<_> = shut
+        .map(|row| {
+            let why = "cannot be opened with this key; store it again";
+            (row.key.clone(), why.to_owned())
+        })
+        .collect();
+    if !shut.is_empty() {
+        return Err(ApiError::InvalidConfig(shut));
+    }
     let definition = Definition {
         id: id.to_owned(),
         kind: kind.to_owned(),
@@ -152,7 +176,7 @@ fn check(id: &str, kind: &str, config: &[ConfigRow]) -> Result<(), ApiError> {
             .map(|row| (row.key.clone(), row.value.clone()))
             .collect(),
     };
-    providers::check(&definition).map_err(|invalid| {
+    providers::check(&definition, own).map_err(|invalid| {
         let faults = invalid.errors.into_iter();
         ApiError::InvalidConfig(faults.map(|fault| (fault.key, fault.message)).collect())
     })
@@ -168,7 +192,7 @@ mod tests {
     fn every_fault_of_a_body_is_named_at_once() {
         let body = json!({"id": "Bad Id", "name": "", "priority": "7"});
         let Err(ApiError::Validation(faults)) =
-            NewProvider::checked(body.as_object().expect("an object"))
+            NewProvider::checked(body.as_object().expect("an object"), &OwnPorts::default())
         else {
             panic!("it is refused");
         };

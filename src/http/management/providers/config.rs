@@ -1,7 +1,9 @@
 //! `/api/providers/{id}/config`: the configuration of a provider, key by key.
 
 use axum::extract::{Path, Request, State};
+use axum::response::AppendHeaders;
 use axum::{Extension, Json};
+use hyper::header::{CACHE_CONTROL, HeaderName};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -12,6 +14,7 @@ use crate::actors::router::ProviderView;
 use crate::clock::now_ms;
 use crate::db::providers::{ConfigRow, ProviderChange};
 use crate::http::App;
+use crate::http::access::Principal;
 use crate::http::error::ApiError;
 use crate::http::extract;
 use crate::http::management::bodies::{ConfigBody, ConfigValueBody, Done};
@@ -19,6 +22,9 @@ use crate::http::management::conventions::Version;
 use crate::http::management::providers::shape::{masked, shown_config};
 use crate::http::management::providers::{apply, body, find};
 use crate::http::params::Params;
+use crate::settings::MASK;
+
+type NoStore = AppendHeaders<[(HeaderName, &'static str); 1]>;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -61,27 +67,41 @@ struct UpdatedKey {
 /// The configuration, its secrets masked.
 #[utoipa::path(get, path = "/config", tag = "providers",
     params(("id" = String, Path),
-        ("mask" = Option<bool>, Query, description = "`false` asks for the secrets themselves, which is refused")),
+        ("mask" = Option<bool>, Query, description = "`false` asks for the secrets themselves; only with the admin token")),
     responses((status = 200, body = Shown)))]
 async fn show(
     State(app): State<App>,
     Path(id): Path<String>,
     params: Params,
-) -> Result<(Extension<Version>, Json<Shown>), ApiError> {
+    request: Request,
+) -> Result<(Extension<Version>, NoStore, Json<Shown>), ApiError> {
     let view = find(&app, &id).await?;
-    if params.flag("mask")? == Some(false) {
+    let masked = params.flag("mask")? != Some(false);
+    if !masked && Principal::in_request(request.extensions()) != Principal::Admin {
         return Err(ApiError::Forbidden {
             code: "unmasking_refused",
-            message: "secrets are not given out; store a new one instead".into(),
+            message: "secrets are shown to the holder of the admin token only".into(),
         });
+    }
+    let mut config = shown_config(&view.stored.config);
+    let version = Version::of(&(&view.stored.provider, &config));
+    if !masked {
+        let plain = view.stored.config.into_iter();
+        config = plain
+            .map(|row| match row.sealed {
+                true => (row.key, MASK.into()),
+                false => (row.key, row.value),
+            })
+            .collect();
     }
     let shown = Shown {
         provider_id: id,
-        config: shown_config(&view.stored.config),
-        masked: true,
+        config,
+        masked,
     };
     Ok((
-        Extension(Version::of(&(&view.stored.provider, &shown.config))),
+        Extension(version),
+        AppendHeaders([(CACHE_CONTROL, "no-store")]),
         Json(shown),
     ))
 }
@@ -195,7 +215,7 @@ async fn changed(
     view: &ProviderView,
     change: ProviderChange,
 ) -> Result<ProviderView, ApiError> {
-    body::check_change(&view.stored, &change)?;
+    body::check_change(&view.stored, &change, &app.own)?;
     apply(app, view, change, "updated").await
 }
 

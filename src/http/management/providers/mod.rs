@@ -104,7 +104,7 @@ async fn show(
     request_body = NewProviderBody,
     responses((status = 201, body = Detail, headers(("location" = String, description = "Where it is")))))]
 async fn create(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
-    let new = NewProvider::checked(&extract::json_object(request).await?)?;
+    let new = NewProvider::checked(&extract::json_object(request).await?, &app.own)?;
     let (id, name) = (new.provider.id.clone(), new.provider.name.clone());
     if RESERVED.contains(&id.as_str()) {
         return Err(ApiError::ProviderExists { id });
@@ -134,7 +134,7 @@ async fn change(
     let body = extract::json_object(request).await?;
     let before = find(&app, &id).await?;
     if let Some(change) = body::change(&body, &before.stored)? {
-        body::check_change(&before.stored, &change)?;
+        body::check_change(&before.stored, &change, &app.own)?;
         let after = apply(&app, &before, change, "updated").await?;
         return Ok(Json(Detail::from(&after)));
     }

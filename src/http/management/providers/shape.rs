@@ -7,9 +7,7 @@ use utoipa::ToSchema;
 use crate::actors::router::ProviderView;
 use crate::db::models::LinkedModel;
 use crate::db::providers::{ConfigRow, ProviderRow, is_sensitive};
-
-/// What stands in place of a secret; in a change it means "as it is".
-pub(crate) const MASK: &str = "***MASKED***";
+use crate::settings::MASK;
 
 /// The contract's Provider.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -128,7 +126,7 @@ pub(crate) fn shown_config(rows: &[ConfigRow]) -> Map<String, Value> {
 /// A configuration value as it may be shown.
 pub(crate) fn masked(row: &ConfigRow) -> Value {
     match &row.value {
-        _ if row.is_sensitive => MASK.into(),
+        _ if row.is_sensitive || row.sealed => MASK.into(),
         // Headers are named by the user: some of them carry keys.
         Value::Object(entries) => Value::Object(
             entries
@@ -196,6 +194,7 @@ mod tests {
     fn what_was_shown_can_be_sent_back() {
         let row = |key: &str, value: Value| ConfigRow {
             is_sensitive: is_sensitive(key),
+            sealed: false,
             key: key.into(),
             value,
         };

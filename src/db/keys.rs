@@ -1,0 +1,111 @@
+//! Table `api_keys`: the keys of clients, as hashes.
+
+use rusqlite::{Connection, Row, named_params};
+
+use crate::db::error::DbError;
+use crate::db::json;
+
+const ALL: &str = "
+    SELECT id, name, prefix, hash, allowed_models, expires_at, disabled, rate_per_minute, tokens_per_day,
+           tokens_per_month, created_at, updated_at, last_used_at
+      FROM api_keys
+     ORDER BY created_at, id";
+
+/// Its last use is not this statement's to change.
+const PUT: &str = "
+    INSERT INTO api_keys (id, name, prefix, hash, allowed_models, expires_at, disabled, rate_per_minute, tokens_per_day,
+                          tokens_per_month, created_at, updated_at)
+    VALUES (:id, :name, :prefix, :hash, :allowed_models, :expires_at, :disabled, :rate_per_minute, :tokens_per_day,
+            :tokens_per_month, :created_at, :updated_at)
+        ON CONFLICT (id) DO UPDATE
+       SET name = excluded.name, allowed_models = excluded.allowed_models, expires_at = excluded.expires_at,
+           disabled = excluded.disabled, rate_per_minute = excluded.rate_per_minute,
+           tokens_per_day = excluded.tokens_per_day, tokens_per_month = excluded.tokens_per_month,
+           updated_at = excluded.updated_at";
+
+const DELETE: &str = "DELETE FROM api_keys WHERE id = ?1";
+
+const USED: &str =
+    "UPDATE api_keys SET last_used_at = max(coalesce(last_used_at, 0), ?2) WHERE id = ?1";
+
+/// One key. Without `Debug`: its hash is not for logs.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct KeyRow {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    /// How the key begins.
+    pub(crate) prefix: String,
+    pub(crate) hash: String,
+    /// None: every model.
+    pub(crate) allowed_models: Option<Vec<String>>,
+    /// Unix time, ms.
+    pub(crate) expires_at: Option<i64>,
+    pub(crate) disabled: bool,
+    pub(crate) rate_per_minute: Option<i64>,
+    pub(crate) tokens_per_day: Option<i64>,
+    pub(crate) tokens_per_month: Option<i64>,
+    /// Unix time, ms.
+    pub(crate) created_at: i64,
+    /// Unix time, ms.
+    pub(crate) updated_at: i64,
+    /// Unix time, ms; about.
+    pub(crate) last_used_at: Option<i64>,
+}
+
+/// All keys, the oldest first.
+pub(crate) fn all(conn: &Connection) -> Result<Vec<KeyRow>, DbError> {
+    let mut statement = conn.prepare_cached(ALL)?;
+    let rows = statement.query_map([], key)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Adds a key, or changes what it may do.
+pub(super) fn put(conn: &Connection, row: &KeyRow) -> Result<(), DbError> {
+    let allowed = row.allowed_models.as_ref().map(|list| json::strings(list));
+    conn.prepare_cached(PUT)?.execute(named_params! {
+        ":id": row.id,
+        ":name": row.name,
+        ":prefix": row.prefix,
+        ":hash": row.hash,
+        ":allowed_models": allowed,
+        ":expires_at": row.expires_at,
+        ":disabled": row.disabled,
+        ":rate_per_minute": row.rate_per_minute,
+        ":tokens_per_day": row.tokens_per_day,
+        ":tokens_per_month": row.tokens_per_month,
+        ":created_at": row.created_at,
+        ":updated_at": row.updated_at,
+    })?;
+    Ok(())
+}
+
+/// Removes a key. Returns how many rows that took.
+pub(super) fn delete(conn: &Connection, id: &str) -> Result<usize, DbError> {
+    Ok(conn.prepare_cached(DELETE)?.execute([id])?)
+}
+
+/// Keeps when a key was used last.
+pub(super) fn used(conn: &Connection, id: &str, at: i64) -> Result<usize, DbError> {
+    Ok(conn.prepare_cached(USED)?.execute((id, at))?)
+}
+
+fn key(row: &Row<'_>) -> rusqlite::Result<KeyRow> {
+    Ok(KeyRow {
+        id: row.get("id")?,
+        name: row.get("name")?,
+        prefix: row.get("prefix")?,
+        hash: row.get("hash")?,
+        // What cannot be read allows nothing.
+        allowed_models: row
+            .get::<_, Option<String>>("allowed_models")?
+            .map(|text| serde_json::from_str(&text).unwrap_or_default()),
+        expires_at: row.get("expires_at")?,
+        disabled: row.get("disabled")?,
+        rate_per_minute: row.get("rate_per_minute")?,
+        tokens_per_day: row.get("tokens_per_day")?,
+        tokens_per_month: row.get("tokens_per_month")?,
+        created_at: row.get("created_at")?,
+        updated_at: row.get("updated_at")?,
+        last_used_at: row.get("last_used_at")?,
+    })
+}

@@ -1,0 +1,120 @@
+//! Who may ask for completions: everybody of this machine, or who has a key; `auth.requireKeys` says which.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use hyper::Method;
+use hyper::http::Extensions;
+
+use crate::actors::keys::{Counts, NoKey};
+use crate::db::keys::KeyRow;
+use crate::http::App;
+use crate::http::access::{self, Peer};
+use crate::http::error::ApiError;
+use crate::settings;
+
+/// What a client may ask for; everything, unless its key says less.
+#[derive(Clone, Default)]
+pub(crate) struct Allowed(Option<Arc<KeyRow>>);
+
+impl Allowed {
+    pub(crate) fn in_request(extensions: &Extensions) -> Self {
+        extensions.get::<Self>().cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn permits(&self, model: &str) -> bool {
+        let list = self.0.as_ref().and_then(|key| key.allowed_models.as_ref());
+        list.is_none_or(|list| list.iter().any(|allowed| covers(allowed, model)))
+    }
+
+    /// Refuses a model that is not allowed; no name is one of those that were allowed by name.
+    pub(crate) fn check(&self, model: Option<&str>) -> Result<(), ApiError> {
+        if self.permits(model.unwrap_or_default()) {
+            return Ok(());
+        }
+        let named = model.map_or("a request without a model".into(), |model| {
+            format!("the model `{model}`")
+        });
+        Err(ApiError::Forbidden {
+            code: "model_not_allowed",
+            message: format!("this API key does not allow {named}"),
+        })
+    }
+}
+
+/// The layer of :3000 and :3001.
+pub(crate) async fn clients(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let settings = app.settings.borrow().clone();
+    let peer = Peer::in_request(request.extensions());
+    let is_needed = match settings.text(settings::AUTH_REQUIRE_KEYS) {
+        Some("never") => false,
+        Some("always") => true,
+        _ => !peer.is_near(),
+    };
+    let is_about = matches!(request.uri().path(), "/" | "/health");
+    if !is_needed || (is_about && peer.is_near()) {
+        return next.run(request).await;
+    }
+    let counts = if request.method() == Method::POST {
+        Counts::Yes
+    } else {
+        Counts::No
+    };
+    let admitted = app
+        .keys
+        .admit(&access::presented(request.headers()), counts);
+    match admitted {
+        Ok(key) => {
+            request.extensions_mut().insert(Allowed(Some(key)));
+            next.run(request).await
+        }
+        Err(reason) => refused(&reason).into_response(),
+    }
+}
+
+/// In the words of `OpenAI`'s own API.
+fn refused(reason: &NoKey) -> ApiError {
+    match reason {
+        NoKey::TooFast { after, .. } => ApiError::TooMany {
+            code: "rate_limit_exceeded",
+            message: reason.to_string(),
+            after: *after,
+        },
+        NoKey::Missing | NoKey::Unknown | NoKey::Disabled | NoKey::Expired => {
+            ApiError::Unauthorized {
+                kind: "invalid_request_error",
+                code: "invalid_api_key",
+                message: reason.to_string(),
+                forget: None,
+            }
+        }
+    }
+}
+
+/// `groq/*` covers all that begin so.
+fn covers(allowed: &str, model: &str) -> bool {
+    match allowed.strip_suffix('*') {
+        Some(beginning) => model.starts_with(beginning),
+        None => model == allowed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_are_allowed_by_name_or_by_their_beginning() {
+        for (allowed, model, covered) in [
+            ("echo", "echo", true),
+            ("echo", "echo2", false),
+            ("groq/*", "groq/llama", true),
+            ("groq/*", "llama", false),
+            ("*", "anything", true),
+        ] {
+            assert_eq!(covers(allowed, model), covered, "{allowed} {model}");
+        }
+    }
+}
