@@ -187,7 +187,11 @@ async fn a_second_start_finds_everything() {
     writer.commit(batch(vec![finish])).await.unwrap();
     writer.close().await;
     let (_writer, migrated) = WriteConnection::open(&path, 2).await.unwrap();
-    assert_eq!((migrated.from, migrated.to, migrated.backup), (1, 1, None));
+    let current = migrate::SCHEMA_VERSION;
+    assert_eq!(
+        (migrated.from, migrated.to, migrated.backup),
+        (current, current, None)
+    );
     let readers = ReadConnections::open(&path, 1).await.unwrap();
     assert_eq!(readers.run(history::counts).await.unwrap().responses, 1);
 }

@@ -25,7 +25,7 @@ fn v1() -> Schema<'static> {
 }
 
 fn shape(conn: &Connection) -> Vec<String> {
-    conn.prepare("SELECT sql FROM sqlite_schema ORDER BY name")
+    conn.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name")
         .unwrap()
         .query_map([], |row| row.get(0))
         .unwrap()
