@@ -8,10 +8,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::secrets::MASK;
 use crate::secrets::tokens::{self, Hashed};
-
-/// What stands in place of a secret; in a change it means "as it is".
-pub(crate) const MASK: &str = "***MASKED***";
 
 /// What a setting's value may be.
 #[derive(Clone, Copy, Debug)]

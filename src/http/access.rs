@@ -131,13 +131,13 @@ impl Gate {
         let peer = Peer::in_request(request.extensions());
         let headers = request.headers();
         let open = openness(request.method(), request.uri().path());
-        if open == Open::ToAll {
+        if open == Open::Always {
             return Ok(None);
         }
         let Some(token) = settings.admin_token() else {
             return match open {
                 _ if peer.is_near() => Ok(Some(Principal::Local)),
-                Open::ToAsk => Ok(None),
+                Open::ForAsking => Ok(None),
                 _ => Err(not_set()),
             };
         };
@@ -153,7 +153,7 @@ impl Gate {
         if peer.is_near() && settings.text(settings::AUTH_REQUIRED) != Some("always") {
             return Ok(Some(Principal::Local));
         }
-        if open == Open::ToAsk {
+        if open == Open::ForAsking {
             return Ok(None);
         }
         Err(ApiError::Unauthorized {
@@ -252,21 +252,21 @@ pub(crate) fn not_set() -> ApiError {
     }
 }
 
-/// What a route asks of those who call it.
+/// Whether a route serves those who are nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Open {
     /// Whether the process lives, and the way to log in.
-    ToAll,
+    Always,
     /// Who one is; a wrong token is refused all the same, or it could be guessed here.
-    ToAsk,
-    ToThePrincipal,
+    ForAsking,
+    Never,
 }
 
 fn openness(method: &Method, path: &str) -> Open {
     match (method.as_str(), path) {
-        ("GET", "/api/health/live") | ("POST", "/api/auth/login") => Open::ToAll,
-        ("GET", "/api/auth") => Open::ToAsk,
-        _ => Open::ToThePrincipal,
+        ("GET", "/api/health/live") | ("POST", "/api/auth/login") => Open::Always,
+        ("GET", "/api/auth") => Open::ForAsking,
+        _ => Open::Never,
     }
 }
 

@@ -45,8 +45,7 @@ fn refusal_v4(v4: Ipv4Addr) -> Option<&'static str> {
 /// The IPv4 address that a gateway of the network takes this one for: NAT64, 6to4, and the old compatible form.
 fn embedded(v6: Ipv6Addr) -> Option<Ipv4Addr> {
     let (high, low) = match v6.segments() {
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => (high, low),
-        [0x2002, high, low, ..] => (high, low),
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => (high, low),
         [0, 0, 0, 0, 0, 0, high, low] if high != 0 => (high, low),
         _ => return None,
     };
@@ -82,12 +81,11 @@ impl OwnPorts {
             return None;
         }
         let host = host(url)?;
-        let is_here = match host.parse::<IpAddr>() {
-            Ok(address) => is_own(address),
-            Err(_) => {
-                let name = host.to_ascii_lowercase();
-                name == "localhost" || name.ends_with(".localhost")
-            }
+        let is_here = if let Ok(address) = host.parse() {
+            is_own(address)
+        } else {
+            let name = host.to_ascii_lowercase();
+            name == "localhost" || name.ends_with(".localhost")
         };
         is_here.then_some(OWN)
     }

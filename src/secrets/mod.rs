@@ -16,6 +16,9 @@ use zeroize::Zeroizing;
 
 use crate::hex;
 
+/// What stands in place of a secret; in a change it means "as it is".
+pub(crate) const MASK: &str = "***MASKED***";
+
 /// Name of the key file.
 const FILE: &str = "qwarden.key";
 const KEY_BYTES: usize = 32;

@@ -13,6 +13,7 @@ use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::extract;
 use crate::http::management::bodies::CredentialsBody;
+use crate::http::management::changes::{self, Kept};
 use crate::protocol::qwen::curl;
 use crate::providers::qwen::{Login, as_ms, token_expiry};
 
@@ -43,6 +44,14 @@ async fn store(State(app): State<App>, request: Request) -> Result<Json<Value>, 
         credentials.store(new.login, expires_at).await
     });
     storing.await.map_err(|_| ApiError::Internal)??;
+    let kept = Kept {
+        entity: "credential",
+        id: &id,
+        action: "updated",
+        before: None,
+        after: Some(json!({"id": id, "expires_at": expires_at, "verified": verified})),
+    };
+    changes::keep(&app, kept).await;
     let detail = json!({"action": "updated", "id": id, "verified": verified});
     app.handles.events.publish(
         "credentials:updated",
@@ -91,6 +100,14 @@ async fn remove(State(app): State<App>) -> Result<Json<Value>, ApiError> {
     } else {
         "No credentials to delete"
     };
+    let kept = Kept {
+        entity: "credential",
+        id: "*",
+        action: "deleted",
+        before: Some(json!({"stored": deleted})),
+        after: None,
+    };
+    changes::keep(&app, kept).await;
     let detail = json!({"action": "deleted", "deleted": deleted});
     app.handles.events.publish(
         "credentials:updated",

@@ -16,7 +16,8 @@ use crate::http::management::bodies::{SettingBody, SettingsBody};
 use crate::http::management::changes::{self, Asked, Kept};
 use crate::http::params::Params;
 use crate::providers::address::text_refusal;
-use crate::settings::{self, MASK, Setting, Settings};
+use crate::secrets::MASK;
+use crate::settings::{self, Setting, Settings};
 
 /// Keys of shells and dashboards, which are kept and not looked into.
 const FREE: &str = "x.";

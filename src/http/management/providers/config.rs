@@ -22,7 +22,7 @@ use crate::http::management::conventions::Version;
 use crate::http::management::providers::shape::{masked, shown_config};
 use crate::http::management::providers::{apply, body, find};
 use crate::http::params::Params;
-use crate::settings::MASK;
+use crate::secrets::MASK;
 
 type NoStore = AppendHeaders<[(HeaderName, &'static str); 1]>;
 
@@ -88,9 +88,9 @@ async fn show(
     if !masked {
         let plain = view.stored.config.into_iter();
         config = plain
-            .map(|row| match row.sealed {
-                true => (row.key, MASK.into()),
-                false => (row.key, row.value),
+            .map(|row| {
+                let value = if row.sealed { MASK.into() } else { row.value };
+                (row.key, value)
             })
             .collect();
     }

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use crate::actors::router::ProviderView;
 use crate::db::models::LinkedModel;
 use crate::db::providers::{ConfigRow, ProviderRow, is_sensitive};
-use crate::settings::MASK;
+use crate::secrets::MASK;
 
 /// The contract's Provider.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
