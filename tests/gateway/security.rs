@@ -638,6 +638,12 @@ async fn ports_move_while_they_serve_and_a_taken_one_changes_nothing() {
         ("one two three four five", 1)
     );
     assert_eq!(told(ask(&gateway, "GET", "/api/health/ready")).await.0, 200);
+    // A listener that crashes comes back at the new port.
+    let listener = gateway.actor("listener-router").await;
+    gateway.crash("listener-router").await;
+    let than = listener["incarnation"].as_u64().expect("a number");
+    gateway.incarnation_after("listener-router", than).await;
+    assert_eq!(gateway.chat(&say("echo", "hi")).await.status(), 200);
     // Stopped, a port only remembers.
     assert_eq!(told(ask(&gateway, "POST", "/api/proxy/stop")).await.0, 200);
     let port = free_port();
@@ -780,7 +786,63 @@ fn s1_other_machines_are_not_served_without_a_token_unless_the_user_insists() {
         &token,
         std::process::Stdio::null(),
     );
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let secrets = format!(
+            "{}/api/providers/ollama/config?mask=false",
+            started.management
+        );
+        assert_eq!(told(client().get(&secrets)).await.0, 403);
+        assert_eq!(
+            told(client().get(&secrets).bearer_auth(token[0].1)).await.0,
+            200
+        );
+    });
+    let empty = [("QWARDEN_ADMIN_TOKEN", "")];
     drop(started);
+    let (status, said) = crate::support::binary::fails_with(dir.path(), &ports, &empty);
+    assert_eq!(status.code(), Some(1), "an empty token is none");
+    assert!(said.contains("auth.adminToken"), "{said}");
+}
+
+#[tokio::test]
+async fn who_may_ask_is_the_same_after_a_restart() {
+    let gateway = TestGateway::start().await;
+    let (_, key) = new_key(&gateway, &json!({"name": "a", "allowed_models": ["echo"]})).await;
+    set(&gateway, None, "auth.requireKeys", json!("always")).await;
+    set(
+        &gateway,
+        None,
+        "cors.origins",
+        json!("https://dash.example"),
+    )
+    .await;
+    let token = new_token(&gateway).await;
+    set(&gateway, None, "auth.required", json!("always")).await;
+    let dir = gateway.stop().await;
+    let gateway = TestGateway::reopened(dir, &[]).await;
+    assert_eq!(told(ask(&gateway, "GET", "/api/keys")).await.0, 401);
+    assert_eq!(
+        told(ask(&gateway, "GET", "/api/keys").bearer_auth(&token))
+            .await
+            .1["total"],
+        1
+    );
+    let router = gateway.router("");
+    assert_eq!(complete(&router, None, "echo").await.0, 401);
+    assert_eq!(complete(&router, Some(&key), "echo").await.0, 200);
+    assert_eq!(complete(&router, Some(&key), "other").await.0, 403);
+    // No crash loses them either.
+    let database = "/api/fault/crash/database";
+    assert_eq!(
+        told(ask(&gateway, "POST", database).bearer_auth(&token))
+            .await
+            .0,
+        200
+    );
+    assert_eq!(complete(&router, None, "echo").await.0, 401);
+    assert_eq!(complete(&router, Some(&key), "echo").await.0, 200);
+    gateway.stop().await;
 }
 
 #[tokio::test]
