@@ -45,7 +45,7 @@ pub(crate) struct Options {
     /// How log lines look.
     #[arg(long, env = "QWARDEN_LOG_FORMAT", value_enum, default_value = "auto")]
     log_format: Format,
-    /// Serve other machines without an admin token or API keys.
+    /// Listen on any address, even without an admin token or where API keys are never required.
     #[arg(long)]
     insecure: bool,
     /// Any setting, for this run: --set server.timeout=60000.

@@ -34,6 +34,8 @@ const MOST_LOGINS: usize = 64;
 pub(crate) const LOGIN: &str = "qwarden_login";
 /// Takes that cookie back.
 pub(crate) const FORGET: &str = "qwarden_login=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0";
+/// What proxies say of those whose requests they pass on.
+const FORWARDED: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// The two ends of a connection.
@@ -85,11 +87,13 @@ impl Peer {
             local: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         })
     }
+}
 
-    /// Called from this machine.
-    pub(crate) fn is_near(self) -> bool {
-        self.remote.is_loopback()
-    }
+/// Whether a request was made on this machine. What a proxy passes on was made elsewhere, whoever the proxy is.
+pub(crate) fn is_near(request: &Request) -> bool {
+    let peer = Peer::in_request(request.extensions());
+    let headers = request.headers();
+    peer.remote.is_loopback() && !FORWARDED.iter().any(|name| headers.contains_key(*name))
 }
 
 impl Principal {
@@ -129,6 +133,7 @@ impl Gate {
     /// On whose behalf the request is served; nobody's is, where that is enough.
     fn admit(&self, settings: &Settings, request: &Request) -> Result<Option<Principal>, ApiError> {
         let peer = Peer::in_request(request.extensions());
+        let is_near = is_near(request);
         let headers = request.headers();
         let open = openness(request.method(), request.uri().path());
         if open == Open::Always {
@@ -136,7 +141,7 @@ impl Gate {
         }
         let Some(token) = settings.admin_token() else {
             return match open {
-                _ if peer.is_near() => Ok(Some(Principal::Local)),
+                _ if is_near => Ok(Some(Principal::Local)),
                 Open::ForAsking => Ok(None),
                 _ => Err(not_set()),
             };
@@ -150,7 +155,7 @@ impl Gate {
         if cookie.is_some_and(|id| self.is_logged_in(id)) {
             return Ok(Some(Principal::Admin));
         }
-        if peer.is_near() && settings.text(settings::AUTH_REQUIRED) != Some("always") {
+        if is_near && settings.text(settings::AUTH_REQUIRED) != Some("always") {
             return Ok(Some(Principal::Local));
         }
         if open == Open::ForAsking {

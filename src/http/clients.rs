@@ -11,8 +11,9 @@ use hyper::http::Extensions;
 use crate::actors::keys::{Counts, NoKey};
 use crate::db::keys::KeyRow;
 use crate::http::App;
-use crate::http::access::{self, Peer};
+use crate::http::access;
 use crate::http::error::ApiError;
+use crate::http::extract;
 use crate::settings;
 
 /// What a client may ask for; everything, unless its key says less.
@@ -47,14 +48,14 @@ impl Allowed {
 /// The layer of :3000 and :3001.
 pub(crate) async fn clients(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let settings = app.settings.borrow().clone();
-    let peer = Peer::in_request(request.extensions());
+    let is_near = access::is_near(&request);
     let is_needed = match settings.text(settings::AUTH_REQUIRE_KEYS) {
         Some("never") => false,
         Some("always") => true,
-        _ => !peer.is_near(),
+        _ => !is_near,
     };
     let is_about = matches!(request.uri().path(), "/" | "/health");
-    if !is_needed || (is_about && peer.is_near()) {
+    if !is_needed || (is_about && is_near) {
         return next.run(request).await;
     }
     let counts = if request.method() == Method::POST {
@@ -70,7 +71,11 @@ pub(crate) async fn clients(State(app): State<App>, mut request: Request, next: 
             request.extensions_mut().insert(Allowed(Some(key)));
             next.run(request).await
         }
-        Err(reason) => refused(&reason).into_response(),
+        Err(reason) => {
+            // A client that is still sending would not read why.
+            extract::discard(request.into_body()).await;
+            refused(&reason).into_response()
+        }
     }
 }
 

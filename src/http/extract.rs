@@ -115,7 +115,8 @@ fn declared_json(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
-async fn discard(mut body: Body) {
+/// Reads what a client that is refused still sends, within bounds, and throws it away.
+pub(crate) async fn discard(mut body: Body) {
     let reading = async {
         let mut read = 0;
         while let Some(Ok(frame)) = body.frame().await {

@@ -482,6 +482,13 @@ async fn keys_open_completions_and_model_lists_where_they_are_required() {
         let health = client().get(format!("{base}/health")).send().await;
         assert_eq!(health.expect("an answer").status(), 200);
     }
+    let long = client().post(format!("{router}/v1/chat/completions"));
+    let long = long.json(&say("echo", &"x".repeat(8_000_000)));
+    assert_eq!(
+        told(long).await.0,
+        401,
+        "also to a client that is still sending"
+    );
     assert_eq!(complete(&router, Some(&key), "echo").await.0, 200);
     assert_eq!(complete(&router, Some(&some), "echo").await.0, 200);
     for model in ["other", "p2/echo", "ECHO"] {
@@ -631,6 +638,12 @@ async fn ports_move_while_they_serve_and_a_taken_one_changes_nothing() {
         ("one two three four five", 1)
     );
     assert_eq!(told(ask(&gateway, "GET", "/api/health/ready")).await.0, 200);
+    // A listener that crashes comes back at the new port.
+    let listener = gateway.actor("listener-router").await;
+    gateway.crash("listener-router").await;
+    let than = listener["incarnation"].as_u64().expect("a number");
+    gateway.incarnation_after("listener-router", than).await;
+    assert_eq!(gateway.chat(&say("echo", "hi")).await.status(), 200);
     // Stopped, a port only remembers.
     assert_eq!(told(ask(&gateway, "POST", "/api/proxy/stop")).await.0, 200);
     let port = free_port();
@@ -669,6 +682,15 @@ async fn s1_s7_other_machines_are_served_with_a_token_and_keys_only() {
         (422, &json!("auth.requireKeys"))
     );
     set(&gateway, None, "auth.requireKeys", json!("remote")).await;
+    if let Some(address) = outside() {
+        // Somebody has the port on another address: the old socket is taken again.
+        let other = std::net::TcpListener::bind((address, port)).expect("the port");
+        let refused = set(&gateway, None, "server.host", everywhere.clone()).await;
+        assert_eq!(code(&refused), (409, "port_in_use"));
+        drop(other);
+        assert_eq!(gateway.router(""), format!("http://127.0.0.1:{port}"));
+        assert_eq!(complete(&gateway.router(""), None, "echo").await.0, 200);
+    }
     let (status, moved) = set(&gateway, None, "server.host", everywhere).await;
     assert_eq!(status, 200, "{moved}");
     assert_eq!(
@@ -764,7 +786,63 @@ fn s1_other_machines_are_not_served_without_a_token_unless_the_user_insists() {
         &token,
         std::process::Stdio::null(),
     );
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let secrets = format!(
+            "{}/api/providers/ollama/config?mask=false",
+            started.management
+        );
+        assert_eq!(told(client().get(&secrets)).await.0, 403);
+        assert_eq!(
+            told(client().get(&secrets).bearer_auth(token[0].1)).await.0,
+            200
+        );
+    });
+    let empty = [("QWARDEN_ADMIN_TOKEN", "")];
     drop(started);
+    let (status, said) = crate::support::binary::fails_with(dir.path(), &ports, &empty);
+    assert_eq!(status.code(), Some(1), "an empty token is none");
+    assert!(said.contains("auth.adminToken"), "{said}");
+}
+
+#[tokio::test]
+async fn who_may_ask_is_the_same_after_a_restart() {
+    let gateway = TestGateway::start().await;
+    let (_, key) = new_key(&gateway, &json!({"name": "a", "allowed_models": ["echo"]})).await;
+    set(&gateway, None, "auth.requireKeys", json!("always")).await;
+    set(
+        &gateway,
+        None,
+        "cors.origins",
+        json!("https://dash.example"),
+    )
+    .await;
+    let token = new_token(&gateway).await;
+    set(&gateway, None, "auth.required", json!("always")).await;
+    let dir = gateway.stop().await;
+    let gateway = TestGateway::reopened(dir, &[]).await;
+    assert_eq!(told(ask(&gateway, "GET", "/api/keys")).await.0, 401);
+    assert_eq!(
+        told(ask(&gateway, "GET", "/api/keys").bearer_auth(&token))
+            .await
+            .1["total"],
+        1
+    );
+    let router = gateway.router("");
+    assert_eq!(complete(&router, None, "echo").await.0, 401);
+    assert_eq!(complete(&router, Some(&key), "echo").await.0, 200);
+    assert_eq!(complete(&router, Some(&key), "other").await.0, 403);
+    // No crash loses them either.
+    let database = "/api/fault/crash/database";
+    assert_eq!(
+        told(ask(&gateway, "POST", database).bearer_auth(&token))
+            .await
+            .0,
+        200
+    );
+    assert_eq!(complete(&router, None, "echo").await.0, 401);
+    assert_eq!(complete(&router, Some(&key), "echo").await.0, 200);
+    gateway.stop().await;
 }
 
 #[tokio::test]
@@ -1077,5 +1155,27 @@ async fn s10_secrets_in_the_open_are_sealed_at_the_start_and_a_lost_key_stops_th
         sent.last().expect("one").header("authorization"),
         Some("Bearer sk-new")
     );
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn s7_what_a_proxy_passes_on_is_not_of_this_machine() {
+    let gateway = TestGateway::start().await;
+    for name in ["forwarded", "x-forwarded-for", "x-real-ip", "via"] {
+        let management = ask(&gateway, "GET", "/api/providers").header(name, "192.0.2.7");
+        let refused = told(management).await;
+        assert_eq!(code(&refused), (403, "admin_token_not_set"), "{name}");
+        let make = ask(&gateway, "POST", "/api/auth/token").header(name, "127.0.0.1");
+        assert_eq!(told(make).await.0, 403, "{name}");
+        let completion = client()
+            .post(gateway.router("/v1/chat/completions"))
+            .header(name, "192.0.2.7")
+            .json(&say("echo", "hi"));
+        assert_eq!(told(completion).await.0, 401, "{name}");
+    }
+    let token = new_token(&gateway).await;
+    let passed_on = ask(&gateway, "GET", "/api/providers").header("x-forwarded-for", "192.0.2.7");
+    let passed_on = passed_on.bearer_auth(&token);
+    assert_eq!(told(passed_on).await.0, 200);
     gateway.stop().await;
 }

@@ -256,6 +256,9 @@ pub(crate) async fn change(
         };
         changes.push((key, kept));
     }
+    if changes.is_empty() {
+        return Ok(());
+    }
     let before = app.settings.borrow().clone();
     let is_token = |(key, _): &(String, _)| key == settings::AUTH_ADMIN_TOKEN;
     let changes_token = changes.iter().any(is_token);

@@ -103,7 +103,17 @@ impl Drop for Binary {
 
 /// Starts it where it cannot run; returns its exit status and what it said.
 pub fn fails(data_dir: &Path, more: &[&str]) -> (ExitStatus, String) {
+    fails_with(data_dir, more, &[])
+}
+
+/// The same, in an environment that holds `variables`.
+pub fn fails_with(
+    data_dir: &Path,
+    more: &[&str],
+    variables: &[(&str, &str)],
+) -> (ExitStatus, String) {
     let mut child = command(data_dir, more)
+        .envs(variables.iter().copied())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
