@@ -50,12 +50,15 @@ pub(crate) struct Sums {
     pub(crate) first_contents: Histogram,
 }
 
-// Both selects begin with what `Sums::add_common` reads, in its order: rows are many, and names cost a search each.
+// Rows are many: they are read by position, since names cost a search each, and the two tables in turn, since a join would
+// seek in the second one for every row of the first. All selects of sums begin with what `Sums::add_common` reads.
 const ROLLUPS: &str = "
     SELECT attempts, prompt_tokens, completion_tokens, total_tokens, cached_tokens, reasoning_tokens, cost_microusd,
-           duration_ms, requests, completed, failed, client_closed, durations, first_contents, u.hour, u.provider, u.model
-      FROM usage_rollups u
-      LEFT JOIN usage_latencies l ON l.hour = u.hour AND l.provider = u.provider AND l.model = u.model";
+           duration_ms, requests, completed, failed, client_closed, hour, provider, model
+      FROM usage_rollups";
+
+const LATENCIES: &str = "
+    SELECT durations, first_contents, hour, provider, model FROM usage_latencies";
 
 const ANSWERS: &str = "
     SELECT attempts, prompt_tokens, completion_tokens, total_tokens, cached_tokens, reasoning_tokens, cost_microusd,
@@ -74,28 +77,42 @@ pub(crate) fn sums(
     }
     let mut filter = Filter::default();
     let hour = |at: i64| at - at.rem_euclid(HOUR_MS);
-    filter.and("u.hour >= ?", wanted.from.map(hour));
-    filter.and("u.hour <= ?", wanted.until);
-    filter.and("u.provider = ?", wanted.provider.clone());
-    filter.and("u.model = ?", wanted.model.clone());
-    let sql = format!("{ROLLUPS}{}", filter.clause());
-    let mut statement = conn.prepare_cached(&sql)?;
-    let mut rows = statement.query(params_from_iter(filter.values()))?;
+    filter.and("hour >= ?", wanted.from.map(hour));
+    filter.and("hour <= ?", wanted.until);
+    filter.and("provider = ?", wanted.provider.clone());
+    filter.and("model = ?", wanted.model.clone());
     let mut groups = BTreeMap::<String, Sums>::new();
+    let mut statement = conn.prepare_cached(&format!("{ROLLUPS}{}", filter.clause()))?;
+    let mut rows = statement.query(params_from_iter(filter.values()))?;
     while let Some(row) = rows.next()? {
-        let key = match by {
-            None | Some(GroupBy::Session) => String::new(),
-            Some(GroupBy::Provider) => row.get(15)?,
-            Some(GroupBy::Model) => row.get(16)?,
-            Some(GroupBy::Hour) => padded(row.get(14)?),
-            Some(GroupBy::Day) => {
-                let hour: i64 = row.get(14)?;
-                padded(hour - hour.rem_euclid(DAY_MS))
-            }
-        };
-        groups.entry(key).or_default().add_rollup(row)?;
+        groups
+            .entry(key(row, 12, by)?)
+            .or_default()
+            .add_rollup(row)?;
+    }
+    let mut statement = conn.prepare_cached(&format!("{LATENCIES}{}", filter.clause()))?;
+    let mut rows = statement.query(params_from_iter(filter.values()))?;
+    while let Some(row) = rows.next()? {
+        groups
+            .entry(key(row, 2, by)?)
+            .or_default()
+            .add_latencies(row)?;
     }
     Ok(totalled(groups, by))
+}
+
+/// The group of a row whose hour, provider and model begin at column `at`.
+fn key(row: &Row<'_>, at: usize, by: Option<GroupBy>) -> Result<String, DbError> {
+    Ok(match by {
+        None | Some(GroupBy::Session) => String::new(),
+        Some(GroupBy::Provider) => row.get(at + 1)?,
+        Some(GroupBy::Model) => row.get(at + 2)?,
+        Some(GroupBy::Hour) => padded(row.get(at)?),
+        Some(GroupBy::Day) => {
+            let hour: i64 = row.get(at)?;
+            padded(hour - hour.rem_euclid(DAY_MS))
+        }
+    })
 }
 
 /// The sum of all groups, and they themselves where they are asked for.
@@ -151,11 +168,14 @@ impl Sums {
         self.completed += row.get::<_, i64>(9)?;
         self.failed += row.get::<_, i64>(10)?;
         self.client_closed += row.get::<_, i64>(11)?;
-        // None where the hour is older than the histograms.
+        Ok(())
+    }
+
+    fn add_latencies(&mut self, row: &Row<'_>) -> Result<(), DbError> {
         self.durations
-            .merge(row.get_ref(12)?.as_blob().unwrap_or_default());
+            .merge(row.get_ref(0)?.as_blob().unwrap_or_default());
         self.first_contents
-            .merge(row.get_ref(13)?.as_blob().unwrap_or_default());
+            .merge(row.get_ref(1)?.as_blob().unwrap_or_default());
         Ok(())
     }
 
