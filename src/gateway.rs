@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
+use crate::actors::backups::Backups;
 use crate::actors::listener::Serve;
 use crate::actors::ports::{Port, PortTaken};
 use crate::actors::router::registry::Direct;
@@ -28,12 +29,13 @@ use crate::providers::http::Http;
 use crate::providers::qwen::Login;
 use crate::secrets::{KeyPlace, Vault};
 use crate::settings::{self, Settings};
-use crate::tasks::Tasks;
+use crate::tasks::{Owned, Tasks};
 
 /// How long the check of the file may take before it counts as undecided.
 const CHECK_DEADLINE: Duration = Duration::from_mins(10);
 /// What the parts of an orderly end may take, each.
 const MANAGEMENT_GRACE: Duration = Duration::from_millis(500);
+const BACKUP_GRACE: Duration = Duration::from_secs(1);
 const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
 const TASKS_GRACE: Duration = Duration::from_secs(2);
 
@@ -78,6 +80,9 @@ pub struct Gateway {
     root: JoinHandle<()>,
     instance: Instance,
     warnings: Vec<String>,
+    backups: Backups,
+    /// Ends with the value.
+    backup_clock: Owned,
 }
 
 /// The services of the three ports, known once the handles are.
@@ -156,6 +161,12 @@ impl Gateway {
             tasks.clone(),
         );
         let _ = direct.set(Arc::new(web.clone()));
+        let backups = Backups::new(
+            handles.database.clone(),
+            handles.events.clone(),
+            settings.clone(),
+            tasks.clone(),
+        );
         let (integrity_sender, integrity) = watch::channel(Integrity::default());
         let app = App {
             exchanges: Exchanges {
@@ -172,6 +183,7 @@ impl Gateway {
             qwen: web,
             tasks: tasks.clone(),
             importing: Arc::new(Semaphore::new(1)),
+            backups: backups.clone(),
             started,
             integrity,
             changes: Arc::default(),
@@ -224,6 +236,8 @@ impl Gateway {
             root,
             instance,
             warnings,
+            backup_clock: backups.schedule(),
+            backups,
         })
     }
 
@@ -294,6 +308,8 @@ impl Gateway {
             connections.accepting_ended().await;
             connections.drain(MANAGEMENT_GRACE).await;
         }
+        drop(self.backup_clock);
+        self.backups.stop(BACKUP_GRACE).await;
         if let Err(error) = self.handles.database.flush(FLUSH_DEADLINE).await {
             tracing::error!(%error, "not everything queued could be stored");
             orderly = false;
@@ -302,7 +318,7 @@ impl Gateway {
             tracing::error!(%error, "the actors did not stop in order");
             orderly = false;
         } else {
-            self.ended().await;
+            let _ = (&mut self.root).await;
         }
         if !self.tasks.drain(TASKS_GRACE).await {
             tracing::warn!(tasks = ?self.tasks.running(), "tasks were still running at the end");

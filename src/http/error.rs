@@ -8,6 +8,7 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use crate::actors::address::Unavailable;
+use crate::actors::backups::BackupError;
 use crate::actors::database::StoreError;
 use crate::actors::ports::PortTaken;
 use crate::actors::root::RestartError;
@@ -75,6 +76,8 @@ pub(crate) enum ApiError {
     },
     /// One is under way.
     ImportRunning,
+    /// One is under way.
+    BackupRunning,
     SessionNotFound {
         id: String,
     },
@@ -412,6 +415,12 @@ impl ApiError {
                 "import_running",
                 "an import is under way; ask again when it has ended",
             ),
+            Self::BackupRunning => Told::new(
+                S::CONFLICT,
+                "conflict_error",
+                "backup_running",
+                "a backup is under way; ask again when it has ended",
+            ),
             Self::SessionNotFound { id } => Told::new(
                 S::NOT_FOUND,
                 "not_found_error",
@@ -563,13 +572,15 @@ fn db(error: &DbError) -> Told {
             "invalid_value",
             error.to_string(),
         ),
-        DbError::NotImportable(_) => Told::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "validation_error",
-            error.code(),
-            error.to_string(),
-        )
-        .param("path"),
+        DbError::NotImportable(_) | DbError::Unwritable(_) | DbError::NotRestorable(_) => {
+            Told::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "validation_error",
+                error.code(),
+                error.to_string(),
+            )
+            .param("path")
+        }
         DbError::Busy
         | DbError::Full
         | DbError::ReadOnly
@@ -607,6 +618,15 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::Db(error) => Self::Db(error),
             StoreError::Unavailable(reason) => Self::Unavailable(reason),
+        }
+    }
+}
+
+impl From<BackupError> for ApiError {
+    fn from(error: BackupError) -> Self {
+        match error {
+            BackupError::Running => Self::BackupRunning,
+            BackupError::Store(error) => error.into(),
         }
     }
 }

@@ -16,6 +16,7 @@ use std::time::Instant;
 
 use tokio::sync::{Semaphore, watch};
 
+use crate::actors::backups::Backups;
 use crate::actors::ports::Port;
 use crate::actors::settings::SettingsStore;
 use crate::actors::tree::Handles;
@@ -36,6 +37,7 @@ pub(crate) struct App {
     pub(crate) tasks: Tasks,
     /// One place: two imports at a time would gain nothing.
     pub(crate) importing: Arc<Semaphore>,
+    pub(crate) backups: Backups,
     pub(crate) started: Instant,
     pub(crate) integrity: watch::Receiver<Integrity>,
     pub(crate) qwen_port: Arc<Port>,

@@ -1,6 +1,7 @@
 //! :3002: seeing and steering the gateway.
 
 pub(crate) mod activity;
+pub(crate) mod backups;
 pub(crate) mod bodies;
 pub(crate) mod changes;
 pub(crate) mod conventions;
