@@ -23,6 +23,18 @@ pub(crate) fn compact_utc(at_ms: i64) -> String {
     format!("{}Z", seconds.replace(['-', ':'], ""))
 }
 
+/// Reads what [`compact_utc`] wrote, as Unix ms; none when it is anything else.
+pub(crate) fn from_compact_utc(text: &str) -> Option<i64> {
+    let at = jiff::fmt::strtime::parse("%Y%m%dT%H%M%SZ", text).ok()?;
+    let at = at
+        .to_datetime()
+        .ok()?
+        .to_zoned(jiff::tz::TimeZone::UTC)
+        .ok()?;
+    let at_ms = at.timestamp().as_millisecond();
+    (compact_utc(at_ms) == text).then_some(at_ms)
+}
+
 /// A new `UUIDv7`: unique, and sorted by the time it was made.
 pub(crate) fn new_id() -> String {
     uuid::Uuid::now_v7().to_string()
@@ -36,5 +48,18 @@ mod tests {
     fn times_are_shown_with_milliseconds() {
         assert_eq!(rfc3339(1_700_000_000_123), "2023-11-14T22:13:20.123Z");
         assert_eq!(compact_utc(1_700_000_000_123), "20231114T221320Z");
+        assert_eq!(
+            from_compact_utc("20231114T221320Z"),
+            Some(1_700_000_000_000)
+        );
+        for odd in [
+            "",
+            "20231114T221320",
+            "20231314T221320Z",
+            "v1",
+            "2023111T2213200Z",
+        ] {
+            assert_eq!(from_compact_utc(odd), None, "{odd}");
+        }
     }
 }

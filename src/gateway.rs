@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
+use crate::actors::backups::Backups;
 use crate::actors::binding::{self, Binding, Exposure};
 use crate::actors::keys::Keys;
 use crate::actors::listener::Serve;
@@ -34,12 +35,13 @@ use crate::providers::http::Http;
 use crate::providers::qwen::Login;
 use crate::secrets::{KeyPlace, Vault};
 use crate::settings::{self, Settings};
-use crate::tasks::Tasks;
+use crate::tasks::{Owned, Tasks};
 
 /// How long the check of the file may take before it counts as undecided.
 const CHECK_DEADLINE: Duration = Duration::from_mins(10);
 /// What the parts of an orderly end may take, each.
 const MANAGEMENT_GRACE: Duration = Duration::from_millis(500);
+const BACKUP_GRACE: Duration = Duration::from_secs(1);
 const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
 const TASKS_GRACE: Duration = Duration::from_secs(2);
 
@@ -86,6 +88,9 @@ pub struct Gateway {
     root: JoinHandle<()>,
     instance: Instance,
     warnings: Vec<String>,
+    backups: Backups,
+    /// Ends with the value.
+    backup_clock: Owned,
 }
 
 /// The services of the three ports, known once the handles are.
@@ -184,6 +189,12 @@ impl Gateway {
             tasks.clone(),
         );
         let _ = direct.set(Arc::new(web.clone()));
+        let backups = Backups::new(
+            handles.database.clone(),
+            handles.events.clone(),
+            settings.clone(),
+            tasks.clone(),
+        );
         let (integrity_sender, integrity) = watch::channel(Integrity::default());
         let app = App {
             exchanges: Exchanges {
@@ -200,6 +211,7 @@ impl Gateway {
             qwen: web,
             tasks: tasks.clone(),
             importing: Arc::new(Semaphore::new(1)),
+            backups: backups.clone(),
             started,
             integrity,
             changes: Arc::default(),
@@ -263,6 +275,8 @@ impl Gateway {
             root,
             instance,
             warnings,
+            backup_clock: backups.schedule(),
+            backups,
         })
     }
 
@@ -333,6 +347,8 @@ impl Gateway {
             connections.accepting_ended().await;
             connections.drain(MANAGEMENT_GRACE).await;
         }
+        drop(self.backup_clock);
+        self.backups.stop(BACKUP_GRACE).await;
         for port in [&self.qwen, &self.router, &self.management] {
             port.end_retired();
         }
@@ -344,7 +360,7 @@ impl Gateway {
             tracing::error!(%error, "the actors did not stop in order");
             orderly = false;
         } else {
-            self.ended().await;
+            let _ = (&mut self.root).await;
         }
         if !self.tasks.drain(TASKS_GRACE).await {
             tracing::warn!(tasks = ?self.tasks.running(), "tasks were still running at the end");

@@ -85,6 +85,8 @@ pub(crate) const RETENTION_MAX_REQUESTS: &str = "retention.maxRequests";
 pub(crate) const RETENTION_MAX_SIZE: &str = "retention.maxSizeMb";
 pub(crate) const RETENTION_BODIES_DAYS: &str = "retention.bodiesDays";
 pub(crate) const RETENTION_AUDIT_DAYS: &str = "retention.auditDays";
+pub(crate) const BACKUP_KEEP: &str = "backup.keep";
+pub(crate) const BACKUP_EVERY: &str = "backup.everyHours";
 pub(crate) const LOGGING_LEVEL: &str = "logging.level";
 pub(crate) const LOGGING_REQUESTS: &str = "logging.logRequests";
 pub(crate) const LOGGING_RESPONSES: &str = "logging.logResponses";
@@ -233,6 +235,20 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Fallback::Integer(90),
         None,
         "days the activity, the actors' events and the audit log are kept, 0 = for ever",
+    ),
+    setting(
+        BACKUP_KEEP,
+        Kind::Integer(1, 10_000),
+        Fallback::Integer(7),
+        None,
+        "backups kept, the newest; others than qwarden's own are never removed",
+    ),
+    setting(
+        BACKUP_EVERY,
+        Kind::Integer(0, 8_760),
+        Fallback::Integer(0),
+        None,
+        "hours between two backups, 0 = only when asked",
     ),
     setting(
         LOGGING_LEVEL,

@@ -1,6 +1,7 @@
 //! State and lifecycles. Every actor has a typed handle; nobody outside builds its messages.
 
 pub(crate) mod address;
+pub(crate) mod backups;
 pub(crate) mod behaviour;
 pub(crate) mod binding;
 pub(crate) mod credentials;

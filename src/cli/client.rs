@@ -17,6 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Also what asks upstreams ends within this.
 pub(crate) const LONG: Duration = Duration::from_mins(5);
 
+/// Copies and imports of a large database.
+pub(crate) const VERY_LONG: Duration = Duration::from_hours(6);
+
 /// A gateway's address, and the right to use it.
 #[derive(Clone)]
 pub(crate) struct Client {

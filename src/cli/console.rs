@@ -70,6 +70,10 @@ impl Console {
         Ok(())
     }
 
+    pub(crate) fn colour(&self) -> bool {
+        self.colour
+    }
+
     pub(crate) fn draw(&self, table: &Table) -> String {
         table.render(self.width, self.colour)
     }

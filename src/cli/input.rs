@@ -1,7 +1,7 @@
 //! What users write on the command line or hand over in files.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -47,6 +47,26 @@ pub(crate) fn text(given: &str) -> Result<String, Failure> {
     Ok(given.to_owned())
 }
 
+/// The path as another process finds it.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path)
+        .map_err(|error| Failure::Usage(format!("`{}` is no path: {error}", path.display())))
+}
+
+/// A time as Unix ms: as such, as a day (UTC), or as RFC 3339 says it.
+pub(crate) fn moment(text: &str) -> Result<i64, String> {
+    if let Ok(at) = text.parse() {
+        return Ok(at);
+    }
+    if let Ok(at) = text.parse::<jiff::Timestamp>() {
+        return Ok(at.as_millisecond());
+    }
+    let day = text.parse::<jiff::civil::Date>();
+    let day = day.and_then(|day| day.to_zoned(jiff::tz::TimeZone::UTC));
+    day.map(|day| day.timestamp().as_millisecond())
+        .map_err(|_| "wanted 2026-11-23, 2026-11-23T14:00:00Z or Unix ms".into())
+}
+
 fn standard() -> Result<String, Failure> {
     let mut text = String::new();
     std::io::stdin().lock().read_to_string(&mut text)?;
@@ -58,6 +78,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_moment_is_a_day_a_time_or_a_number() {
+        for (text, at) in [
+            ("1700000000123", Some(1_700_000_000_123)),
+            ("2023-11-14", Some(1_699_920_000_000)),
+            ("2023-11-14T22:13:20Z", Some(1_700_000_000_000)),
+            ("2023-11-14T23:13:20+01:00", Some(1_700_000_000_000)),
+            ("yesterday", None),
+            ("", None),
+        ] {
+            assert_eq!(moment(text).ok(), at, "{text}");
+        }
+    }
 
     #[test]
     fn a_value_is_json_where_it_is_json() {

@@ -2,6 +2,7 @@
 //! management API.
 
 pub(crate) mod activity;
+pub(crate) mod backup;
 pub(crate) mod client;
 pub(crate) mod completions;
 pub(crate) mod console;
@@ -9,17 +10,22 @@ pub(crate) mod credentials;
 pub(crate) mod data_dir;
 pub(crate) mod doctor;
 pub(crate) mod env;
+pub(crate) mod export;
 pub(crate) mod failure;
 pub(crate) mod gateway;
 pub(crate) mod history;
+pub(crate) mod import;
 pub(crate) mod input;
 pub(crate) mod logging;
 pub(crate) mod login;
 pub(crate) mod logs;
+pub(crate) mod migrate;
 pub(crate) mod model;
+pub(crate) mod progress;
 pub(crate) mod provider;
 pub(crate) mod request;
 pub(crate) mod response;
+pub(crate) mod restore;
 pub(crate) mod selftest;
 pub(crate) mod serve;
 pub(crate) mod session;
@@ -28,6 +34,7 @@ pub(crate) mod stats;
 pub(crate) mod status;
 pub(crate) mod switch;
 pub(crate) mod table;
+pub(crate) mod top;
 pub(crate) mod words;
 
 use std::io::Write;
@@ -149,12 +156,24 @@ enum Verb {
     Session(session::Verb),
     /// Numbers: requests, tokens, times, by provider.
     Stats,
+    /// What the gateway does, as it does it.
+    Top(top::Options),
     /// What happened lately.
     Activity(activity::Options),
     /// Events; -f follows them as they happen.
     Logs(logs::Options),
     /// Break things on purpose, in a scratch folder, and look.
     Selftest,
+    /// Copy the database, also while it is used.
+    Backup(backup::Options),
+    /// Put a backup in the database's place, while no gateway runs.
+    Restore(restore::Options),
+    /// The history as JSONL or CSV.
+    Export(export::Options),
+    /// Take over a provider-router.db.
+    Import(import::Options),
+    /// Take over the settings of the older program's .env.
+    Migrate(migrate::Options),
     /// Print completions for a shell.
     Completions(completions::Options),
 }
@@ -221,9 +240,15 @@ async fn dispatch(verb: Verb, client: &Client, console: &Console) -> Outcome {
         Verb::Response(verb) => response::run(verb, client, console).await,
         Verb::Session(verb) => session::run(verb, client, console).await,
         Verb::Stats => stats::run(client, console).await,
+        Verb::Top(options) => top::run(options, client, console).await,
         Verb::Activity(options) => activity::run(&options, client, console).await,
         Verb::Logs(options) => logs::run(options, client, console).await,
         Verb::Selftest => selftest::run(console).await,
+        Verb::Backup(options) => backup::run(options, client, console).await,
+        Verb::Restore(options) => restore::run(options, console),
+        Verb::Export(options) => export::run(options, client, console).await,
+        Verb::Import(options) => import::run(options, client, console).await,
+        Verb::Migrate(options) => migrate::run(options, client, console).await,
         Verb::Completions(options) => completions::run(&options),
     }
 }

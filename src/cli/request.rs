@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::cli::client::{Client, LONG};
+use crate::cli::client::{Call, Client, LONG};
 use crate::cli::console::Console;
 use crate::cli::failure::{Exit, Failure, Outcome};
-use crate::cli::input::Page;
+use crate::cli::input::{Page, moment};
 use crate::cli::table::{self, Column, Table};
 use crate::cli::words::{self, Show, at};
 
@@ -102,6 +102,13 @@ pub(crate) enum Verb {
 pub(crate) struct Filter {
     #[command(flatten)]
     page: Page,
+    #[command(flatten)]
+    which: Which,
+}
+
+/// What they have in common.
+#[derive(Args, Debug)]
+pub(crate) struct Which {
     /// Only of this session.
     #[arg(long)]
     session: Option<String>,
@@ -120,6 +127,29 @@ pub(crate) struct Filter {
     /// Only those that failed.
     #[arg(long)]
     errors: bool,
+    /// Only from then on: a day (UTC), a time, or Unix ms.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    since: Option<i64>,
+    /// Only until then.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    until: Option<i64>,
+    /// Only those whose texts say all of these words.
+    #[arg(long, value_name = "WORDS")]
+    search: Option<String>,
+}
+
+impl Which {
+    pub(crate) fn ask(self, call: Call) -> Call {
+        call.query("session_id", self.session)
+            .query("model", self.model)
+            .query("provider", self.provider)
+            .query("status", self.status.map(Status::as_str))
+            .query("stream", self.stream)
+            .query("has_error", self.errors.then_some(true))
+            .query("start_date", self.since)
+            .query("end_date", self.until)
+            .query("q", self.search)
+    }
 }
 
 /// How an exchange ended.
@@ -147,19 +177,12 @@ impl Status {
 pub(crate) async fn run(verb: Verb, client: &Client, console: &Console) -> Outcome {
     match verb {
         Verb::List(filter) => {
-            let body = client
+            let call = client
                 .get(&["api", "requests"])
                 .query("limit", Some(filter.page.limit))
                 .query("offset", Some(filter.page.offset))
-                .query("session_id", filter.session)
-                .query("model", filter.model)
-                .query("provider", filter.provider)
-                .query("status", filter.status.map(Status::as_str))
-                .query("stream", filter.stream)
-                .query("has_error", filter.errors.then_some(true))
-                .query("fields", (!console.json).then_some(LIGHT))
-                .send()
-                .await?;
+                .query("fields", (!console.json).then_some(LIGHT));
+            let body = filter.which.ask(call).send().await?;
             console.list(&body, "requests", COLUMNS)?;
         }
         Verb::Show { id, bodies } => {

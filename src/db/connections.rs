@@ -13,6 +13,7 @@ use rusqlite::{OpenFlags, Transaction, TransactionBehavior};
 
 pub(crate) use rusqlite::Connection;
 
+use crate::db::backups;
 use crate::db::error::DbError;
 use crate::db::files;
 use crate::db::migrate::{self, Migrated};
@@ -162,7 +163,7 @@ impl ReadConnections {
 
     /// Compares the pages of the file with each other. What is wrong, in `SQLite`'s words; empty means sound.
     pub(crate) async fn quick_check(&self) -> Result<Vec<String>, DbError> {
-        match self.run(quick_check).await {
+        match self.run(backups::faults).await {
             Err(DbError::Corrupt(reason)) => Ok(vec![reason]),
             outcome => outcome,
         }
@@ -269,15 +270,6 @@ fn checkpoint(conn: &Connection) -> Result<(), DbError> {
     let busy: bool =
         conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get("busy"))?;
     if busy { Err(DbError::Busy) } else { Ok(()) }
-}
-
-fn quick_check(conn: &Connection) -> Result<Vec<String>, DbError> {
-    let mut statement = conn.prepare("PRAGMA quick_check")?;
-    let mut findings: Vec<String> = statement
-        .query_map([], |row| row.get("quick_check"))?
-        .collect::<Result<_, _>>()?;
-    findings.retain(|finding| finding != "ok");
-    Ok(findings)
 }
 
 #[cfg(test)]

@@ -35,6 +35,12 @@ pub(crate) enum DbError {
     /// A file that was named for an import. The text is for whoever named it.
     #[error("the file cannot be imported: {0}")]
     NotImportable(String),
+    /// Where a backup was to go. The text is for whoever named it.
+    #[error("the backup cannot be written: {0}")]
+    Unwritable(String),
+    /// A file that was to take the database's place. The text is for whoever named it.
+    #[error("the file cannot be restored: {0}")]
+    NotRestorable(String),
     #[error("the database failed: {0}")]
     Other(String),
 }
@@ -68,6 +74,8 @@ impl DbError {
             Self::ReadOnly => "storage_readonly",
             Self::Invalid(_) => "invalid_value",
             Self::NotImportable(_) => "not_importable",
+            Self::Unwritable(_) => "backup_unwritable",
+            Self::NotRestorable(_) => "not_restorable",
             Self::Io(_)
             | Self::Corrupt(_)
             | Self::Closed

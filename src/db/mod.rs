@@ -5,11 +5,12 @@
 
 pub(crate) mod activity;
 pub(crate) mod audit;
+pub(crate) mod backups;
 pub(crate) mod body;
 pub(crate) mod connections;
 pub(crate) mod credentials;
 pub(crate) mod error;
-mod files;
+pub(crate) mod files;
 pub(crate) mod filter;
 pub(crate) mod histogram;
 pub(crate) mod history;
@@ -24,6 +25,7 @@ mod operations;
 pub(crate) mod ops;
 pub(crate) mod patch;
 pub(crate) mod providers;
+pub(crate) mod restore;
 pub(crate) mod retention;
 pub(crate) mod sessions;
 pub(crate) mod settings;

@@ -151,6 +151,16 @@ impl Recorder {
     }
 
     pub(crate) fn attempt(&mut self, number: u32, target: &Target) {
+        self.events.mention(
+            "request:attempted",
+            "attempted",
+            format!(
+                "request for {} goes to {}",
+                self.request.model, target.provider
+            ),
+            json!({"requestId": self.request.request_id, "provider": target.provider,
+                   "upstreamModel": target.upstream_model, "attempt": number}),
+        );
         self.attempt_began = Instant::now();
         self.upstream_status = None;
         self.attempts.push(AttemptRow {

@@ -9,6 +9,7 @@ use hyper::header::{HeaderValue, SET_COOKIE, WWW_AUTHENTICATE};
 use serde_json::{Value, json};
 
 use crate::actors::address::Unavailable;
+use crate::actors::backups::BackupError;
 use crate::actors::database::StoreError;
 use crate::actors::ports::PortTaken;
 use crate::actors::root::RestartError;
@@ -76,6 +77,8 @@ pub(crate) enum ApiError {
     },
     /// One is under way.
     ImportRunning,
+    /// One is under way.
+    BackupRunning,
     SessionNotFound {
         id: String,
     },
@@ -444,6 +447,12 @@ impl ApiError {
                 "import_running",
                 "an import is under way; ask again when it has ended",
             ),
+            Self::BackupRunning => Told::new(
+                S::CONFLICT,
+                "conflict_error",
+                "backup_running",
+                "a backup is under way; ask again when it has ended",
+            ),
             Self::SessionNotFound { id } => Told::new(
                 S::NOT_FOUND,
                 "not_found_error",
@@ -595,13 +604,15 @@ fn db(error: &DbError) -> Told {
             "invalid_value",
             error.to_string(),
         ),
-        DbError::NotImportable(_) => Told::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "validation_error",
-            error.code(),
-            error.to_string(),
-        )
-        .param("path"),
+        DbError::NotImportable(_) | DbError::Unwritable(_) | DbError::NotRestorable(_) => {
+            Told::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "validation_error",
+                error.code(),
+                error.to_string(),
+            )
+            .param("path")
+        }
         DbError::Busy
         | DbError::Full
         | DbError::ReadOnly
@@ -646,6 +657,15 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::Db(error) => Self::Db(error),
             StoreError::Unavailable(reason) => Self::Unavailable(reason),
+        }
+    }
+}
+
+impl From<BackupError> for ApiError {
+    fn from(error: BackupError) -> Self {
+        match error {
+            BackupError::Running => Self::BackupRunning,
+            BackupError::Store(error) => error.into(),
         }
     }
 }

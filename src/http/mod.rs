@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use tokio::sync::{Semaphore, watch};
 
+use crate::actors::backups::Backups;
 use crate::actors::binding::Binding;
 use crate::actors::keys::Keys;
 use crate::actors::ports::Port;
@@ -43,6 +44,7 @@ pub(crate) struct App {
     pub(crate) tasks: Tasks,
     /// One place: two imports at a time would gain nothing.
     pub(crate) importing: Arc<Semaphore>,
+    pub(crate) backups: Backups,
     pub(crate) started: Instant,
     pub(crate) integrity: watch::Receiver<Integrity>,
     pub(crate) qwen_port: Arc<Port>,

@@ -11,48 +11,48 @@ use crate::support::upstream::{Step, Upstream, json_answer, whole};
 use crate::support::{TestGateway, say};
 
 /// Nobody may listen there, so nobody does.
-const DEAD: &str = "http://127.0.0.1:1";
+pub const DEAD: &str = "http://127.0.0.1:1";
 
 /// What a run of the program said, and how it ended.
 #[derive(Debug)]
-struct Said {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub struct Said {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
 }
 
 impl Said {
     #[track_caller]
-    fn ok(self) -> Self {
+    pub fn ok(self) -> Self {
         assert_eq!(self.code, Some(0), "{self:?}");
         self
     }
 
     #[track_caller]
-    fn fails(self, code: i32) -> Self {
+    pub fn fails(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{self:?}");
         self
     }
 
     /// The one JSON document on standard output.
     #[track_caller]
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
 
 /// A user with a home of their own, whose shell knows the gateway at `url`.
-struct User {
+pub struct User {
     home: TempDir,
     url: String,
 }
 
 impl User {
-    fn of(gateway: &TestGateway) -> Self {
+    pub fn of(gateway: &TestGateway) -> Self {
         Self::at(&gateway.api(""))
     }
 
-    fn at(url: &str) -> Self {
+    pub fn at(url: &str) -> Self {
         Self {
             home: TempDir::new().expect("a temporary directory"),
             url: url.to_owned(),
@@ -77,7 +77,7 @@ impl User {
         command
     }
 
-    async fn run(&self, args: &[&str]) -> Said {
+    pub async fn run(&self, args: &[&str]) -> Said {
         self.tell(args, None).await
     }
 
@@ -106,11 +106,11 @@ impl User {
         }
     }
 
-    fn file(&self, path: &str) -> PathBuf {
+    pub fn file(&self, path: &str) -> PathBuf {
         self.home.path().join(path)
     }
 
-    fn read(&self, path: &str) -> String {
+    pub fn read(&self, path: &str) -> String {
         std::fs::read_to_string(self.file(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 }
@@ -166,6 +166,10 @@ async fn wrong_usage_is_told_before_anything_is_asked() {
         "response remove 1",
         "credentials clear",
         "logout",
+        "export --json",
+        "export --format xml",
+        "migrate --env-file does-not-exist",
+        "backup x --list",
     ] {
         let said = user.run(&words(line)).await.fails(2);
         assert!(

@@ -10,21 +10,21 @@ use crate::support::upstream::{Upstream, delta, finish, json_answer, whole};
 use crate::support::{PATIENCE, TestGateway, say, say_streamed};
 
 /// A listener of the event stream.
-struct Listener {
+pub struct Listener {
     bytes: futures_util::stream::BoxStream<'static, reqwest::Result<bytes::Bytes>>,
     text: String,
 }
 
 /// One event as it came.
 #[derive(Debug)]
-struct Heard {
-    id: Option<String>,
-    kind: String,
-    data: Value,
+pub struct Heard {
+    pub id: Option<String>,
+    pub kind: String,
+    pub data: Value,
 }
 
 impl Listener {
-    async fn of(gateway: &TestGateway, query: &str, last: Option<&str>) -> Self {
+    pub async fn of(gateway: &TestGateway, query: &str, last: Option<&str>) -> Self {
         let mut request = gateway
             .client
             .get(gateway.api(&format!("/api/events{query}")));
@@ -41,7 +41,7 @@ impl Listener {
     }
 
     /// The next event; none when the stream has ended.
-    async fn next(&mut self) -> Option<Heard> {
+    pub async fn next(&mut self) -> Option<Heard> {
         loop {
             if let Some((event, rest)) = self.text.split_once("\n\n") {
                 let line = |name: &str| {
@@ -69,7 +69,7 @@ impl Listener {
         }
     }
 
-    async fn until(&mut self, kind: &str) -> Heard {
+    pub async fn until(&mut self, kind: &str) -> Heard {
         loop {
             let heard = self.next().await.expect("an event");
             if heard.kind == kind {
@@ -124,7 +124,12 @@ async fn what_happens_is_told_and_told_again_to_who_missed_it() {
     // Another one that comes back after the model was made hears the rest again, in order, and what comes.
     let last = made.id.expect("an id");
     let mut back = Listener::of(&gateway, "?types=request:*,settings:updated", Some(&last)).await;
-    for kind in ["request:started", "request:completed", "settings:updated"] {
+    for kind in [
+        "request:started",
+        "request:attempted",
+        "request:completed",
+        "settings:updated",
+    ] {
         assert_eq!(back.next().await.expect("an event").kind, kind);
     }
     gateway

@@ -48,7 +48,7 @@ const HISTORY: &str = "
     INSERT INTO responses SELECT id, id, 's1', 'a-' || id, timestamp, NULL, '{}', NULL, 1, 2, 3, 'stop', NULL, 4, id
         FROM requests;";
 
-fn old(dir: &Path, base_url: &str, token: &str) -> PathBuf {
+pub fn old(dir: &Path, base_url: &str, token: &str) -> PathBuf {
     let path = dir.join("provider-router.db");
     let conn = rusqlite::Connection::open(&path).expect("a file");
     for sql in ["PRAGMA journal_mode = WAL", LAYOUT, HISTORY] {

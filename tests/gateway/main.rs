@@ -26,6 +26,7 @@ mod import;
 mod layers;
 mod lifecycle;
 mod management;
+mod operations;
 mod qwen;
 mod security;
 mod settings;

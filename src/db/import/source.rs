@@ -1,7 +1,6 @@
 //! The file to import: opened so that nothing beside it or in it changes.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -79,7 +78,7 @@ impl Source {
         let with_log = reads_with_log(path)?;
         let scratch = LOGS
             .iter()
-            .find(|log| fs::metadata(beside(path, log)).is_ok_and(|log| log.len() > 0))
+            .find(|log| fs::metadata(files::beside(path, log)).is_ok_and(|log| log.len() > 0))
             .map(|log| Scratch::copy(path, log, own))
             .transpose()?;
         let conn = match &scratch {
@@ -89,7 +88,7 @@ impl Source {
             ),
             // Or else SQLite would make a log and an index for it beside the file.
             None if with_log => Connection::open_with_flags(
-                immutable(path),
+                files::immutable(path),
                 OpenFlags::SQLITE_OPEN_READ_ONLY
                     | OpenFlags::SQLITE_OPEN_NO_MUTEX
                     | OpenFlags::SQLITE_OPEN_URI,
@@ -175,37 +174,13 @@ fn is_same_file(one: &Path, other: &Path) -> io::Result<bool> {
     Ok(fs::canonicalize(one)? == fs::canonicalize(other)?)
 }
 
-/// The path as a URI that promises that nobody writes to it.
-fn immutable(path: &Path) -> String {
-    let mut uri = String::from("file:");
-    let text = path.to_string_lossy().replace('\\', "/");
-    if !text.starts_with('/') {
-        uri.push('/');
-    }
-    for character in text.chars() {
-        match character {
-            '%' => uri.push_str("%25"),
-            '?' => uri.push_str("%3f"),
-            '#' => uri.push_str("%23"),
-            other => uri.push(other),
-        }
-    }
-    uri + "?immutable=1"
-}
-
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(suffix);
-    name.into()
-}
-
 /// A folder of our own with a copy, removed with the value.
 struct Scratch(PathBuf);
 
 impl Scratch {
     fn copy(path: &Path, log: &str, own: &Path) -> Result<Self, DbError> {
         let folder = own.parent().unwrap_or(Path::new(".")).join(SCRATCH);
-        let log_path = beside(path, log);
+        let log_path = files::beside(path, log);
         for _ in 0..MOST_COPIES {
             // What a crash left there is of no use.
             let _ = fs::remove_dir_all(&folder);
@@ -213,7 +188,7 @@ impl Scratch {
             let scratch = Self(folder.clone());
             let to = folder.join(COPY);
             let before = [stamp(path), stamp(&log_path)];
-            for (from, to) in [(path, to.clone()), (&log_path, beside(&to, log))] {
+            for (from, to) in [(path, to.clone()), (&log_path, files::beside(&to, log))] {
                 copy_private(from, &to)?;
             }
             if before == [stamp(path), stamp(&log_path)] {

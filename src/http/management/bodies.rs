@@ -147,6 +147,13 @@ pub(crate) struct RetentionBody {
     dry_run: Option<bool>,
 }
 
+/// Where a backup goes.
+#[derive(ToSchema)]
+pub(crate) struct BackupBody {
+    /// Absolute, on the gateway's own machine, of a file that does not exist; a dated file unless given.
+    path: Option<String>,
+}
+
 /// A database of the older program.
 #[derive(ToSchema)]
 pub(crate) struct ImportBody {

@@ -1,6 +1,7 @@
 //! `/api/import`: takes over the database of the older program, `provider-router.db`.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{Request, State};
@@ -20,6 +21,9 @@ use crate::http::management::bodies::ImportBody;
 use crate::http::management::changes::{self, Asked, Change};
 use crate::http::management::credentials::DEFAULT_LABEL;
 use crate::providers::qwen::{Login, token_expiry};
+
+/// Between two tellings of how far it is.
+const TELLING: Duration = Duration::from_millis(200);
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(store))
@@ -58,17 +62,20 @@ async fn store(State(app): State<App>, request: Request) -> Result<Json<Value>, 
 
 async fn carry_out(app: &App, wanted: Wanted) -> Result<Report, StoreError> {
     let database = &app.handles.database;
+    let mut told = None;
     let outcome = import::import(
         database,
         &app.vault,
         &wanted.path,
         wanted.effect,
         |progress| {
-            tracing::debug!(
-                import.table = progress.table,
-                import.rows = progress.found,
-                "importing"
-            );
+            if told.is_none_or(|at: Instant| at.elapsed() >= TELLING) {
+                told = Some(Instant::now());
+                let detail = json!({"table": progress.table, "rows": progress.found});
+                let description = "an import is under way".into();
+                let events = &app.handles.events;
+                events.mention("import:progress", "progress", description, detail);
+            }
         },
     )
     .await;

@@ -2,6 +2,7 @@
 
 pub(crate) mod activity;
 pub(crate) mod auth;
+pub(crate) mod backups;
 pub(crate) mod bodies;
 pub(crate) mod changes;
 pub(crate) mod conventions;

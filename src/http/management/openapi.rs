@@ -35,6 +35,7 @@ pub(crate) fn routes() -> (Router<App>, OpenApi) {
         .merge(m::keys::routes())
         .merge(m::credentials::routes())
         .merge(m::import::routes())
+        .merge(m::backups::routes())
         .merge(m::supervision::routes());
     let (routes, mut api) = all.split_for_parts();
     finish(&mut api);
