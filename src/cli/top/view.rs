@@ -33,7 +33,7 @@ const FINISHED: &[Column] = &[
     ("STATUS", "/status", Show::State),
     ("FIRST", "/ttft_ms", Show::Took),
     ("TOOK", "/duration_ms", Show::Took),
-    ("ENDED", "/ended_at", Show::Ago),
+    ("AGO", "/ago_ms", Show::Took),
     ("ERROR", "/error", Show::Text),
 ];
 
@@ -150,8 +150,8 @@ impl View {
         is_paused: bool,
         console: &Console,
     ) -> String {
-        // The heading, three tables' own headings, the blank lines before them, and the keys.
-        let fixed = 8 + self.actors().len();
+        // The heading, three tables' own headings, the keys, and a blank line before all but the first.
+        let fixed = 9 + self.actors().len();
         let room = size.rows.saturating_sub(fixed).max(2);
         let running = self.running.len().clamp(1, room / 2);
         let finished = room - running;
@@ -181,7 +181,14 @@ impl View {
         };
         let (all, rate, errors) = (self.aged(now), self.rate(now), self.errors(now));
         let running: Vec<Value> = all.iter().take(running).cloned().collect();
-        let finished: Vec<Value> = self.finished.iter().take(finished).cloned().collect();
+        let ended = self.finished.iter().take(finished).map(|row| {
+            let mut row = row.clone();
+            row["ago_ms"] = (now - row["ended_at"].as_i64().unwrap_or(now))
+                .max(0)
+                .into();
+            row
+        });
+        let finished: Vec<Value> = ended.collect();
         format!(
             "qwarden {}  running {}  requests/s {rate:.1}  errors/min {errors}\n\n{}\n{}\n{}",
             words::one_line(&self.url),
