@@ -26,6 +26,7 @@ pub(crate) mod provider;
 pub(crate) mod request;
 pub(crate) mod response;
 pub(crate) mod restore;
+pub(crate) mod retention;
 pub(crate) mod selftest;
 pub(crate) mod serve;
 pub(crate) mod session;
@@ -168,6 +169,8 @@ enum Verb {
     Backup(backup::Options),
     /// Put a backup in the database's place, while no gateway runs.
     Restore(restore::Options),
+    /// Remove what the history has outlived, now.
+    Retention(retention::Options),
     /// The history as JSONL or CSV.
     Export(export::Options),
     /// Take over a provider-router.db.
@@ -246,6 +249,7 @@ async fn dispatch(verb: Verb, client: &Client, console: &Console) -> Outcome {
         Verb::Selftest => selftest::run(console).await,
         Verb::Backup(options) => backup::run(options, client, console).await,
         Verb::Restore(options) => restore::run(options, console),
+        Verb::Retention(options) => retention::run(&options, client, console).await,
         Verb::Export(options) => export::run(options, client, console).await,
         Verb::Import(options) => import::run(options, client, console).await,
         Verb::Migrate(options) => migrate::run(options, client, console).await,
