@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use futures_util::StreamExt;
@@ -11,6 +12,7 @@ use crate::cli::client::{Client, LONG};
 use crate::cli::console::Console;
 use crate::cli::failure::{Exit, Failure, Outcome};
 use crate::cli::input::Page;
+use crate::cli::replay as recording;
 use crate::cli::table::{self, Column, Table};
 use crate::cli::words::{self, Show, at};
 
@@ -42,6 +44,7 @@ const FIELDS: &[Column] = &[
     ("streamed", "/stream", Show::Flag),
     ("provider", "/provider", Show::Text),
     ("status", "/status", Show::Text),
+    ("recorded", "/has_recording", Show::Flag),
     ("http status", "/response/http_status", Show::Text),
     ("finish reason", "/response/finish_reason", Show::Text),
     ("error", "/response/error", Show::Text),
@@ -91,6 +94,14 @@ pub(crate) enum Verb {
         /// Print the events of a streamed answer as they come.
         #[arg(long)]
         stream: bool,
+    },
+    /// Print the raw bytes of one that was recorded, for a bug report and `qwarden replay`.
+    Recording {
+        /// Its number, its UUID, or the `x-request-id` of an answer.
+        id: String,
+        /// Write them to this file instead.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
     },
     /// Print one as a curl command.
     Curl {
@@ -175,6 +186,15 @@ pub(crate) async fn run(verb: Verb, client: &Client, console: &Console) -> Outco
         }
         Verb::Replay { id, model, stream } => {
             return replay(&id, model, stream, client, console).await;
+        }
+        Verb::Recording { id, output } => {
+            // As it came: what the client asked keeps its spelling.
+            let path = ["api", "requests", &id, "recording"];
+            let response = client.get(&path).stream("application/json").await?;
+            let document = response.text().await;
+            let document = document
+                .map_err(|error| Failure::Other(format!("the recording broke off: {error}")))?;
+            recording::write(&document, output.as_ref())?;
         }
         Verb::Curl { id } => {
             let asked = Asked::again(&id, client).await?;

@@ -23,6 +23,7 @@ mod operations;
 pub(crate) mod ops;
 pub(crate) mod patch;
 pub(crate) mod providers;
+pub(crate) mod recordings;
 pub(crate) mod retention;
 pub(crate) mod sessions;
 pub(crate) mod settings;

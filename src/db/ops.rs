@@ -17,6 +17,7 @@ use crate::db::import::report::Tally;
 use crate::db::import::{self, ImportChunk};
 use crate::db::models::{self, ModelChange, ModelRow, NewLink};
 use crate::db::providers::{self, ConfigRow, ProviderChange, ProviderRow};
+use crate::db::recordings::Packed;
 use crate::db::retention::{self, Outlived};
 use crate::db::sessions::{self, TurnRow};
 use crate::db::{json, operations, settings};
@@ -419,6 +420,7 @@ fn outcome_weight(outcome: &OutcomeRow) -> usize {
     outcome.openai_response.as_ref().map_or(0, Body::len)
         + length(outcome.words.as_ref())
         + length(outcome.error.as_ref())
+        + outcome.recording.as_ref().map_or(0, Packed::len)
         + attempts
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod presets;
 pub(crate) mod qwen;
 mod qwen_oauth;
 mod response;
+pub(crate) mod tape;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +19,10 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
-pub(crate) use self::config::{Definition, InvalidConfig};
+pub(crate) use self::config::{Definition, InvalidConfig, Record};
 pub(crate) use self::error::{Phase, UpstreamError};
 pub(crate) use self::http::Http;
+use self::tape::Tape;
 
 /// The body of an answer as the upstream sends it. Ends after its first error; dropping it cancels the upstream.
 pub(crate) type ByteStream = BoxStream<'static, Result<Bytes, UpstreamError>>;
@@ -36,6 +38,8 @@ pub(crate) struct Call {
     pub(crate) request_id: String,
     /// What the client calls its session, if it names one. One session is not one conversation (client-behaviour, 4).
     pub(crate) session: Option<String>,
+    /// What listens to the attempt, or answers it.
+    pub(crate) tape: Tape,
 }
 
 /// How long an upstream may take. A `timeout` in the provider's configuration replaces `first_byte` and `idle`.
@@ -102,10 +106,18 @@ pub(crate) trait Provider: Send + Sync + 'static {
 
 /// Says what is wrong with a configuration, without making anything of it.
 pub(crate) fn check(definition: &Definition) -> Result<(), InvalidConfig> {
-    match definition.kind.as_str() {
+    let common = config::check_common(definition);
+    let own = match definition.kind.as_str() {
         echo::KIND | qwen::DIRECT => Ok(()),
         qwen_oauth::KIND => qwen_oauth::QwenOauth::new(definition, Http::new()).map(drop),
         _ => config::read(definition).map(drop),
+    };
+    match (own, common) {
+        (Err(mut own), Err(common)) => {
+            own.errors.extend(common.errors);
+            Err(own)
+        }
+        (own, common) => own.and(common),
     }
 }
 

@@ -27,6 +27,7 @@ mod layers;
 mod lifecycle;
 mod management;
 mod qwen;
+mod recordings;
 mod settings;
 mod streams;
 mod supervision;

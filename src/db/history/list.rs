@@ -324,7 +324,7 @@ pub(in crate::db) fn delete_request(conn: &Connection, uuid: &str) -> Result<usi
     Ok(conn.prepare_cached(DELETE_REQUEST)?.execute([uuid])?)
 }
 
-/// Removes an answer and its words; its exchange stays.
+/// Removes an answer, its words and its recording; its exchange stays.
 pub(in crate::db) fn delete_response(conn: &Connection, uuid: &str) -> Result<usize, DbError> {
     let request: Option<i64> = conn
         .prepare_cached(DELETE_RESPONSE)?
@@ -333,6 +333,7 @@ pub(in crate::db) fn delete_response(conn: &Connection, uuid: &str) -> Result<us
     let Some(request) = request else {
         return Ok(0);
     };
+    recordings::delete(conn, request)?;
     words::remove_answer(conn, request)?;
     Ok(1)
 }

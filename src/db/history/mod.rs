@@ -25,7 +25,8 @@ const COUNTS: &str = "
 
 const REQUEST: &str = "
     SELECT id, request_id, client_request_id, session_id, timestamp, method, path, port, user_agent, openai_request,
-           qwen_request, model, stream, provider_id, status, created_at
+           qwen_request, model, stream, provider_id, status, created_at,
+           EXISTS (SELECT 1 FROM recordings WHERE recordings.request_id = requests.id) AS has_recording
       FROM requests
      WHERE request_id = :uuid OR id = :number";
 
@@ -74,6 +75,8 @@ pub(crate) struct StoredExchange {
     pub(crate) provider: Option<String>,
     pub(crate) status: String,
     pub(crate) created_at: i64,
+    /// Whether `GET /api/requests/{id}/recording` has something to tell.
+    pub(crate) has_recording: bool,
     pub(crate) attempts: Vec<AttemptRow>,
     pub(crate) response: Option<StoredResponse>,
 }
@@ -173,6 +176,7 @@ fn stored_exchange(row: &Row<'_>) -> rusqlite::Result<StoredExchange> {
         provider: row.get("provider_id")?,
         status: row.get("status")?,
         created_at: row.get("created_at")?,
+        has_recording: row.get("has_recording")?,
         attempts: Vec::new(),
         response: None,
     })

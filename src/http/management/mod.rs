@@ -17,6 +17,7 @@ pub(crate) mod models;
 pub(crate) mod openapi;
 pub(crate) mod providers;
 pub(crate) mod proxy;
+pub(crate) mod recordings;
 pub(crate) mod requests;
 pub(crate) mod responses;
 pub(crate) mod retention;
