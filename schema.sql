@@ -229,6 +229,13 @@ CREATE INDEX responses_by_provider ON responses (provider_id, timestamp DESC);
 CREATE INDEX responses_by_session ON responses (session_id, timestamp DESC) WHERE session_id IS NOT NULL;
 CREATE INDEX responses_by_error ON responses (error_code, timestamp DESC) WHERE error_code IS NOT NULL;
 
+-- The raw bytes of exchanges that were recorded, with their times (`src/protocol/recording.rs`), packed.
+CREATE TABLE recordings (
+    request_id INTEGER NOT NULL PRIMARY KEY REFERENCES requests (id) ON DELETE CASCADE,
+    format     INTEGER NOT NULL,
+    packed     BLOB    NOT NULL
+) STRICT;
+
 -- The words of exchanges, for the search; `rowid` is the request's id. Without the texts, which are in the bodies.
 CREATE VIRTUAL TABLE history_words USING fts5 (
     prompt, answer, content = '', contentless_delete = 1, tokenize = 'unicode61 remove_diacritics 2'

@@ -80,6 +80,8 @@ pub(crate) const SERVER_MAX_BODY: &str = "server.maxBody";
 pub(crate) const HISTORY_COMMIT_WAIT: &str = "history.commitWait";
 pub(crate) const HISTORY_MAX_BODY: &str = "history.maxBody";
 pub(crate) const HISTORY_SEARCH: &str = "history.search";
+pub(crate) const HISTORY_RECORD: &str = "history.record";
+pub(crate) const HISTORY_RECORD_MAX: &str = "history.recordMaxBytes";
 pub(crate) const RETENTION_DAYS: &str = "retention.days";
 pub(crate) const RETENTION_MAX_REQUESTS: &str = "retention.maxRequests";
 pub(crate) const RETENTION_MAX_SIZE: &str = "retention.maxSizeMb";
@@ -200,6 +202,20 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Fallback::Boolean(true),
         None,
         "make the texts of requests and answers searchable",
+    ),
+    setting(
+        HISTORY_RECORD,
+        Kind::OneOf(&["off", "failed", "all"]),
+        Fallback::Text("off"),
+        None,
+        "record the raw bytes of exchanges: none, those that fail, or all",
+    ),
+    setting(
+        HISTORY_RECORD_MAX,
+        Kind::Integer(1_024, 64 << 20),
+        Fallback::Integer(4 << 20),
+        None,
+        "bytes of one recording; what is beyond is cut off",
     ),
     setting(
         RETENTION_DAYS,

@@ -23,6 +23,7 @@ pub(crate) mod migrate;
 pub(crate) mod model;
 pub(crate) mod progress;
 pub(crate) mod provider;
+pub(crate) mod replay;
 pub(crate) mod request;
 pub(crate) mod response;
 pub(crate) mod restore;
@@ -149,6 +150,8 @@ enum Verb {
     /// Exchanges: what was asked, replayed, as curl.
     #[command(subcommand)]
     Request(request::Verb),
+    /// Compare what a recorded exchange would bring today; needs no gateway.
+    Replay(replay::Options),
     /// Answers, and numbers about them.
     #[command(subcommand)]
     Response(response::Verb),
@@ -240,6 +243,7 @@ async fn dispatch(verb: Verb, client: &Client, console: &Console) -> Outcome {
         Verb::Credentials(verb) => credentials::run(verb, client, console).await,
         Verb::History(options) => history::run(options, client, console).await,
         Verb::Request(verb) => request::run(verb, client, console).await,
+        Verb::Replay(options) => replay::run(&options, console).await,
         Verb::Response(verb) => response::run(verb, client, console).await,
         Verb::Session(verb) => session::run(verb, client, console).await,
         Verb::Stats => stats::run(client, console).await,

@@ -1,6 +1,7 @@
 //! `qwarden request`: the exchanges of the history, shown, repeated, or as a curl command.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
@@ -9,6 +10,7 @@ use crate::cli::client::{Call, Client, LONG};
 use crate::cli::console::Console;
 use crate::cli::failure::{Exit, Failure, Outcome};
 use crate::cli::input::{Page, moment};
+use crate::cli::replay as recording;
 use crate::cli::table::{self, Column, Table};
 use crate::cli::words::{self, Show, at};
 
@@ -40,6 +42,7 @@ const FIELDS: &[Column] = &[
     ("streamed", "/stream", Show::Flag),
     ("provider", "/provider", Show::Text),
     ("status", "/status", Show::Text),
+    ("recorded", "/has_recording", Show::Flag),
     ("http status", "/response/http_status", Show::Text),
     ("finish reason", "/response/finish_reason", Show::Text),
     ("error", "/response/error", Show::Text),
@@ -89,6 +92,14 @@ pub(crate) enum Verb {
         /// Ask for this model instead.
         #[arg(long)]
         model: Option<String>,
+    },
+    /// Print the raw bytes of one that was recorded, for a bug report and `qwarden replay`.
+    Recording {
+        /// Its number, its UUID, or the `x-request-id` of an answer.
+        id: String,
+        /// Write them to this file instead.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
     },
     /// Print one as a curl command.
     Curl {
@@ -209,6 +220,15 @@ pub(crate) async fn run(verb: Verb, client: &Client, console: &Console) -> Outco
                 return Err(Failure::Other(message.to_owned()));
             }
             console.answer(&body, || said(&body["response"]))?;
+        }
+        Verb::Recording { id, output } => {
+            // As it came: what the client asked keeps its spelling.
+            let path = ["api", "requests", &id, "recording"];
+            let response = client.get(&path).stream("application/json").await?;
+            let document = response.text().await;
+            let document = document
+                .map_err(|error| Failure::Other(format!("the recording broke off: {error}")))?;
+            recording::write(&document, output.as_ref())?;
         }
         Verb::Curl { id } => {
             let body = client.get(&["api", "requests", &id, "curl"]).send().await?;

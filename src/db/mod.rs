@@ -25,6 +25,7 @@ mod operations;
 pub(crate) mod ops;
 pub(crate) mod patch;
 pub(crate) mod providers;
+pub(crate) mod recordings;
 pub(crate) mod restore;
 pub(crate) mod retention;
 pub(crate) mod sessions;

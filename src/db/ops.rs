@@ -18,6 +18,7 @@ use crate::db::import::{self, ImportChunk};
 use crate::db::keys::{self, KeyRow};
 use crate::db::models::{self, ModelChange, ModelRow, NewLink};
 use crate::db::providers::{self, ConfigRow, ProviderChange, ProviderRow};
+use crate::db::recordings::Packed;
 use crate::db::retention::{self, Outlived};
 use crate::db::sessions::{self, TurnRow};
 use crate::db::{json, operations, settings};
@@ -455,6 +456,7 @@ fn outcome_weight(outcome: &OutcomeRow) -> usize {
     outcome.openai_response.as_ref().map_or(0, Body::len)
         + length(outcome.words.as_ref())
         + length(outcome.error.as_ref())
+        + outcome.recording.as_ref().map_or(0, Packed::len)
         + attempts
 }
 

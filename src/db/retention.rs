@@ -10,6 +10,7 @@ use crate::db::body;
 use crate::db::error::DbError;
 use crate::db::history::words;
 use crate::db::idempotency;
+use crate::db::recordings;
 
 const DAY_MS: i64 = 86_400_000;
 /// No exchange is younger.
@@ -370,6 +371,7 @@ fn drop_bodies(conn: &Connection, before: i64, most: u32) -> Result<usize, DbErr
             .execute((id, asked, asked_qwen))?;
         conn.prepare_cached(DROP_RESPONSE)?
             .execute((id, answered, answered_qwen))?;
+        recordings::delete(conn, *id)?;
         words::remove(conn, *id)?;
     }
     Ok(ids.len())

@@ -1,5 +1,6 @@
 //! What the tests of this folder share.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rusqlite::Connection;
@@ -9,6 +10,8 @@ use serde_json::json;
 use crate::db::activity::ActivityRow;
 use crate::db::history::{AttemptOutcome, AttemptRow, ExchangeStatus, OutcomeRow, RequestRow};
 use crate::db::providers::{ConfigRow, ProviderRow};
+use crate::db::recordings::Packed;
+use crate::protocol::recording::Recording;
 
 /// A database in memory with the current schema.
 pub(crate) fn database() -> Connection {
@@ -153,5 +156,11 @@ pub(crate) fn sample_outcome(response_id: &str) -> Box<OutcomeRow> {
             attempt(1, AttemptOutcome::Failed),
             attempt(2, AttemptOutcome::Succeeded),
         ],
+        recording: Some(Packed::of(Recording::begun(
+            "r",
+            "/v1/chat/completions",
+            5,
+            BTreeMap::new(),
+        ))),
     })
 }

@@ -14,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 use crate::actors::ports::Connections;
 use crate::actors::router::resolve::Target;
 use crate::exchange::{Content, Delivery, Refusal};
+use crate::protocol::recording::Form;
 use crate::protocol::sse;
+use crate::providers::tape::Tape;
 
 /// Events that wait for a slow client before its upstream is made to wait too (R21).
 const EVENTS_WAITING: usize = 32;
@@ -43,6 +45,7 @@ pub(crate) struct Downlink {
     keep_alive: Duration,
     /// Whether the client asked for events: only then can it be kept waiting with comments.
     streams: bool,
+    tape: Tape,
 }
 
 /// What travels to the client's body.
@@ -71,6 +74,7 @@ impl Downlink {
             aborting: connections.aborting.clone(),
             keep_alive,
             streams,
+            tape: Tape::default(),
         }
     }
 
@@ -79,11 +83,12 @@ impl Downlink {
         fields.clone_into(&mut self.ignored);
     }
 
-    /// Who is being asked, for the response headers.
-    pub(crate) fn serving(&mut self, target: &Target, attempts: u32) {
+    /// Who is being asked, for the response headers, and what listens.
+    pub(crate) fn serving(&mut self, target: &Target, attempts: u32, tape: Tape) {
         self.provider.clone_from(&target.provider);
         self.upstream_model.clone_from(&target.upstream_model);
         self.attempts = attempts;
+        self.tape = tape;
     }
 
     /// Whether the client already has a response head, so that errors must go into the stream.
@@ -123,22 +128,36 @@ impl Downlink {
     /// Sends events on, opening the response first. Waits while the client is slow.
     pub(crate) async fn send(&mut self, bytes: Bytes) -> Result<(), Interrupted> {
         self.open();
+        self.note(Form::Events, &bytes);
         self.push(Piece::More(bytes)).await
     }
 
-    /// Sends the end marker; the body is complete then.
+    /// Sends the end marker, which is noted already; the body is complete then.
     pub(crate) async fn end(&mut self, bytes: Bytes) -> Result<(), Interrupted> {
         self.open();
         self.push(Piece::Last(bytes)).await
     }
 
-    /// Tells of a failure inside the stream, then ends it: the OpenAI SDKs raise the error (R16).
-    pub(crate) async fn end_with_error(&mut self, message: &str, code: &str) {
+    /// What tells of a failure inside the stream and ends it: the OpenAI SDKs raise the error (R16). None when the client
+    /// has no response head yet, and so is to be refused with `status`.
+    pub(crate) fn farewell(&self, message: &str, code: &str, status: u16) -> Option<Bytes> {
+        if !self.is_open() {
+            if self.tape.is_on() {
+                self.note(Form::Refused, &refusal(status, code, message));
+            }
+            return None;
+        }
         let event = json!({"error": {"message": message, "type": "stream_error", "code": code, "param": null}});
         let mut bytes = sse::data(&event.to_string()).to_vec();
         bytes.extend_from_slice(&sse::data("[DONE]"));
-        // A client that is gone by now needs no farewell.
-        let _ = self.end(Bytes::from(bytes)).await;
+        let bytes = Bytes::from(bytes);
+        self.note(Form::Events, &bytes);
+        Some(bytes)
+    }
+
+    /// Notes on the tape what the client is about to get. What ends an answer is noted before its outcome is stored.
+    pub(crate) fn note(&self, form: Form, bytes: &Bytes) {
+        self.tape.told(form, bytes);
     }
 
     /// Answers with one document.
@@ -185,6 +204,13 @@ impl Downlink {
             content,
         }
     }
+}
+
+/// What a recording says of a refusal: its dialect is a matter of `http`.
+pub(crate) fn refusal(status: u16, code: &str, message: &str) -> Bytes {
+    json!({"status": status, "code": code, "message": message})
+        .to_string()
+        .into()
 }
 
 /// The receiving half: a response body.

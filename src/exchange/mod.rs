@@ -7,7 +7,9 @@
 pub(crate) mod downlink;
 pub(crate) mod qwen;
 pub(crate) mod record;
+pub(crate) mod replay;
 pub(crate) mod stream;
+pub(crate) mod taping;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,6 +27,8 @@ use crate::exchange::downlink::{Downlink, Interrupted, Pieces};
 use crate::exchange::record::{Ending, Recorder, Subject};
 use crate::protocol::openai::answer;
 use crate::protocol::openai::request::ChatRequest;
+use crate::protocol::recording::Form;
+use crate::providers::tape::Tape;
 use crate::providers::{Answer, AnswerHeaders, Call, Deadlines, UpstreamError};
 use crate::settings::{self, Settings};
 use crate::tasks::Tasks;
@@ -188,9 +192,9 @@ impl Exchange {
     async fn drive(mut self, plan: RoutePlan) {
         let last = plan.targets.len().min(MOST_ATTEMPTS);
         for (number, target) in (1_u32..).zip(plan.targets.into_iter().take(last)) {
-            self.recorder.attempt(number, &target);
-            self.downlink.serving(&target, number);
-            match self.attempt(&target).await {
+            let tape = self.recorder.attempt(number, &target, &self.request);
+            self.downlink.serving(&target, number, tape.clone());
+            match self.attempt(&target, tape).await {
                 Attempted::Over => return,
                 Attempted::Interrupted(interrupted) => return self.interrupted(interrupted).await,
                 Attempted::Failed(error) => {
@@ -205,7 +209,7 @@ impl Exchange {
         }
     }
 
-    async fn attempt(&mut self, target: &Target) -> Attempted {
+    async fn attempt(&mut self, target: &Target, tape: Tape) -> Attempted {
         let rename = (self.request.model.as_deref() != Some(&target.upstream_model))
             .then_some(&*target.upstream_model);
         let ask_usage = self.request.stream && target.reports_usage;
@@ -220,6 +224,7 @@ impl Exchange {
             deadlines,
             request_id: self.request_id.clone(),
             session: self.session.clone(),
+            tape,
         };
         let answer = match self.downlink.patiently(target.adapter.complete(call)).await {
             Ok(Ok(answer)) => answer,
@@ -280,6 +285,7 @@ impl Exchange {
         self.recorder.first_content();
         self.recorder
             .answered(whole.usage, whole.finish_reason, &body);
+        self.downlink.note(Form::Whole, &body);
         self.recorder
             .finish(Ending::Completed, 200, self.received)
             .await;
@@ -291,6 +297,9 @@ impl Exchange {
     async fn failed(mut self, error: UpstreamError, attempts: u32) {
         tracing::debug!(request.id = self.request_id, %error, "completion failed");
         let status = crate::exchange::record::client_status(&error);
+        let farewell = self
+            .downlink
+            .farewell(&error.to_string(), error.code(), status);
         self.recorder
             .finish(
                 Ending::Failed {
@@ -301,10 +310,9 @@ impl Exchange {
                 self.received,
             )
             .await;
-        if self.downlink.is_open() {
-            self.downlink
-                .end_with_error(&error.to_string(), error.code())
-                .await;
+        if let Some(farewell) = farewell {
+            // A client that is gone by now needs none.
+            let _ = self.downlink.end(farewell).await;
         } else {
             self.downlink.refuse(Refusal::Upstream { error, attempts });
         }
@@ -322,15 +330,14 @@ impl Exchange {
             Interrupted::ShuttingDown => {
                 let message = "the gateway is shutting down; send the request again";
                 self.recorder.attempt_cancelled();
+                let farewell = self.downlink.farewell(message, "server_shutdown", 503);
                 let ending = Ending::Failed {
                     message: message.into(),
                     code: "server_shutdown",
                 };
                 self.recorder.finish(ending, 503, self.received).await;
-                if self.downlink.is_open() {
-                    self.downlink
-                        .end_with_error(message, "server_shutdown")
-                        .await;
+                if let Some(farewell) = farewell {
+                    let _ = self.downlink.end(farewell).await;
                 } else {
                     self.downlink.refuse(Refusal::ShuttingDown);
                 }

@@ -13,11 +13,13 @@ use crate::clock::{new_id, now_ms};
 use crate::db::body::Body;
 use crate::db::history::{AttemptOutcome, AttemptRow, ExchangeStatus, OutcomeRow, RequestRow};
 use crate::db::ops::WriteOp;
+use crate::exchange::taping::Taping;
 use crate::protocol::openai::answer::Assembled;
 use crate::protocol::openai::chunk::{Scan, Usage};
 use crate::protocol::openai::request::ChatRequest;
 use crate::protocol::openai::texts;
 use crate::providers::UpstreamError;
+use crate::providers::tape::Tape;
 use crate::settings::{self, Settings};
 
 /// Who asked, and how.
@@ -32,6 +34,8 @@ pub(crate) struct Subject {
     pub(crate) path: &'static str,
     pub(crate) port: u16,
     pub(crate) user_agent: Option<String>,
+    /// The client wants it recorded.
+    pub(crate) is_recorded: bool,
 }
 
 /// How an exchange ended.
@@ -60,6 +64,7 @@ pub(crate) struct Recorder {
     is_searched: bool,
     most_bytes: usize,
     finished: bool,
+    taping: Taping,
 }
 
 impl Recorder {
@@ -118,6 +123,7 @@ impl Recorder {
             is_searched,
             most_bytes,
             finished: false,
+            taping: Taping::new(settings, subject),
         }
     }
 
@@ -150,7 +156,8 @@ impl Recorder {
         self.finish(ending, status, received).await;
     }
 
-    pub(crate) fn attempt(&mut self, number: u32, target: &Target) {
+    /// Begins an attempt; returns what listens to it.
+    pub(crate) fn attempt(&mut self, number: u32, target: &Target, request: &ChatRequest) -> Tape {
         self.events.mention(
             "request:attempted",
             "attempted",
@@ -175,6 +182,7 @@ impl Recorder {
             error: None,
             error_code: None,
         });
+        self.taping.attempt(number, target, request)
     }
 
     pub(crate) fn upstream_answered(&mut self, status: u16) {
@@ -327,6 +335,7 @@ impl Recorder {
                 .map(|at| millis(at.saturating_duration_since(received))),
             duration_ms: millis(received.elapsed()),
             attempts: std::mem::take(&mut self.attempts),
+            recording: self.taping.finish(status, http_status),
         }
     }
 

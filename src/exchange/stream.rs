@@ -10,6 +10,7 @@ use crate::exchange::downlink::Interrupted;
 use crate::exchange::record::Ending;
 use crate::exchange::{Attempted, Exchange, progress_limit};
 use crate::protocol::openai::chunk;
+use crate::protocol::recording::Form;
 use crate::protocol::sse::{self, Frame, Reader};
 use crate::providers::{ByteStream, Phase, UpstreamError};
 
@@ -148,10 +149,11 @@ impl Exchange {
 
     /// The answer is whole: its row is stored, then the client gets its last byte.
     async fn complete(&mut self, marker: Option<Bytes>) -> Attempted {
+        let marker = marker.unwrap_or_else(|| sse::data("[DONE]"));
+        self.downlink.note(Form::Events, &marker);
         self.recorder
             .finish(Ending::Completed, 200, self.received)
             .await;
-        let marker = marker.unwrap_or_else(|| sse::data("[DONE]"));
         match self.downlink.end(marker).await {
             Ok(()) | Err(Interrupted::ClientGone) => Attempted::Over,
             Err(interrupted @ Interrupted::ShuttingDown) => Attempted::Interrupted(interrupted),
@@ -163,6 +165,9 @@ impl Exchange {
         if !self.downlink.is_open() {
             return Attempted::Failed(error);
         }
+        let farewell = self
+            .downlink
+            .farewell(&error.to_string(), error.code(), 200);
         self.recorder.attempt_failed(&error);
         tracing::info!(request.id = self.request_id, %error, "an answer broke off");
         let ending = Ending::Failed {
@@ -170,9 +175,10 @@ impl Exchange {
             code: error.code(),
         };
         self.recorder.finish(ending, 200, self.received).await;
-        self.downlink
-            .end_with_error(&error.to_string(), error.code())
-            .await;
+        if let Some(farewell) = farewell {
+            // A client that is gone by now needs none.
+            let _ = self.downlink.end(farewell).await;
+        }
         Attempted::Over
     }
 }

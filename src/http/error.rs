@@ -75,6 +75,14 @@ pub(crate) enum ApiError {
     RequestNotFound {
         id: String,
     },
+    /// It was not recorded.
+    RecordingNotFound {
+        id: String,
+    },
+    /// What is recorded is not enough.
+    NotReplayable {
+        reason: String,
+    },
     /// One is under way.
     ImportRunning,
     /// One is under way.
@@ -379,6 +387,20 @@ impl ApiError {
                 "not_found_error",
                 "request_not_found",
                 format!("there is no request `{id}`"),
+            ),
+            Self::RecordingNotFound { id } => Told::new(
+                S::NOT_FOUND,
+                "not_found_error",
+                "recording_not_found",
+                format!(
+                    "the request `{id}` was not recorded; set `history.record`, or send `x-qwarden-record: true`"
+                ),
+            ),
+            Self::NotReplayable { reason } => Told::new(
+                S::UNPROCESSABLE_ENTITY,
+                "invalid_request_error",
+                "recording_not_replayable",
+                reason.clone(),
             ),
             Self::UnknownSetting { key } => Told::new(
                 S::NOT_FOUND,

@@ -1,6 +1,8 @@
 //! The wire formats: serde types and pure translations. No I/O, no clock, no runtime.
 
+pub(crate) mod compare;
 pub(crate) mod openai;
 pub(crate) mod qwen;
+pub(crate) mod recording;
 pub(crate) mod sse;
 pub(crate) mod tools;

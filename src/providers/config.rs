@@ -23,6 +23,26 @@ const RESERVED: [&str; 9] = [
     "content-type",
 ];
 
+/// Which exchanges are recorded. The weakest comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Record {
+    Off,
+    Failed,
+    All,
+}
+
+impl Record {
+    /// Reads the word of the setting `history.record` and of the configuration key `record`.
+    pub(crate) fn read(word: &str) -> Option<Self> {
+        match word {
+            "off" => Some(Self::Off),
+            "failed" => Some(Self::Failed),
+            "all" => Some(Self::All),
+            _ => None,
+        }
+    }
+}
+
 /// A configured provider as it is stored.
 #[derive(Clone)]
 pub(crate) struct Definition {
@@ -166,6 +186,22 @@ fn api_key(definition: &Definition, errors: &mut Vec<ConfigError>) -> Option<Sec
             "holds characters that a header cannot carry",
         ),
         _ => refuse(errors, "apiKey", "must be a string"),
+    }
+}
+
+/// What every kind of provider may say.
+pub(super) fn check_common(definition: &Definition) -> Result<(), InvalidConfig> {
+    let is_good = |value: &Value| value.as_str().and_then(Record::read).is_some();
+    match definition.value("record") {
+        Some(value) if !is_good(value) => {
+            let mut errors = Vec::new();
+            refuse::<()>(&mut errors, "record", "must be one of off, failed, all");
+            Err(InvalidConfig {
+                provider: definition.id.clone(),
+                errors,
+            })
+        }
+        _ => Ok(()),
     }
 }
 

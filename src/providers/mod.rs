@@ -10,6 +10,7 @@ pub(crate) mod presets;
 pub(crate) mod qwen;
 mod qwen_oauth;
 mod response;
+pub(crate) mod tape;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,9 +20,10 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
 pub(crate) use self::address::OwnPorts;
-pub(crate) use self::config::{ConfigError, Definition, InvalidConfig};
+pub(crate) use self::config::{ConfigError, Definition, InvalidConfig, Record};
 pub(crate) use self::error::{Phase, UpstreamError};
 pub(crate) use self::http::Http;
+use self::tape::Tape;
 
 /// The body of an answer as the upstream sends it. Ends after its first error; dropping it cancels the upstream.
 pub(crate) type ByteStream = BoxStream<'static, Result<Bytes, UpstreamError>>;
@@ -37,6 +39,8 @@ pub(crate) struct Call {
     pub(crate) request_id: String,
     /// What the client calls its session, if it names one. One session is not one conversation (client-behaviour, 4).
     pub(crate) session: Option<String>,
+    /// What listens to the attempt, or answers it.
+    pub(crate) tape: Tape,
 }
 
 /// How long an upstream may take. A `timeout` in the provider's configuration replaces `first_byte` and `idle`.
@@ -103,13 +107,13 @@ pub(crate) trait Provider: Send + Sync + 'static {
 
 /// Says what is wrong with a configuration, without making anything of it.
 pub(crate) fn check(definition: &Definition, own: &OwnPorts) -> Result<(), InvalidConfig> {
-    match definition.kind.as_str() {
+    let common = config::check_common(definition);
+    let kind = match definition.kind.as_str() {
         echo::KIND | qwen::DIRECT => Ok(()),
         qwen_oauth::KIND => {
             qwen_oauth::QwenOauth::new(definition, Http::new(own.clone())).map(drop)
         }
-        _ => {
-            let settings = config::read(definition)?;
+        _ => config::read(definition).and_then(|settings| {
             match own.refusal(&definition.kind, &settings.chat) {
                 None => Ok(()),
                 Some(why) => Err(InvalidConfig {
@@ -120,7 +124,14 @@ pub(crate) fn check(definition: &Definition, own: &OwnPorts) -> Result<(), Inval
                     }],
                 }),
             }
+        }),
+    };
+    match (kind, common) {
+        (Err(mut own), Err(common)) => {
+            own.errors.extend(common.errors);
+            Err(own)
         }
+        (own, common) => own.and(common),
     }
 }
 

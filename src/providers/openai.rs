@@ -15,10 +15,12 @@ use tokio::time::timeout;
 
 use super::config::Settings;
 use super::error::{Phase, UpstreamError};
-use super::http::{Http, reason};
+use super::http::Http;
 use super::response::{self, ContentType};
+use super::tape::{Sending, Tape};
 use super::{Answer, Call, Deadlines, Provider, UpstreamModel};
 use crate::protocol::openai::answer;
+use crate::protocol::recording::Purpose;
 
 /// Most bytes of a whole completion (S15).
 const WHOLE_LIMIT: usize = 64 * 1024 * 1024;
@@ -51,7 +53,8 @@ impl OpenAi {
             .header(CONTENT_TYPE, "application/json")
             .header(ACCEPT, accept)
             .body(call.body);
-        let response = self.send(request, deadlines).await?;
+        let listened = (&call.tape, Some(Purpose::Completion));
+        let response = self.send(listened, request, deadlines).await?;
         if !response.status().is_success() {
             return Err(response::status_error(self.id(), response).await);
         }
@@ -76,7 +79,8 @@ impl OpenAi {
             let request = client
                 .get(self.settings.models.clone())
                 .header(ACCEPT, "application/json");
-            let mut response = self.send(request, deadlines).await?;
+            let unheard = Tape::default();
+            let mut response = self.send((&unheard, None), request, deadlines).await?;
             if !response.status().is_success() {
                 return Err(response::status_error(self.id(), response).await);
             }
@@ -99,6 +103,7 @@ impl OpenAi {
     /// Sends a request and waits for the headers of its answer.
     async fn send(
         &self,
+        (tape, purpose): (&Tape, Option<Purpose>),
         request: RequestBuilder,
         deadlines: Deadlines,
     ) -> Result<Response, UpstreamError> {
@@ -108,18 +113,13 @@ impl OpenAi {
             None => request,
         };
         let request = request.headers(self.settings.headers.clone());
-        match timeout(deadlines.first_byte, request.send()).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) if error.is_connect() && error.is_timeout() => {
-                Err(self.late(Phase::Connect, deadlines.connect))
-            }
-            Ok(Err(error)) if error.is_connect() => Err(self.unreachable(reason(error))),
-            Ok(Err(error)) => Err(UpstreamError::Cut {
-                provider: self.id(),
-                reason: reason(error),
-            }),
-            Err(_) => Err(self.late(Phase::FirstByte, deadlines.first_byte)),
-        }
+        let sending = Sending {
+            provider: &self.settings.id,
+            purpose,
+            login: None,
+            deadlines,
+        };
+        tape.send(sending, request).await
     }
 
     async fn streamed(

@@ -35,7 +35,14 @@ pub(crate) fn find(kind: &str) -> Option<&'static Preset> {
     PRESETS.iter().find(|preset| preset.kind == kind)
 }
 
-const OPTIONAL: &[&str] = &["baseURL", "apiKey", "timeout", "headers", "defaultModel"];
+const OPTIONAL: &[&str] = &[
+    "baseURL",
+    "apiKey",
+    "timeout",
+    "headers",
+    "defaultModel",
+    "record",
+];
 
 const fn cloud(
     kind: &'static str,
@@ -270,7 +277,7 @@ pub(crate) static PRESETS: &[Preset] = &[
         local: false,
         port: None,
         required: &["baseURL"],
-        optional: &["apiKey", "timeout", "headers", "defaultModel"],
+        optional: &["apiKey", "timeout", "headers", "defaultModel", "record"],
         stream_usage: true,
         append_v1: false,
     },

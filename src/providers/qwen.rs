@@ -14,12 +14,13 @@ use reqwest::{Method, RequestBuilder, Response, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tokio::time::timeout;
 
-use super::http::{Http, reason};
+use super::http::Http;
 use super::response::{self, ContentType};
-use super::{ByteStream, Deadlines, Phase, UpstreamError, address};
+use super::tape::{Sending, Tape};
+use super::{ByteStream, Deadlines, UpstreamError, address};
 use crate::hex;
+use crate::protocol::recording::Purpose;
 
 /// Type of the providers that reach the site from this process.
 pub(crate) const DIRECT: &str = "qwen-direct";
@@ -165,6 +166,7 @@ pub(crate) enum Answered {
 pub(crate) struct Site {
     base: Url,
     http: Http,
+    tape: Tape,
 }
 
 impl Site {
@@ -175,7 +177,21 @@ impl Site {
         if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
             return Err("`qwen.baseUrl` must be an http or https address".into());
         }
-        Ok(Self { base, http })
+        Ok(Self {
+            base,
+            http,
+            tape: Tape::default(),
+        })
+    }
+
+    /// The same site, with `tape` listening to the calls that an answer is made of.
+    pub(crate) fn heard_by(self, tape: Tape) -> Self {
+        Self { tape, ..self }
+    }
+
+    /// Waits before the site is asked again.
+    pub(crate) async fn pause(&self, pause: Duration) {
+        self.tape.pause(pause).await;
     }
 
     /// One completion; `body` as the protocol builds it.
@@ -199,7 +215,8 @@ impl Site {
             .header(ACCEPT, "text/event-stream")
             .header("x-accel-buffering", "no")
             .json(body);
-        let mut response = send(request, deadlines).await?;
+        let purpose = Some(Purpose::Completion);
+        let mut response = self.send(purpose, login, request, deadlines).await?;
         let status = response.status().as_u16();
         if status == 200 && response::content_type(response.headers()) == ContentType::EventStream {
             return Ok(Answered::Events(response::byte_stream(
@@ -235,7 +252,8 @@ impl Site {
         let request = self
             .request(Method::POST, &url, login, "/", deadlines.connect)?
             .json(body);
-        document(request, deadlines).await
+        self.document(Some(Purpose::NewChat), login, request, deadlines)
+            .await
     }
 
     /// Ends a generation, so that its chat is free again.
@@ -256,7 +274,7 @@ impl Site {
                 SIDE_DEADLINE,
             )?
             .json(body);
-        document(request, side()).await
+        self.document(None, login, request, side()).await
     }
 
     /// Deletes one chat. (The same call without an id deletes all chats of the user, so an empty id is refused.)
@@ -274,7 +292,7 @@ impl Site {
         let url = self.url(&format!("/api/v2/chats/{chat_id}"));
         let page = format!("/c/{chat_id}");
         let request = self.request(Method::DELETE, &url, login, &page, SIDE_DEADLINE)?;
-        document(request, side()).await
+        self.document(None, login, request, side()).await
     }
 
     /// Asks for the right to store a file.
@@ -288,7 +306,7 @@ impl Site {
         let request = self
             .request(Method::POST, &url, login, "/", deadlines.connect)?
             .json(body);
-        document(request, deadlines).await
+        self.document(None, login, request, deadlines).await
     }
 
     /// Stores a file where a grant says; returns the store's status.
@@ -317,7 +335,13 @@ impl Site {
                 request = request.header(*name, value);
             }
         }
-        Ok(send(request, deadlines).await?.status().as_u16())
+        let sending = Sending {
+            provider: PROVIDER,
+            purpose: None,
+            login: None,
+            deadlines,
+        };
+        Ok(self.tape.send(sending, request).await?.status().as_u16())
     }
 
     /// A chat with its history: whether an answer whose connection died is whole.
@@ -329,7 +353,8 @@ impl Site {
         let url = self.url(&format!("/api/v2/chats/{chat_id}"));
         let page = format!("/c/{chat_id}");
         let request = self.request(Method::GET, &url, login, &page, SIDE_DEADLINE)?;
-        document(request, side()).await
+        self.document(Some(Purpose::Chat), login, request, side())
+            .await
     }
 
     /// The models; needs no login to answer, so it proves none.
@@ -340,22 +365,53 @@ impl Site {
     ) -> Result<Answered, UpstreamError> {
         let url = self.url("/api/models");
         let request = self.request(Method::GET, &url, login, "/", deadline)?;
-        document(
-            request,
-            Deadlines {
-                connect: deadline,
-                first_byte: deadline,
-                idle: deadline,
-            },
-        )
-        .await
+        let deadlines = Deadlines {
+            connect: deadline,
+            first_byte: deadline,
+            idle: deadline,
+        };
+        self.document(None, login, request, deadlines).await
     }
 
     /// Who is logged in.
     pub(crate) async fn whoami(&self, login: &Login) -> Result<Answered, UpstreamError> {
         let url = self.url("/api/v1/auths/");
         let request = self.request(Method::GET, &url, login, "/", SIDE_DEADLINE)?;
-        document(request, side()).await
+        self.document(None, login, request, side()).await
+    }
+
+    async fn send(
+        &self,
+        purpose: Option<Purpose>,
+        login: &Login,
+        request: RequestBuilder,
+        deadlines: Deadlines,
+    ) -> Result<Response, UpstreamError> {
+        let sending = Sending {
+            provider: PROVIDER,
+            purpose,
+            login: Some(&login.id),
+            deadlines,
+        };
+        self.tape.send(sending, request).await
+    }
+
+    async fn document(
+        &self,
+        purpose: Option<Purpose>,
+        login: &Login,
+        request: RequestBuilder,
+        deadlines: Deadlines,
+    ) -> Result<Answered, UpstreamError> {
+        let mut response = self.send(purpose, login, request, deadlines).await?;
+        let (status, content_type) = (response.status().as_u16(), content_type(&response));
+        let body =
+            response::collect(PROVIDER, &mut response, DOCUMENT_LIMIT, deadlines.idle).await?;
+        Ok(Answered::Document {
+            status,
+            content_type,
+            body,
+        })
     }
 
     fn url(&self, path: &str) -> Url {
@@ -421,46 +477,9 @@ fn secret_header(text: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
-async fn document(
-    request: RequestBuilder,
-    deadlines: Deadlines,
-) -> Result<Answered, UpstreamError> {
-    let mut response = send(request, deadlines).await?;
-    let (status, content_type) = (response.status().as_u16(), content_type(&response));
-    let body = response::collect(PROVIDER, &mut response, DOCUMENT_LIMIT, deadlines.idle).await?;
-    Ok(Answered::Document {
-        status,
-        content_type,
-        body,
-    })
-}
-
 fn content_type(response: &Response) -> Option<String> {
     let value = response.headers().get(CONTENT_TYPE)?;
     value.to_str().ok().map(str::to_owned)
-}
-
-async fn send(request: RequestBuilder, deadlines: Deadlines) -> Result<Response, UpstreamError> {
-    let late = |phase, after| UpstreamError::Timeout {
-        provider: PROVIDER.into(),
-        phase,
-        after,
-    };
-    match timeout(deadlines.first_byte, request.send()).await {
-        Ok(Ok(response)) => Ok(response),
-        Ok(Err(error)) if error.is_connect() && error.is_timeout() => {
-            Err(late(Phase::Connect, deadlines.connect))
-        }
-        Ok(Err(error)) if error.is_connect() => Err(UpstreamError::Connect {
-            provider: PROVIDER.into(),
-            reason: reason(error),
-        }),
-        Ok(Err(error)) => Err(UpstreamError::Cut {
-            provider: PROVIDER.into(),
-            reason: reason(error),
-        }),
-        Err(_) => Err(late(Phase::FirstByte, deadlines.first_byte)),
-    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::error::{Phase, UpstreamError};
 use super::http::reason;
-use super::{AnswerHeaders, ByteStream};
+use super::{AnswerHeaders, ByteStream, tape};
 use crate::clock;
 use crate::protocol::openai::error::{self, UpstreamFault};
 
@@ -96,9 +96,17 @@ pub(super) async fn next_chunk(
             Ok(Ok(Some(chunk))) if chunk.is_empty() => {}
             Ok(Ok(chunk)) => return Ok(chunk),
             Ok(Err(error)) => {
-                return Err(UpstreamError::Cut {
-                    provider: provider.to_owned(),
-                    reason: reason(error),
+                let provider = provider.to_owned();
+                return Err(match tape::silence(&error) {
+                    Some(after) => UpstreamError::Timeout {
+                        provider,
+                        phase: Phase::Idle,
+                        after,
+                    },
+                    None => UpstreamError::Cut {
+                        provider,
+                        reason: reason(error),
+                    },
                 });
             }
             Err(_) => {

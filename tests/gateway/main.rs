@@ -28,6 +28,7 @@ mod lifecycle;
 mod management;
 mod operations;
 mod qwen;
+mod recordings;
 mod security;
 mod settings;
 mod streams;

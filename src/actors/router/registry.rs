@@ -7,7 +7,7 @@ use crate::db::providers::StoredProvider;
 use crate::providers::echo::Echo;
 use crate::providers::http::Http;
 use crate::providers::qwen;
-use crate::providers::{self, Definition, InvalidConfig, Provider};
+use crate::providers::{self, Definition, InvalidConfig, Provider, Record};
 use crate::secrets::Vault;
 
 /// The Qwen web chat in this process. It is made from handles of actors, so it comes from above, once they exist.
@@ -94,6 +94,11 @@ impl Entry {
             .iter()
             .find(|row| row.key == key)
             .map(|row| &row.value)
+    }
+
+    /// Which of its exchanges are recorded, when it says so itself.
+    pub(crate) fn record(&self) -> Option<Record> {
+        Record::read(self.config("record")?.as_str()?)
     }
 
     /// The model for requests that name none.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::actors::router::catalogue::Listings;
 use crate::actors::router::registry::{Entry, Registry};
-use crate::providers::{Provider, presets};
+use crate::providers::{Provider, Record, presets};
 use crate::settings::{self, Settings};
 
 /// How alike two names must be to be offered as a correction (Jaro-Winkler, 0 to 1).
@@ -30,6 +30,8 @@ pub(crate) struct Target {
     pub(crate) timeout: Option<Duration>,
     /// Whether it understands `stream_options`.
     pub(crate) reports_usage: bool,
+    /// Which of its exchanges are recorded, when its configuration says so.
+    pub(crate) record: Option<Record>,
 }
 
 /// Why there is no plan. All of them are the caller's to mend.
@@ -100,6 +102,7 @@ pub(crate) fn resolve(
                 adapter: registry.echo.clone(),
                 timeout: None,
                 reports_usage: true,
+                record: None,
             }],
             is_guess: false,
         });
@@ -163,6 +166,7 @@ fn plan<'a>(entries: impl Iterator<Item = (&'a Entry, &'a str)>) -> Result<Route
             timeout: timeout.map(Duration::from_millis),
             reports_usage: presets::find(&entry.stored.provider.kind)
                 .is_none_or(|preset| preset.stream_usage),
+            record: entry.record(),
         });
     }
     Ok(RoutePlan {

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use crate::db::body::Body;
 use crate::db::error::DbError;
 use crate::db::history::words;
+use crate::db::recordings::{self, Packed};
 use crate::db::usage;
 
 /// A session that was deleted meanwhile is left out: history is never refused for its content.
@@ -122,6 +123,7 @@ pub(crate) struct OutcomeRow {
     pub(crate) ttft_ms: Option<i64>,
     pub(crate) duration_ms: i64,
     pub(crate) attempts: Vec<AttemptRow>,
+    pub(crate) recording: Option<Packed>,
 }
 
 /// How one try at a target ended.
@@ -207,6 +209,9 @@ pub(in crate::db) fn finish(
     })?;
     for attempt in &outcome.attempts {
         add_attempt(conn, &request.request_id, attempt)?;
+    }
+    if let Some(recording) = &outcome.recording {
+        recordings::insert(conn, &request.request_id, recording)?;
     }
     if let Some(answer) = &outcome.words {
         let id = conn

@@ -10,6 +10,7 @@ use crate::db::error::DbError;
 use crate::db::filter::{Filter, Slice};
 use crate::db::history::words::{self, Query};
 use crate::db::history::{StoredResponse, stored_response};
+use crate::db::recordings;
 
 /// Which exchanges are meant; what is absent is not asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -324,7 +325,7 @@ pub(in crate::db) fn delete_request(conn: &Connection, uuid: &str) -> Result<usi
     Ok(conn.prepare_cached(DELETE_REQUEST)?.execute([uuid])?)
 }
 
-/// Removes an answer and its words; its exchange stays.
+/// Removes an answer, its words and its recording; its exchange stays.
 pub(in crate::db) fn delete_response(conn: &Connection, uuid: &str) -> Result<usize, DbError> {
     let request: Option<i64> = conn
         .prepare_cached(DELETE_RESPONSE)?
@@ -333,6 +334,7 @@ pub(in crate::db) fn delete_response(conn: &Connection, uuid: &str) -> Result<us
     let Some(request) = request else {
         return Ok(0);
     };
+    recordings::delete(conn, request)?;
     words::remove_answer(conn, request)?;
     Ok(1)
 }

@@ -25,7 +25,8 @@ const COUNTS: &str = "
 
 const REQUEST: &str = "
     SELECT id, request_id, client_request_id, session_id, timestamp, method, path, port, user_agent, openai_request,
-           qwen_request, model, stream, provider_id, status, json_extract(tags, '$.replay_of') AS replay_of, created_at
+           qwen_request, model, stream, provider_id, status, json_extract(tags, '$.replay_of') AS replay_of, created_at,
+           EXISTS (SELECT 1 FROM recordings WHERE recordings.request_id = requests.id) AS has_recording
       FROM requests
      WHERE request_id = :uuid OR id = :number";
 
@@ -84,6 +85,8 @@ pub(crate) struct StoredExchange {
     pub(crate) replay_of: Option<String>,
     /// The UUIDs of those that repeat this one, the oldest first.
     pub(crate) replays: Vec<String>,
+    /// Whether `GET /api/requests/{id}/recording` has something to tell.
+    pub(crate) has_recording: bool,
     pub(crate) attempts: Vec<AttemptRow>,
     pub(crate) response: Option<StoredResponse>,
 }
@@ -189,6 +192,7 @@ fn stored_exchange(row: &Row<'_>) -> rusqlite::Result<StoredExchange> {
         replay_of: row.get("replay_of")?,
         replays: Vec::new(),
         created_at: row.get("created_at")?,
+        has_recording: row.get("has_recording")?,
         attempts: Vec::new(),
         response: None,
     })

@@ -1,4 +1,4 @@
--- From version 1: bodies may be packed and dropped, and exchanges have their words in an index.
+-- From version 1: bodies may be packed and dropped, and exchanges have their words in an index and may be recorded.
 --
 -- The two tables change in what their columns allow and by a column at the end that has a default. Neither touches a row,
 -- so the definitions are exchanged (https://sqlite.org/lang_altertable.html, section 7) instead of copying the history.
@@ -101,3 +101,9 @@ CREATE TABLE api_keys (
 ) STRICT;
 
 CREATE INDEX api_keys_by_prefix ON api_keys (prefix);
+
+CREATE TABLE recordings (
+    request_id INTEGER NOT NULL PRIMARY KEY REFERENCES requests (id) ON DELETE CASCADE,
+    format     INTEGER NOT NULL,
+    packed     BLOB    NOT NULL
+) STRICT;

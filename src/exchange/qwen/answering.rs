@@ -217,7 +217,7 @@ impl Answering {
         }
         let id = self.translator.response_id()?.to_owned();
         for pause in RESUME_PAUSES {
-            tokio::time::sleep(pause).await;
+            self.stop.site.pause(pause).await;
             let asked = self.stop.site.chat(&self.login, &self.chat.id).await;
             let Ok(Answered::Document { body, .. }) = asked else {
                 return None;

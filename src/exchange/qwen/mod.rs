@@ -200,6 +200,7 @@ impl QwenWeb {
             adapter: Arc::new(self.clone()),
             timeout: None,
             reports_usage: true,
+            record: None,
         };
         RoutePlan {
             targets: vec![target],
@@ -274,7 +275,17 @@ impl QwenWeb {
         };
         // Without the list a model's name is taken as it stands.
         let models = self.list(MODELS_DEADLINE).await.unwrap_or_default();
-        let asked = Asked::read(&call, &models)?;
+        self.answer_as(call, logins, &models).await
+    }
+
+    /// The same with given logins and models.
+    pub(crate) async fn answer_as(
+        self,
+        call: Call,
+        logins: Vec<Arc<Login>>,
+        models: &[QwenModel],
+    ) -> Result<Answer, UpstreamError> {
+        let asked = Asked::read(&call, models)?;
         let ignored = asked.ignored.clone();
         let (opened, began) = oneshot::channel();
         let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
@@ -284,7 +295,7 @@ impl QwenWeb {
             created: u64::try_from(now_ms() / 1_000).unwrap_or_default(),
         };
         let teller = Teller::new(sender, opened, head, SILENCE.min(call.deadlines.idle));
-        let talk = Talk::new(self.inner.clone(), logins, asked, call.deadlines);
+        let talk = Talk::new(self.inner.clone(), logins, asked, call.deadlines, call.tape);
         let running = self.inner.tasks.spawn_owned("qwen talk", talk.run(teller));
         began
             .await

@@ -21,6 +21,7 @@ use crate::protocol::qwen::refusal::{self, Refusal, RefusalKind};
 use crate::protocol::qwen::request::{self, ChatMode, Turn};
 use crate::protocol::tools::notation::{NEUTRAL, Notation};
 use crate::providers::qwen::{Answered, Login, PROVIDER, Site};
+use crate::providers::tape::Tape;
 use crate::providers::{Deadlines, Phase, UpstreamError};
 use crate::settings;
 
@@ -40,6 +41,7 @@ pub(crate) struct Talk {
     logins: Vec<Arc<Login>>,
     asked: Asked,
     deadlines: Deadlines,
+    tape: Tape,
 }
 
 /// What is asked of a chat.
@@ -57,12 +59,14 @@ impl Talk {
         logins: Vec<Arc<Login>>,
         asked: Asked,
         deadlines: Deadlines,
+        tape: Tape,
     ) -> Self {
         Self {
             inner,
             logins,
             asked,
             deadlines,
+            tape,
         }
     }
 
@@ -75,7 +79,7 @@ impl Talk {
     }
 
     async fn converse(&self, teller: &mut Teller) -> Result<(), UpstreamError> {
-        let site = self.inner.site()?;
+        let site = self.inner.site()?.heard_by(self.tape.clone());
         let mut answering = self.begin(&site, None).await?;
         let is_growing =
             self.inner.settings.borrow().text(settings::TOOLS_STREAMING) == Some("incremental");
@@ -202,12 +206,12 @@ impl Talk {
                     Some(pause) => {
                         let body = request::stop(&chat_id, "");
                         let _ = site.stop(&login, &chat_id, &body).await;
-                        tokio::time::sleep(pause).await;
+                        site.pause(pause).await;
                     }
                     None => fresh = true,
                 },
                 (RefusalKind::Parallel, _) => match pauses.next() {
-                    Some(pause) => tokio::time::sleep(pause).await,
+                    Some(pause) => site.pause(pause).await,
                     None => return Err(refused(&refusal)),
                 },
                 (

@@ -29,6 +29,7 @@ const PROVIDER: HeaderName = HeaderName::from_static("x-qwarden-provider");
 const MODEL: HeaderName = HeaderName::from_static("x-qwarden-model");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-qwarden-attempts");
 const IGNORED: HeaderName = HeaderName::from_static("x-qwarden-ignored");
+const RECORD: HeaderName = HeaderName::from_static("x-qwarden-record");
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// Under which names clients send what they call their session (client-behaviour, 2).
 const SESSIONS: [HeaderName; 4] = [
@@ -68,6 +69,7 @@ pub(crate) async fn complete_with(
         path: PATH,
         port: port.address().port(),
         user_agent: header(request.headers(), &USER_AGENT),
+        is_recorded: header(request.headers(), &RECORD).as_deref() == Some("true"),
     };
     let session = SESSIONS
         .iter()

@@ -20,6 +20,7 @@ pub(crate) mod models;
 pub(crate) mod openapi;
 pub(crate) mod providers;
 pub(crate) mod proxy;
+pub(crate) mod recordings;
 pub(crate) mod replay;
 pub(crate) mod requests;
 pub(crate) mod responses;

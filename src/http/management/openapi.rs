@@ -26,6 +26,7 @@ pub(crate) fn routes() -> (Router<App>, OpenApi) {
         .merge(m::replay::routes())
         .merge(m::stats::routes())
         .merge(m::export::routes())
+        .merge(m::recordings::routes())
         .merge(m::responses::routes())
         .merge(m::retention::routes())
         .merge(m::activity::routes())

@@ -15,6 +15,7 @@ fn call(text: &str, stream: bool, idle_ms: u64) -> Call {
         },
         request_id: "r1".into(),
         session: None,
+        tape: crate::providers::tape::Tape::default(),
     }
 }
 

@@ -106,6 +106,7 @@ fn call(stream: bool) -> Call {
         },
         request_id: "r".into(),
         session: None,
+        tape: crate::providers::tape::Tape::default(),
     }
 }
 

@@ -187,6 +187,7 @@ async fn complete(
         },
         request_id: new_id(),
         session: None,
+        tape: crate::providers::tape::Tape::default(),
     };
     match adapter.complete(call).await? {
         Answer::Whole { body, .. } => {

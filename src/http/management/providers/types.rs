@@ -58,10 +58,10 @@ pub(super) async fn types() -> Json<Types> {
             label: "OpenAI-compatible server",
             description: "Any server that speaks OpenAI's chat format",
             required_config: vec!["baseURL"],
-            optional_config: vec!["apiKey", "timeout", "headers", "defaultModel"],
+            optional_config: vec!["apiKey", "timeout", "headers", "defaultModel", "record"],
             config_schema: schema(
                 &["baseURL"],
-                &["apiKey", "timeout", "headers", "defaultModel"],
+                &["apiKey", "timeout", "headers", "defaultModel", "record"],
                 None,
             ),
             capabilities: CAPABILITIES,
@@ -73,8 +73,8 @@ pub(super) async fn types() -> Json<Types> {
             label: "Qwen web chat",
             description: "chat.qwen.ai with your own login, in this process",
             required_config: Vec::new(),
-            optional_config: vec!["defaultModel"],
-            config_schema: schema(&[], &["defaultModel"], None),
+            optional_config: vec!["defaultModel", "record"],
+            config_schema: schema(&[], &["defaultModel", "record"], None),
             capabilities: &["chat", "streaming", "tools", "sessions", "models"],
             key_variable: None,
             local: false,
@@ -129,6 +129,11 @@ fn described(key: &str, base_url: Option<&str>) -> Value {
         "defaultModel" => {
             json!({"type": "string", "description": "The model of requests that name none"})
         }
+        "record" => json!({
+            "type": "string",
+            "enum": ["off", "failed", "all"],
+            "description": "Which of its exchanges are recorded, in place of `history.record`",
+        }),
         _ => json!({"type": "string", "description": ""}),
     }
 }
