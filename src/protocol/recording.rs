@@ -63,6 +63,8 @@ pub(crate) struct Call {
     pub(crate) purpose: Purpose,
     /// Which of the user's logins made it, counted from 0 in the order of their use.
     pub(crate) login: Option<usize>,
+    /// What is not in the bytes, of a completion at the Qwen site.
+    pub(crate) turn: Option<Turn>,
     /// Since the attempt began.
     pub(crate) at_ms: u64,
     pub(crate) deadlines: Limits,
@@ -74,6 +76,15 @@ pub(crate) struct Call {
     pub(crate) response: Option<Response>,
     /// Why there was none; without either nobody waited any longer.
     pub(crate) failure: Option<Failure>,
+}
+
+/// How a turn of a chat was asked.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Turn {
+    /// The name of the notation for calls.
+    pub(crate) notation: String,
+    /// The chat was known already.
+    pub(crate) continues: bool,
 }
 
 /// The clocks a call ran under.
@@ -404,6 +415,7 @@ mod tests {
                 calls: vec![Call {
                     purpose: Purpose::Completion,
                     login: None,
+                    turn: None,
                     at_ms: 0,
                     deadlines: Limits {
                         connect_ms: 1,

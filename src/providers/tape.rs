@@ -20,7 +20,7 @@ use super::Deadlines;
 use super::error::{Phase, UpstreamError};
 use super::http::reason;
 use crate::protocol::recording::{
-    Attempt, Call, Chunk, Data, End, Failure, Form, Limits, Purpose, Recording,
+    Attempt, Call, Chunk, Data, End, Failure, Form, Limits, Purpose, Recording, Turn,
 };
 use crate::tasks::lock;
 
@@ -74,11 +74,12 @@ struct Place {
 }
 
 /// Who asks, and what for. A call without a purpose is never recorded.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Sending<'a> {
     pub(super) provider: &'a str,
     pub(super) purpose: Option<Purpose>,
     pub(super) login: Option<&'a str>,
+    pub(super) turn: Option<&'a Turn>,
     pub(super) deadlines: Deadlines,
 }
 
@@ -155,6 +156,18 @@ impl Tape {
         }
         reel.recording.blank(&reel.secrets);
         Some(reel.recording)
+    }
+
+    /// Of a recording: the next turn of a chat, and which login asked it.
+    pub(crate) fn next_turn(&self) -> Option<(usize, Turn)> {
+        let Some(Mode::Playing(calls)) = self.0.as_deref() else {
+            return None;
+        };
+        let calls = lock(calls);
+        let mut turns = calls
+            .iter()
+            .filter_map(|call| Some((call.login?, call.turn.clone()?)));
+        turns.next()
     }
 
     /// Waits, unless the answers come from a recording: there is nobody to give time to.
@@ -268,6 +281,7 @@ impl Reel {
         calls.push(Call {
             purpose,
             login,
+            turn: sending.turn.cloned(),
             at_ms,
             deadlines: Limits {
                 connect_ms: millis(sending.deadlines.connect),

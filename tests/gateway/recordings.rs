@@ -234,6 +234,7 @@ async fn a_recording_tells_both_sides_and_its_replay_is_equal() {
         (&compared["is_equal"], &compared["equal"]),
         (&json!(true), &json!(4))
     );
+    keep("openai-stream", &document);
     let (code, offline) = replay_document(&document);
     assert_eq!((code, &offline), (Some(0), &compared));
 
@@ -499,6 +500,7 @@ async fn turns_of_the_web_chat_are_recorded_and_replayed() {
             );
             assert!(completion["request"]["messages"][0]["content"].is_string());
             assert!(!chunks(&completion["response"]["chunks"]).is_empty());
+            keep(&format!("qwen-{name}-{stream}"), &document);
             let compared = replayed(&gateway, &id).await;
             assert_eq!(compared["is_equal"], true, "{name} {stream}: {compared:#}");
             assert_eq!(compared["is_partial"], false);
@@ -506,6 +508,124 @@ async fn turns_of_the_web_chat_are_recorded_and_replayed() {
         gateway.stop().await;
     }
     assert!(!fixture("thinking.sse").is_empty());
+}
+
+/// What went wrong on the way is in a recording, too, and goes wrong in the same words.
+#[tokio::test]
+async fn broken_and_failed_answers_are_replayed_as_they_went() {
+    let upstream = Upstream::start(|request| {
+        let text = String::from_utf8_lossy(&request.body).into_owned();
+        let begin = vec![sse_head(), Step::Chunk(delta("one ").into_bytes())];
+        let end: Vec<Step> = if text.contains("please cut") {
+            vec![Step::Close]
+        } else if text.contains("please end early") {
+            vec![Step::End]
+        } else if text.contains("please hang") {
+            vec![Step::Hang]
+        } else if text.contains("please err") {
+            let error = json!({"error": {"message": "overloaded", "type": "server_error"}});
+            vec![
+                Step::Chunk(format!("data: {error}\n\n").into_bytes()),
+                Step::End,
+            ]
+        } else if text.contains("please say nothing") {
+            return vec![Step::Hang];
+        } else {
+            return vec![Step::Whole(
+                503,
+                vec![
+                    ("retry-after", "7".into()),
+                    ("content-type", "text/html".into()),
+                ],
+                b"<html><title>down</title></html>".to_vec(),
+            )];
+        };
+        begin.into_iter().chain(end).collect()
+    })
+    .await;
+    let gateway = TestGateway::with(&[
+        ("history.record", json!("failed")),
+        ("server.timeout", json!(1000)),
+    ])
+    .await;
+    assert_eq!(provider(&gateway, "p1", &upstream, json!({})).await, 201);
+    let nobody = json!({"id": "nobody", "name": "nobody", "type": "openai-compatible",
+        "config": {"baseURL": "http://127.0.0.1:9/v1"}});
+    gateway.post(&gateway.api("/api/providers"), &nobody).await;
+    for (model, text, events) in [
+        ("p1/fake", "please cut", 3),
+        ("p1/fake", "please end early", 3),
+        ("p1/fake", "please hang", 3),
+        ("p1/fake", "please err", 3),
+        ("p1/fake", "please say nothing", 1),
+        ("p1/fake", "go down", 1),
+        ("nobody/fake", "hi", 1),
+    ] {
+        let id = chat(&gateway, &say_streamed(model, text), None).await;
+        assert!(is_recorded(&gateway, &id).await, "{text}");
+        keep(&format!("openai-{text}"), &recording(&gateway, &id).await.1);
+        let compared = replayed(&gateway, &id).await;
+        assert_eq!(compared["is_equal"], true, "{text}: {compared:#}");
+        assert_eq!(compared["equal"], events, "{text}");
+    }
+    gateway.stop().await;
+}
+
+/// A chat that is gone on with, one that is gone, and a login that is refused.
+#[tokio::test]
+async fn detours_at_the_site_are_replayed() {
+    let site = Site::saying("Hello there").await;
+    let gateway = TestGateway::with(&[
+        ("history.record", json!("all")),
+        ("qwen.baseUrl", json!(site.upstream.origin())),
+    ])
+    .await;
+    for user in ["one", "two"] {
+        let token = jwt(user, 4_000_000_000);
+        let login =
+            json!({"label": user, "token": token, "cookies": format!("token={token}; acw_tc=a")});
+        gateway
+            .post(&gateway.api("/api/qwen/credentials"), &login)
+            .await;
+    }
+    let url = gateway.qwen("/v1/chat/completions");
+    let mut messages = vec![json!({"role": "user", "content": "hi"})];
+    let mut purposes = Vec::new();
+    for step in ["opened", "continued", "gone", "refused"] {
+        if step == "gone" {
+            site.lose_chats();
+        }
+        if step == "refused" {
+            let used = site.turns().last().expect("a turn").token.clone();
+            site.reject(&used);
+        }
+        let body = json!({"model": "qwen3-max", "stream": true, "messages": messages});
+        let id = send(&gateway, &url, &body, None).await;
+        let (_, document) = recording(&gateway, &id).await;
+        let calls = document["attempts"][0]["calls"].as_array().expect("calls");
+        purposes.push(
+            calls
+                .iter()
+                .map(|call| format!("{} {}", call["purpose"], call["login"]))
+                .collect::<Vec<_>>()
+                .join(", "),
+        );
+        let compared = replayed(&gateway, &id).await;
+        assert_eq!(compared["is_equal"], true, "{step}: {compared:#}");
+        messages.push(json!({"role": "assistant", "content": "Hello there"}));
+        messages.push(json!({"role": "user", "content": step}));
+    }
+    assert!(
+        purposes[0].starts_with("\"new_chat\" 0, \"completion\" 0"),
+        "{purposes:?}"
+    );
+    assert_eq!(purposes[1], "\"completion\" 0");
+    assert!(
+        purposes[2].starts_with("\"completion\" 0, \"new_chat\" "),
+        "{purposes:?}"
+    );
+    assert!(purposes[3].contains("\"completion\" 1"), "{purposes:?}");
+    gateway.stop().await;
 }
 
 /// A user's recording dropped into this folder is a test from then on.
@@ -524,4 +644,16 @@ fn every_kept_recording_brings_what_it_brought() {
         assert!(told["equal"].as_u64() > Some(0), "{}", file.display());
     }
     assert!(count >= 4, "the folder is walked");
+}
+
+fn keep(name: &str, document: &Value) {
+    let name = name
+        .replace(' ', "-")
+        .replace(".sse-true", "")
+        .replace(".sse-false", "-whole");
+    std::fs::write(
+        format!("/tmp/rec-keep/{name}.json"),
+        format!("{document:#}\n"),
+    )
+    .expect("kept");
 }

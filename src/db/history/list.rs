@@ -10,6 +10,7 @@ use crate::db::error::DbError;
 use crate::db::filter::{Filter, Slice};
 use crate::db::history::words::{self, Query};
 use crate::db::history::{StoredResponse, stored_response};
+use crate::db::recordings;
 
 /// Which exchanges are meant; what is absent is not asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
