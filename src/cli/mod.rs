@@ -150,7 +150,7 @@ enum Verb {
     /// Exchanges: what was asked, replayed, as curl.
     #[command(subcommand)]
     Request(request::Verb),
-    /// Compare what a recorded exchange would bring today; needs no gateway.
+    /// Run a recorded exchange again, offline, and compare.
     Replay(replay::Options),
     /// Answers, and numbers about them.
     #[command(subcommand)]

@@ -23,7 +23,8 @@ const COLUMNS: &[Column] = &[
 /// Which recording.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Needs no gateway and no network. Exit codes: 0 the client would get the same, 1 it would not.
+Needs no gateway and no network.
+Exit codes: 0 the client would get the same, 1 it would not.
 Example:
   qwarden request recording 42 -o 42.json && qwarden replay 42.json")]
 pub(crate) struct Options {

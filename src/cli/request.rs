@@ -93,7 +93,7 @@ pub(crate) enum Verb {
         #[arg(long)]
         model: Option<String>,
     },
-    /// Print the raw bytes of one that was recorded, for a bug report and `qwarden replay`.
+    /// Print the recording of one, for `qwarden replay`.
     Recording {
         /// Its number, its UUID, or the `x-request-id` of an answer.
         id: String,

@@ -29,7 +29,7 @@ pub(crate) struct Packed(Vec<u8>);
 impl Packed {
     /// Takes a few ms per MB, so it is not for the writer's thread.
     pub(crate) fn of(recording: Recording) -> Self {
-        let bytes = recording.to_bytes();
+        let bytes = recording.into_bytes();
         // Compression into memory has nothing to fail at.
         Self(zstd::bulk::compress(&bytes, LEVEL).unwrap_or_default())
     }
@@ -73,7 +73,7 @@ pub(crate) fn find(conn: &Connection, id: i64) -> Result<Option<Packed>, DbError
 pub(crate) fn unpack(packed: &Packed) -> Result<Recording, DbError> {
     let damaged = |why: String| DbError::Corrupt(format!("a recording cannot be read: {why}"));
     let bytes = unpacked(&packed.0).map_err(|error| damaged(error.to_string()))?;
-    Recording::from_bytes(Bytes::from(bytes)).map_err(|error| damaged(error.to_string()))
+    Recording::from_bytes(&Bytes::from(bytes)).map_err(|error| damaged(error.to_string()))
 }
 
 fn unpacked(packed: &[u8]) -> io::Result<Vec<u8>> {

@@ -19,12 +19,14 @@ use crate::actors::router::resolve::{RoutePlan, Target};
 use crate::actors::{credentials, database, events, router, sessions};
 use crate::exchange::downlink::refusal;
 use crate::exchange::qwen::QwenWeb;
+use crate::exchange::qwen::asked::Asked;
 use crate::exchange::record::{Subject, client_status};
 use crate::exchange::taping::DECISIVE;
 use crate::exchange::{Content, Exchanges, Incoming, Refusal};
 use crate::protocol::compare::{Change, Comparison, compare};
 use crate::protocol::openai::request;
-use crate::protocol::recording::{Attempt, Chunk, Data, Form, Received, Recording};
+use crate::protocol::recording::{Attempt, Chunk, Data, Form, Received, Recording, Turn};
+use crate::protocol::tools::notation::{NATIVE_JSON, NEUTRAL};
 use crate::providers::http::Http;
 use crate::providers::qwen::{DIRECT, Login};
 use crate::providers::tape::Tape;
@@ -292,6 +294,8 @@ impl Provider for Replayed {
 struct ReplayedSite {
     web: QwenWeb,
     logins: Vec<Arc<Login>>,
+    /// Of each login its first: how a turn is written is remembered between exchanges.
+    turns: Vec<(usize, Turn)>,
     tape: Tape,
 }
 
@@ -302,14 +306,24 @@ impl ReplayedSite {
             Arc::new(Login {
                 id: format!("replayed-{number}"),
                 label: "replayed".into(),
-                token: "".into(),
+                // No account is like another.
+                token: format!("replayed-{number}").into(),
                 cookies: "".into(),
                 headers: "".into(),
             })
         });
+        let mut turns: Vec<(usize, Turn)> = Vec::new();
+        for call in &attempt.calls {
+            if let (Some(login), Some(turn)) = (call.login, &call.turn)
+                && turns.iter().all(|(known, _)| *known != login)
+            {
+                turns.push((login, turn.clone()));
+            }
+        }
         Self {
             web,
             logins: logins.collect(),
+            turns,
             tape: Tape::playing(attempt.calls.clone()),
         }
     }
@@ -326,6 +340,16 @@ impl Provider for ReplayedSite {
     fn complete(&self, call: Call) -> BoxFuture<'_, Result<Answer, UpstreamError>> {
         let tape = self.tape.clone();
         let call = Call { tape, ..call };
+        if let Ok(asked) = Asked::read(&call, &[]) {
+            for (number, turn) in &self.turns {
+                let known = [&NATIVE_JSON, &NEUTRAL];
+                let notation = known.into_iter().find(|known| known.name == turn.notation);
+                if let (Some(login), Some(notation)) = (self.logins.get(*number), notation) {
+                    let inner = &self.web.inner;
+                    inner.remember_notation(&login.account(), &asked.model, notation);
+                }
+            }
+        }
         self.web
             .clone()
             .answer_as(call, self.logins.clone(), &[])

@@ -63,6 +63,8 @@ pub(crate) struct Call {
     pub(crate) purpose: Purpose,
     /// Which of the user's logins made it, counted from 0 in the order of their use.
     pub(crate) login: Option<usize>,
+    /// What is not in the bytes, of a completion at the Qwen site.
+    pub(crate) turn: Option<Turn>,
     /// Since the attempt began.
     pub(crate) at_ms: u64,
     pub(crate) deadlines: Limits,
@@ -76,8 +78,21 @@ pub(crate) struct Call {
     pub(crate) failure: Option<Failure>,
 }
 
+/// How a turn of a chat was asked.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Turn {
+    /// The name of the notation for calls.
+    pub(crate) notation: String,
+    /// The chat was known already.
+    pub(crate) continues: bool,
+}
+
 /// The clocks a call ran under.
 #[derive(Serialize, Deserialize, Clone, Copy)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the fields of a file name their unit"
+)]
 pub(crate) struct Limits {
     pub(crate) connect_ms: u64,
     pub(crate) first_byte_ms: u64,
@@ -249,7 +264,7 @@ impl Recording {
     }
 
     /// The document, its length before it, and the bytes of all chunks behind it.
-    pub(crate) fn to_bytes(mut self) -> Vec<u8> {
+    pub(crate) fn into_bytes(mut self) -> Vec<u8> {
         let mut behind = Vec::new();
         for chunk in self.all_chunks().flat_map(|chunks| chunks.iter_mut()) {
             if let Data::Here(bytes) = &chunk.data {
@@ -267,8 +282,8 @@ impl Recording {
         bytes
     }
 
-    /// What [`Self::to_bytes`] wrote.
-    pub(crate) fn from_bytes(bytes: Bytes) -> Result<Self, Unreadable> {
+    /// What [`Self::into_bytes`] wrote.
+    pub(crate) fn from_bytes(bytes: &Bytes) -> Result<Self, Unreadable> {
         let damaged = || Unreadable::Malformed("its bytes are damaged".into());
         let (length, _) = bytes.split_first_chunk::<8>().ok_or_else(damaged)?;
         let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| damaged())?;
@@ -404,6 +419,7 @@ mod tests {
                 calls: vec![Call {
                     purpose: Purpose::Completion,
                     login: None,
+                    turn: None,
                     at_ms: 0,
                     deadlines: Limits {
                         connect_ms: 1,
@@ -437,7 +453,9 @@ mod tests {
         let document = serde_json::to_string(&sample()).unwrap();
         let again = Recording::read(document.as_bytes()).ok().unwrap();
         assert_eq!(serde_json::to_string(&again).unwrap(), document);
-        let stored = Recording::from_bytes(again.to_bytes().into()).ok().unwrap();
+        let stored = Recording::from_bytes(&again.into_bytes().into())
+            .ok()
+            .unwrap();
         assert_eq!(serde_json::to_string(&stored).unwrap(), document);
     }
 
@@ -450,11 +468,12 @@ mod tests {
         let behind = document.replace("\"data\":\"\"", "\"data\":5");
         assert_ne!(document, behind);
         assert!(matches!(read(&behind), Some(Unreadable::Malformed(_))));
-        let mut short = sample().to_bytes();
+        let mut short = sample().into_bytes();
         short.pop();
-        assert!(Recording::from_bytes(short.into()).is_err());
+        assert!(Recording::from_bytes(&short.into()).is_err());
         assert!(
-            Recording::from_bytes(Bytes::from_static(b"\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF")).is_err()
+            Recording::from_bytes(&Bytes::from_static(b"\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF"))
+                .is_err()
         );
     }
 
@@ -462,11 +481,11 @@ mod tests {
     fn an_echoed_secret_is_blanked_wherever_the_chunks_part_it() {
         let mut recording = sample();
         recording.blank(&["sk-planted"]);
-        let bytes = recording.to_bytes();
+        let bytes = recording.into_bytes();
         for part in ["sk-pla", "planted"] {
             assert!(memmem::find(&bytes, part.as_bytes()).is_none(), "{part}");
         }
-        let recording = Recording::from_bytes(bytes.into()).ok().unwrap();
+        let recording = Recording::from_bytes(&bytes.into()).ok().unwrap();
         assert_eq!(recording.client.chunks[0].data.bytes(), b"**********");
         assert_eq!(
             recording.request.unwrap().get(),

@@ -117,6 +117,7 @@ impl OpenAi {
             provider: &self.settings.id,
             purpose,
             login: None,
+            turn: None,
             deadlines,
         };
         tape.send(sending, request).await

@@ -20,7 +20,7 @@ use super::response::{self, ContentType};
 use super::tape::{Sending, Tape};
 use super::{ByteStream, Deadlines, UpstreamError, address};
 use crate::hex;
-use crate::protocol::recording::Purpose;
+use crate::protocol::recording::{Purpose, Turn};
 
 /// Type of the providers that reach the site from this process.
 pub(crate) const DIRECT: &str = "qwen-direct";
@@ -194,12 +194,13 @@ impl Site {
         self.tape.pause(pause).await;
     }
 
-    /// One completion; `body` as the protocol builds it.
+    /// One completion; `body` as the protocol builds it, `turn` for a recording.
     pub(crate) async fn complete(
         &self,
         login: &Login,
         chat_id: &str,
         body: &Value,
+        turn: &Turn,
         deadlines: Deadlines,
     ) -> Result<Answered, UpstreamError> {
         let mut url = self.url("/api/v2/chat/completions");
@@ -215,8 +216,14 @@ impl Site {
             .header(ACCEPT, "text/event-stream")
             .header("x-accel-buffering", "no")
             .json(body);
-        let purpose = Some(Purpose::Completion);
-        let mut response = self.send(purpose, login, request, deadlines).await?;
+        let sending = Sending {
+            provider: PROVIDER,
+            purpose: Some(Purpose::Completion),
+            login: Some(&login.id),
+            turn: Some(turn),
+            deadlines,
+        };
+        let mut response = self.tape.send(sending, request).await?;
         let status = response.status().as_u16();
         if status == 200 && response::content_type(response.headers()) == ContentType::EventStream {
             return Ok(Answered::Events(response::byte_stream(
@@ -339,6 +346,7 @@ impl Site {
             provider: PROVIDER,
             purpose: None,
             login: None,
+            turn: None,
             deadlines,
         };
         Ok(self.tape.send(sending, request).await?.status().as_u16())
@@ -380,22 +388,6 @@ impl Site {
         self.document(None, login, request, side()).await
     }
 
-    async fn send(
-        &self,
-        purpose: Option<Purpose>,
-        login: &Login,
-        request: RequestBuilder,
-        deadlines: Deadlines,
-    ) -> Result<Response, UpstreamError> {
-        let sending = Sending {
-            provider: PROVIDER,
-            purpose,
-            login: Some(&login.id),
-            deadlines,
-        };
-        self.tape.send(sending, request).await
-    }
-
     async fn document(
         &self,
         purpose: Option<Purpose>,
@@ -403,7 +395,14 @@ impl Site {
         request: RequestBuilder,
         deadlines: Deadlines,
     ) -> Result<Answered, UpstreamError> {
-        let mut response = self.send(purpose, login, request, deadlines).await?;
+        let sending = Sending {
+            provider: PROVIDER,
+            purpose,
+            login: Some(&login.id),
+            turn: None,
+            deadlines,
+        };
+        let mut response = self.tape.send(sending, request).await?;
         let (status, content_type) = (response.status().as_u16(), content_type(&response));
         let body =
             response::collect(PROVIDER, &mut response, DOCUMENT_LIMIT, deadlines.idle).await?;

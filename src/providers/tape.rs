@@ -20,7 +20,7 @@ use super::Deadlines;
 use super::error::{Phase, UpstreamError};
 use super::http::reason;
 use crate::protocol::recording::{
-    Attempt, Call, Chunk, Data, End, Failure, Form, Limits, Purpose, Recording,
+    Attempt, Call, Chunk, Data, End, Failure, Form, Limits, Purpose, Recording, Turn,
 };
 use crate::tasks::lock;
 
@@ -48,7 +48,7 @@ pub(crate) struct Tape(Option<Arc<Mode>>);
 
 enum Mode {
     /// The recording under way; none once it is over.
-    Recording(Mutex<Option<Reel>>),
+    Recording(Box<Mutex<Option<Reel>>>),
     /// The calls that are still to be answered.
     Playing(Mutex<VecDeque<Call>>),
 }
@@ -74,11 +74,12 @@ struct Place {
 }
 
 /// Who asks, and what for. A call without a purpose is never recorded.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Sending<'a> {
     pub(super) provider: &'a str,
     pub(super) purpose: Option<Purpose>,
     pub(super) login: Option<&'a str>,
+    pub(super) turn: Option<&'a Turn>,
     pub(super) deadlines: Deadlines,
 }
 
@@ -107,7 +108,9 @@ impl Tape {
             logins: Vec::new(),
         };
         reel.asked = reel.takes(asked.len()).then_some(asked);
-        Self(Some(Arc::new(Mode::Recording(Mutex::new(Some(reel))))))
+        Self(Some(Arc::new(Mode::Recording(Box::new(Mutex::new(Some(
+            reel,
+        )))))))
     }
 
     /// Answers from `calls`, in their order.
@@ -155,6 +158,18 @@ impl Tape {
         }
         reel.recording.blank(&reel.secrets);
         Some(reel.recording)
+    }
+
+    /// Of a recording: the next turn of a chat, and which login asked it.
+    pub(crate) fn next_turn(&self) -> Option<(usize, Turn)> {
+        let Some(Mode::Playing(calls)) = self.0.as_deref() else {
+            return None;
+        };
+        let calls = lock(calls);
+        let mut turns = calls
+            .iter()
+            .filter_map(|call| Some((call.login?, call.turn.clone()?)));
+        turns.next()
     }
 
     /// Waits, unless the answers come from a recording: there is nobody to give time to.
@@ -238,13 +253,9 @@ impl Tape {
 impl Reel {
     /// Whether that much may still be recorded.
     fn takes(&mut self, bytes: usize) -> bool {
-        match self.left.checked_sub(bytes) {
-            Some(left) => self.left = left,
-            None => {
-                self.left = 0;
-                self.recording.cut = true;
-            }
-        }
+        let left = self.left.checked_sub(bytes);
+        self.left = left.unwrap_or_default();
+        self.recording.cut |= left.is_none();
         !self.recording.cut
     }
 
@@ -268,6 +279,7 @@ impl Reel {
         calls.push(Call {
             purpose,
             login,
+            turn: sending.turn.cloned(),
             at_ms,
             deadlines: Limits {
                 connect_ms: millis(sending.deadlines.connect),

@@ -8,7 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::site::{Play, Site, fixture, jwt};
+use crate::cli::User;
+use crate::support::site::{Play, Site, jwt};
 use crate::support::upstream::{DONE, Step, Upstream, delta, finish, json_answer, sse_head, usage};
 use crate::support::{TestGateway, say, say_streamed};
 
@@ -92,6 +93,14 @@ async fn provider(gateway: &TestGateway, id: &str, upstream: &Upstream, more: Va
     let body = json!({"id": id, "name": id, "type": "openai-compatible", "config": config});
     let answer = gateway.post(&gateway.api("/api/providers"), &body).await;
     answer.status().as_u16()
+}
+
+async fn log_in(gateway: &TestGateway, user: &str, cookies: &str) {
+    let token = jwt(user, 4_000_000_000);
+    let login =
+        json!({"label": user, "token": token, "cookies": format!("token={token}; {cookies}")});
+    let url = gateway.api("/api/qwen/credentials");
+    assert_eq!(gateway.post(&url, &login).await.status(), 200);
 }
 
 fn chunks(list: &Value) -> Vec<u8> {
@@ -397,64 +406,63 @@ async fn a_planted_secret_is_in_no_recording() {
         ]
     })
     .await;
-    upstream.go(1);
-    let token = jwt("planted-user", 4_000_000_000);
-    let echoed = token.clone();
-    let site =
-        Site::start(move |_| Play::says(&format!("you are {echoed} with planted-cookie-value")))
-            .await;
-    let gateway = TestGateway::with(&[
-        ("history.record", json!("all")),
-        ("qwen.baseUrl", json!(site.upstream.origin())),
-    ])
-    .await;
-    let more = json!({"headers": {"x-extra": "planted-extra-header"}});
-    assert_eq!(provider(&gateway, "p1", &upstream, more).await, 201);
-    let login =
-        json!({"token": token, "cookies": format!("token={token}; acw_tc=planted-cookie-value")});
-    let answer = gateway
-        .post(&gateway.api("/api/qwen/credentials"), &login)
+    for is_echoed in [true, false] {
+        let token = jwt("planted-user", 4_000_000_000);
+        let echo = if is_echoed {
+            format!("you are {token} with planted-cookie-value")
+        } else {
+            "you are somebody".to_owned()
+        };
+        let site = Site::start(move |_| Play::says(&echo)).await;
+        let gateway = TestGateway::with(&[
+            ("history.record", json!("all")),
+            ("qwen.baseUrl", json!(site.upstream.origin())),
+        ])
         .await;
-    assert_eq!(answer.status(), 200);
-    let direct = chat(&gateway, &say_streamed("p1/fake", "hi"), None).await;
-    let url = gateway.qwen("/v1/chat/completions");
-    let web = send(&gateway, &url, &say_streamed("qwen3-max", "hi"), None).await;
-    for id in [&direct, &web] {
-        let (status, document) = recording(&gateway, id).await;
-        assert_eq!(status, 200);
-        let mut seen = document.to_string();
-        for list in [
-            &document["client"]["chunks"],
-            &document["attempts"][0]["calls"][0]["response"]["chunks"],
-            &document["attempts"][0]["calls"][1]["response"]["chunks"],
-        ] {
-            if list.is_array() {
+        let more = json!({"headers": {"x-extra": "planted-extra-header"}});
+        assert_eq!(provider(&gateway, "p1", &upstream, more).await, 201);
+        log_in(&gateway, "planted-user", "acw_tc=planted-cookie-value").await;
+        upstream.go(1);
+        let direct = chat(&gateway, &say_streamed("p1/fake", "hi"), None).await;
+        let url = gateway.qwen("/v1/chat/completions");
+        let web = send(&gateway, &url, &say_streamed("qwen3-max", "hi"), None).await;
+        for id in [&direct, &web] {
+            let (status, document) = recording(&gateway, id).await;
+            assert_eq!(status, 200);
+            let mut seen = document.to_string();
+            let calls = document["attempts"][0]["calls"].as_array().expect("calls");
+            let lists = calls.iter().map(|call| &call["response"]["chunks"]);
+            for list in lists.chain([&document["client"]["chunks"]]) {
                 seen.push_str(&String::from_utf8_lossy(&chunks(list)));
             }
+            assert_eq!(seen.contains("******"), is_echoed || id == &direct);
+            for secret in [
+                "sk-planted-provider-key",
+                "planted-extra-header",
+                "planted-set-cookie",
+                "planted-cookie-value",
+                &token,
+            ] {
+                assert!(!seen.contains(secret), "{secret} in {seen}");
+            }
+            assert_eq!(replayed(&gateway, id).await["is_equal"], true);
         }
-        assert!(seen.contains("******"), "what was echoed was blanked");
-        for secret in [
-            "sk-planted-provider-key",
-            "planted-extra-header",
-            "planted-set-cookie",
-            "planted-cookie-value",
-            &token,
-        ] {
-            assert!(!seen.contains(secret), "{secret} in {seen}");
+        let dir = gateway.stop().await;
+        if is_echoed {
+            // The answer's own text is history like any other.
+            continue;
         }
-        assert_eq!(replayed(&gateway, id).await["is_equal"], true);
+        for file in ["qwarden.db", "qwarden.db-wal"] {
+            let bytes = std::fs::read(dir.path().join("data").join(file)).unwrap_or_default();
+            for secret in [&*token, "planted-cookie-value", "planted-set-cookie"] {
+                let mut windows = bytes.windows(secret.len());
+                assert!(
+                    windows.all(|window| window != secret.as_bytes()),
+                    "{secret}"
+                );
+            }
+        }
     }
-    let database = gateway.database();
-    let dir = gateway.stop().await;
-    for file in [database.clone(), database.with_extension("db-wal")] {
-        let bytes = std::fs::read(file).unwrap_or_default();
-        for secret in [token.as_bytes(), b"planted-set-cookie"] {
-            let found = bytes.windows(secret.len()).any(|window| window == secret);
-            // The answer's own text is history like any other; the login is nowhere else.
-            assert!(!found || secret == token.as_bytes());
-        }
-    }
-    drop(dir);
 }
 
 /// What the site says, once more through today's translator and parser.
@@ -477,11 +485,7 @@ async fn turns_of_the_web_chat_are_recorded_and_replayed() {
             ("qwen.baseUrl", json!(site.upstream.origin())),
         ])
         .await;
-        let token = jwt("user", 4_000_000_000);
-        let login = json!({"token": token, "cookies": format!("token={token}; acw_tc=a")});
-        gateway
-            .post(&gateway.api("/api/qwen/credentials"), &login)
-            .await;
+        log_in(&gateway, "user", "acw_tc=a").await;
         let tool = |name: &str| json!({"type": "function", "function": {"name": name, "parameters": {"type": "object"}}});
         for stream in [true, false] {
             let body = json!({"model": "qwen3-max", "stream": stream, "messages": [{"role": "user", "content": "hi"}],
@@ -505,7 +509,177 @@ async fn turns_of_the_web_chat_are_recorded_and_replayed() {
         }
         gateway.stop().await;
     }
-    assert!(!fixture("thinking.sse").is_empty());
+}
+
+#[tokio::test]
+async fn a_thinking_answer_with_a_call_is_told_again_by_the_command_line() {
+    let site = Site::start(|_| {
+        let pieces = |text: &str| text.split_inclusive(' ').map(str::to_owned).collect();
+        let call = "I will look. <tool_call> {\"name\": \"read\", \"arguments\": {\"filePath\": \"a b.txt\"}} </tool_call>";
+        Play::Thinks(pieces("The user wants a file"), pieces(call))
+    })
+    .await;
+    let gateway = TestGateway::with(&[("qwen.baseUrl", json!(site.upstream.origin()))]).await;
+    log_in(&gateway, "user", "acw_tc=a").await;
+    let tool = json!({"type": "function", "function": {"name": "read", "parameters": {"type": "object",
+        "properties": {"filePath": {"type": "string"}}}}});
+    let body = json!({"model": "qwen3-max", "stream": true, "tools": [tool],
+        "messages": [{"role": "user", "content": "read it"}]});
+    let url = gateway.qwen("/v1/chat/completions");
+    let id = send(&gateway, &url, &body, Some("true")).await;
+    let dir = TempDir::new().expect("a temporary directory");
+    let file = dir.path().join("recording.json");
+    let user = User::of(&gateway);
+    let run = async |args: &[&str]| {
+        let said = user.run(args).await;
+        (said.code, said.out)
+    };
+    let path = file.to_str().expect("text");
+    let written = run(&["request", "recording", &id, "-o", path]).await;
+    assert_eq!(written, (Some(0), String::new()));
+    let (code, said) = run(&["request", "recording", &id]).await;
+    let text = std::fs::read_to_string(&file).expect("a file");
+    assert_eq!((code, said.trim_end()), (Some(0), text.trim_end()));
+    let (code, _) = run(&["request", "recording", "nope"]).await;
+    assert_eq!(code, Some(1));
+    let (code, said) = run(&["replay", path]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.ends_with("equal, 0 changed, 0 missing, 0 added\n"),
+        "{said}"
+    );
+    let told = String::from_utf8(chunks(
+        &serde_json::from_str::<Value>(&text).expect("JSON")["client"]["chunks"],
+    ));
+    let told = told.expect("text");
+    assert!(
+        told.contains("reasoning_content") && told.contains("a b.txt"),
+        "{told}"
+    );
+    // Another name of the same call is another answer.
+    let other = STANDARD.encode(told.replace("a b.txt", "a c.txt"));
+    let mut document: Value = serde_json::from_str(&text).expect("JSON");
+    document["client"]["chunks"] = json!([{"at_ms": 0, "data": other}]);
+    std::fs::write(&file, document.to_string()).expect("written");
+    let (code, said) = run(&["replay", path]).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("CHANGE") && said.ends_with("1 changed, 0 missing, 0 added\n"),
+        "{said}"
+    );
+    gateway.stop().await;
+}
+
+/// What went wrong on the way is in a recording, too, and goes wrong in the same words.
+#[tokio::test]
+async fn broken_and_failed_answers_are_replayed_as_they_went() {
+    let upstream = Upstream::start(|request| {
+        let text = String::from_utf8_lossy(&request.body).into_owned();
+        let begin = vec![sse_head(), Step::Chunk(delta("one ").into_bytes())];
+        let end: Vec<Step> = if text.contains("please cut") {
+            vec![Step::Close]
+        } else if text.contains("please end early") {
+            vec![Step::End]
+        } else if text.contains("please hang") {
+            vec![Step::Hang]
+        } else if text.contains("please err") {
+            let error = json!({"error": {"message": "overloaded", "type": "server_error"}});
+            vec![
+                Step::Chunk(format!("data: {error}\n\n").into_bytes()),
+                Step::End,
+            ]
+        } else if text.contains("please say nothing") {
+            return vec![Step::Hang];
+        } else {
+            return vec![Step::Whole(
+                503,
+                vec![
+                    ("retry-after", "7".into()),
+                    ("content-type", "text/html".into()),
+                ],
+                b"<html><title>down</title></html>".to_vec(),
+            )];
+        };
+        begin.into_iter().chain(end).collect()
+    })
+    .await;
+    let gateway = TestGateway::with(&[
+        ("history.record", json!("failed")),
+        ("server.timeout", json!(1000)),
+    ])
+    .await;
+    assert_eq!(provider(&gateway, "p1", &upstream, json!({})).await, 201);
+    let nobody = json!({"id": "nobody", "name": "nobody", "type": "openai-compatible",
+        "config": {"baseURL": "http://127.0.0.1:9/v1"}});
+    gateway.post(&gateway.api("/api/providers"), &nobody).await;
+    for (model, text, events) in [
+        ("p1/fake", "please cut", 3),
+        ("p1/fake", "please end early", 3),
+        ("p1/fake", "please hang", 3),
+        ("p1/fake", "please err", 3),
+        ("p1/fake", "please say nothing", 1),
+        ("p1/fake", "go down", 1),
+        ("nobody/fake", "hi", 1),
+    ] {
+        let id = chat(&gateway, &say_streamed(model, text), None).await;
+        assert!(is_recorded(&gateway, &id).await, "{text}");
+        let compared = replayed(&gateway, &id).await;
+        assert_eq!(compared["is_equal"], true, "{text}: {compared:#}");
+        assert_eq!(compared["equal"], events, "{text}");
+    }
+    gateway.stop().await;
+}
+
+/// A chat that is gone on with, one that is gone, and a login that is refused.
+#[tokio::test]
+async fn detours_at_the_site_are_replayed() {
+    let site = Site::saying("Hello there").await;
+    let gateway = TestGateway::with(&[
+        ("history.record", json!("all")),
+        ("qwen.baseUrl", json!(site.upstream.origin())),
+    ])
+    .await;
+    for user in ["one", "two"] {
+        log_in(&gateway, user, "acw_tc=a").await;
+    }
+    let url = gateway.qwen("/v1/chat/completions");
+    let mut messages = vec![json!({"role": "user", "content": "hi"})];
+    let mut purposes = Vec::new();
+    for step in ["opened", "continued", "gone", "refused"] {
+        if step == "gone" {
+            site.lose_chats();
+        }
+        if step == "refused" {
+            let used = site.turns().last().expect("a turn").token.clone();
+            site.reject(&used);
+        }
+        let body = json!({"model": "qwen3-max", "stream": true, "messages": messages});
+        let id = send(&gateway, &url, &body, None).await;
+        let (_, document) = recording(&gateway, &id).await;
+        let calls = document["attempts"][0]["calls"].as_array().expect("calls");
+        purposes.push(
+            calls
+                .iter()
+                .map(|call| format!("{} {}", call["purpose"], call["login"]))
+                .collect::<Vec<_>>()
+                .join(", "),
+        );
+        let compared = replayed(&gateway, &id).await;
+        assert_eq!(compared["is_equal"], true, "{step}: {compared:#}");
+        messages.push(json!({"role": "assistant", "content": "Hello there"}));
+        messages.push(json!({"role": "user", "content": step}));
+    }
+    assert!(
+        purposes[0].starts_with("\"new_chat\" 0, \"completion\" 0"),
+        "{purposes:?}"
+    );
+    assert_eq!(purposes[1], "\"completion\" 0");
+    assert!(
+        purposes[2].starts_with("\"completion\" 0, \"new_chat\" "),
+        "{purposes:?}"
+    );
+    assert!(purposes[3].contains("\"completion\" 1"), "{purposes:?}");
+    gateway.stop().await;
 }
 
 /// A user's recording dropped into this folder is a test from then on.

@@ -433,4 +433,36 @@ fn bodies_weigh_what_they_hold_and_are_not_printed() {
     let op = WriteOp::BeginExchange(Arc::new(request));
     assert!((5_000..7_000).contains(&op.weight()));
     assert_eq!(format!("{op:?}"), "begin exchange");
+    let finish = |outcome| WriteOp::FinishExchange {
+        request: sample_request("r1"),
+        outcome,
+    };
+    let mut bare = sample_outcome("a1");
+    let recording = bare.recording.take();
+    let packed = recording.map_or(0, |recording| recording.len());
+    assert!(packed > 0);
+    let (with, without) = (finish(sample_outcome("a1")), finish(bare));
+    assert_eq!(with.weight(), without.weight() + packed);
+}
+
+#[test]
+fn a_recording_is_stored_once_and_goes_with_its_exchange() {
+    let conn = testing::database();
+    let count = || -> i64 {
+        conn.query_row("SELECT count(*) FROM recordings", [], |row| row.get(0))
+            .unwrap()
+    };
+    let finish = WriteOp::FinishExchange {
+        request: sample_request("r1"),
+        outcome: sample_outcome("a1"),
+    };
+    for _ in 0..2 {
+        finish.apply(&conn).unwrap();
+        assert_eq!(count(), 1);
+    }
+    let delete = WriteOp::DeleteRequest {
+        request_id: "r1".into(),
+    };
+    delete.apply(&conn).unwrap();
+    assert_eq!(count(), 0);
 }

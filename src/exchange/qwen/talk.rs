@@ -19,6 +19,7 @@ use crate::protocol::openai::message::Message;
 use crate::protocol::qwen::chats;
 use crate::protocol::qwen::refusal::{self, Refusal, RefusalKind};
 use crate::protocol::qwen::request::{self, ChatMode, Turn};
+use crate::protocol::recording;
 use crate::protocol::tools::notation::{NEUTRAL, Notation};
 use crate::providers::qwen::{Answered, Login, PROVIDER, Site};
 use crate::providers::tape::Tape;
@@ -248,6 +249,11 @@ impl Talk {
         if fresh {
             return Ok((freest, None));
         }
+        if let Some((number, turn)) = self.tape.next_turn() {
+            let login = self.logins.get(number).cloned().unwrap_or(freest);
+            let found = turn.continues.then(|| self.replayed(&login));
+            return Ok((login, found));
+        }
         let mut prefixes: Vec<_> = logins
             .iter()
             .flat_map(|login| {
@@ -266,6 +272,19 @@ impl Talk {
             .as_ref()
             .and_then(|found| logins.iter().find(|login| login.account() == found.login));
         Ok((login.cloned().unwrap_or(freest), found))
+    }
+
+    /// The chat that a recorded turn went on in: only that there was one matters.
+    fn replayed(&self, login: &Login) -> Found {
+        const CHAT: &str = "replayed";
+        Found {
+            session_id: CHAT.into(),
+            login: login.account(),
+            chat_id: CHAT.into(),
+            parent_id: CHAT.into(),
+            known: 0,
+            lease: self.inner.sessions.claim(CHAT),
+        }
     }
 
     /// Waits for one of the login's places: few requests at a time keep the site friendly.
@@ -380,7 +399,12 @@ impl Talk {
             response_id: String::new(),
             is_armed: true,
         };
-        let sent = site.complete(login, &chat.id, &body, self.deadlines).await;
+        let turn = recording::Turn {
+            notation: notation.name.to_owned(),
+            continues: question.parent_id.is_some(),
+        };
+        let sent = site.complete(login, &chat.id, &body, &turn, self.deadlines);
+        let sent = sent.await;
         let (login, chat) = (login.clone(), chat.clone());
         match sent? {
             Answered::Events(bytes) => {
