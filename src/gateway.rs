@@ -41,9 +41,11 @@ use crate::tasks::{Owned, Tasks};
 const CHECK_DEADLINE: Duration = Duration::from_mins(10);
 /// What the parts of an orderly end may take, each.
 const MANAGEMENT_GRACE: Duration = Duration::from_millis(500);
+/// As long as one write may take.
+const CHANGES_GRACE: Duration = Duration::from_secs(5);
 const BACKUP_GRACE: Duration = Duration::from_secs(1);
 const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
-const TASKS_GRACE: Duration = Duration::from_secs(2);
+const TASKS_GRACE: Duration = Duration::from_secs(5);
 
 /// How a gateway is started. Settings given here win over stored ones for the life of the process.
 #[derive(Clone, Debug, Default)]
@@ -82,6 +84,7 @@ pub struct Gateway {
     handles: Handles,
     settings: watch::Receiver<Arc<Settings>>,
     tasks: Tasks,
+    changes: Tasks,
     management: Arc<Port>,
     qwen: Arc<Port>,
     router: Arc<Port>,
@@ -196,6 +199,7 @@ impl Gateway {
             tasks.clone(),
         );
         let (integrity_sender, integrity) = watch::channel(Integrity::default());
+        let changes = tasks.group();
         let app = App {
             exchanges: Exchanges {
                 router: handles.router.clone(),
@@ -209,7 +213,7 @@ impl Gateway {
             settings: settings.clone(),
             store: SettingsStore::new(handles.database.clone(), flags, sender),
             qwen: web,
-            tasks: tasks.clone(),
+            tasks: changes.clone(),
             importing: Arc::new(Semaphore::new(1)),
             backups: backups.clone(),
             started,
@@ -269,6 +273,7 @@ impl Gateway {
             handles,
             settings,
             tasks,
+            changes,
             management,
             qwen,
             router,
@@ -346,6 +351,9 @@ impl Gateway {
         if let Some(connections) = self.management.close() {
             connections.accepting_ended().await;
             connections.drain(MANAGEMENT_GRACE).await;
+        }
+        if !self.changes.drain(CHANGES_GRACE).await {
+            tracing::warn!(tasks = ?self.changes.running(), "changes were still being made at the end");
         }
         drop(self.backup_clock);
         self.backups.stop(BACKUP_GRACE).await;

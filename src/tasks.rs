@@ -40,6 +40,14 @@ impl Tasks {
         Owned(self.spawn(name, work).abort_handle())
     }
 
+    /// Tasks of their own, which can be waited for apart; [`Self::running`] counts them all.
+    pub(crate) fn group(&self) -> Self {
+        Self {
+            tracker: TaskTracker::new(),
+            running: self.running.clone(),
+        }
+    }
+
     /// How many tasks run, by name; names without a running task are left out.
     pub(crate) fn running(&self) -> BTreeMap<&'static str, usize> {
         lock(&self.running).clone()
@@ -105,6 +113,19 @@ mod tests {
         drop(owned);
         assert!(tasks.drain(Duration::from_secs(5)).await);
         assert!(tasks.running().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_group_is_waited_for_apart_and_counted_with_the_rest() {
+        let tasks = Tasks::default();
+        let group = tasks.group();
+        let others = tasks.spawn_owned("forever", std::future::pending());
+        let own = group.spawn_owned("change", std::future::pending());
+        assert_eq!(tasks.running(), [("change", 1), ("forever", 1)].into());
+        assert!(!group.drain(Duration::ZERO).await);
+        drop(own);
+        assert!(group.drain(Duration::from_secs(5)).await);
+        drop(others);
     }
 
     #[tokio::test]

@@ -25,6 +25,8 @@ use crate::tasks::{Owned, Tasks, lock};
 
 /// How long a caller waits for its write: longer than a restart, as long as a foreign lock is sat out (R3).
 const WRITE_DEADLINE: Duration = Duration::from_secs(5);
+/// The write-ahead log is folded in at the stop: megabytes, on a disk that may be busy.
+const STOP_GRACE: Duration = Duration::from_secs(8);
 const READ_DEADLINE: Duration = Duration::from_secs(5);
 /// Pause after a transaction the database refused as a whole (full, locked): healing shows within it (R6).
 const REFUSED_PAUSE: Duration = Duration::from_millis(250);
@@ -204,8 +206,9 @@ pub(crate) fn child(path: PathBuf, tasks: Tasks) -> (ChildSpec, Database) {
         commits: AtomicU64::new(0),
         late_acks: AtomicU64::new(0),
     });
-    let (spec, address) =
-        ChildSpec::new::<DatabaseActor>("database", MAILBOX, (path, shared.clone(), tasks));
+    let arguments = (path, shared.clone(), tasks);
+    let (mut spec, address) = ChildSpec::new::<DatabaseActor>("database", MAILBOX, arguments);
+    spec.shutdown = STOP_GRACE;
     (spec, Database { address, shared })
 }
 

@@ -41,6 +41,7 @@ pub(crate) struct App {
     pub(crate) settings: watch::Receiver<Arc<Settings>>,
     pub(crate) store: SettingsStore,
     pub(crate) qwen: QwenWeb,
+    /// Changes under way: a shutdown lets them end while there is still a database.
     pub(crate) tasks: Tasks,
     /// One place: two imports at a time would gain nothing.
     pub(crate) importing: Arc<Semaphore>,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::support::upstream::{DONE, Step, Upstream, delta, finish, sse_head};
-use crate::support::{PATIENCE, TestGateway, hear, say, say_streamed};
+use crate::support::{PATIENCE, TestGateway, hear, read_cell, say, say_streamed};
 
 const ACTORS: [&str; 10] = [
     "database",
@@ -273,6 +273,42 @@ async fn r11_a_dead_database_thread_is_an_actors_crash() {
     assert_eq!(gateway.chat(&say("echo", "hi")).await.status(), 200);
     assert_eq!(gateway.cell::<i64>("SELECT count(*) FROM responses"), 1);
     gateway.stop().await;
+}
+
+/// A change that began is made whole, with its row of the audit log, although its client left and a stop was asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_lets_changes_under_way_end() {
+    let gateway = TestGateway::start().await;
+    let audited = "SELECT count(*) FROM audit_log WHERE entity = 'setting'";
+    let mut changes = JoinSet::new();
+    for number in 0..40 {
+        let url = gateway.api("/api/settings/session.timeout");
+        let put = gateway
+            .client
+            .put(url)
+            .json(&json!({"value": 60_000 + number}));
+        changes.spawn(put.send());
+    }
+    // One is answered, so those that wait for their turn have been read.
+    let first = changes.join_next().await.expect("forty").expect("no panic");
+    assert_eq!(first.expect("an answer").status(), 200);
+    changes.abort_all();
+    let database = gateway.database();
+    let dir = gateway.stop().await;
+    let (count, last): (i64, i64) = (
+        read_cell(&database, audited),
+        read_cell(
+            &database,
+            "SELECT json_extract(after, '$') FROM audit_log ORDER BY seq DESC",
+        ),
+    );
+    let stored: i64 = read_cell(
+        &database,
+        "SELECT json_extract(value, '$') FROM settings WHERE key = 'session.timeout'",
+    );
+    assert!(count > 0);
+    assert_eq!(stored, last, "what is stored was audited");
+    drop(dir);
 }
 
 #[tokio::test]
