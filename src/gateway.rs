@@ -25,6 +25,7 @@ use crate::db::error::DbError;
 use crate::db::instance::{Instance, OpenError};
 use crate::db::keys::KeyRow;
 use crate::db::ops::WriteOp;
+use crate::clock::new_id;
 use crate::db::providers::StoredProvider;
 use crate::exchange::Exchanges;
 use crate::exchange::qwen::QwenWeb;
@@ -34,6 +35,7 @@ use crate::providers::OwnPorts;
 use crate::providers::http::Http;
 use crate::providers::qwen::Login;
 use crate::secrets::{KeyPlace, Vault};
+use crate::routing::dice::{Dice, hash};
 use crate::settings::{self, Settings};
 use crate::tasks::{Owned, Tasks};
 
@@ -208,6 +210,8 @@ impl Gateway {
                 settings: settings.clone(),
                 tasks: tasks.clone(),
                 admission,
+                retries: Arc::default(),
+                dice: Arc::new(Dice::new(seed())),
             },
             handles: handles.clone(),
             settings: settings.clone(),
@@ -376,6 +380,11 @@ impl Gateway {
         }
         orderly
     }
+}
+
+/// Where chance begins: elsewhere in each process.
+fn seed() -> u64 {
+    hash(new_id().as_bytes())
 }
 
 fn serving(services: &Arc<OnceLock<Services>>, pick: fn(&Services) -> &serve::Service) -> Serve {

@@ -26,6 +26,7 @@ pub(crate) mod settings;
 pub(crate) mod tasks;
 
 pub(crate) mod protocol;
+pub(crate) mod routing;
 
 pub(crate) mod db;
 pub(crate) mod providers;

@@ -113,6 +113,7 @@ pub(crate) fn sample_request(id: &str) -> Arc<RequestRow> {
         openai_request: r#"{"model":"m"}"#.into(),
         model: "m".into(),
         stream: true,
+        plan: None,
         words: "asked".into(),
     })
 }
@@ -130,6 +131,7 @@ pub(crate) fn sample_outcome(response_id: &str) -> Box<OutcomeRow> {
         outcome,
         error: None,
         error_code: None,
+        resumed_at: None,
     };
     Box::new(OutcomeRow {
         response_id: response_id.into(),

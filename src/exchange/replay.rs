@@ -15,14 +15,18 @@ use serde_json::{Map, Value};
 use tokio::sync::{Semaphore, watch};
 
 use crate::actors::ports::Connections;
-use crate::actors::router::resolve::{RoutePlan, Target};
+use crate::actors::router::plan::RoutePlan;
+use crate::actors::router::target::Target;
+use crate::routing::dice::Dice;
+use crate::routing::needs::Needs;
+use crate::routing::virtuals::Strategy;
 use crate::actors::{credentials, database, events, router, sessions};
 use crate::exchange::downlink::refusal;
 use crate::exchange::qwen::QwenWeb;
 use crate::exchange::qwen::asked::Asked;
 use crate::exchange::record::{Subject, client_status};
 use crate::exchange::taping::DECISIVE;
-use crate::exchange::{Content, Exchanges, Incoming, Refusal};
+use crate::exchange::{Content, Exchanges, Incoming, Refusal, Wishes};
 use crate::protocol::compare::{Change, Comparison, compare};
 use crate::protocol::openai::request;
 use crate::protocol::recording::{Attempt, Chunk, Data, Form, Received, Recording, Turn};
@@ -86,11 +90,11 @@ async fn play(recording: &Recording) -> Result<Received, Unplayable> {
         Unplayable::Refused(words.collect::<Vec<_>>().join("; "))
     })?;
     let stage = Stage::new(recording);
-    let targets: Vec<Target> = recording
+    let targets: Vec<_> = recording
         .attempts
         .iter()
         .filter(|attempt| !attempt.calls.is_empty() || attempt.kind == echo::KIND)
-        .map(|attempt| stage.target(attempt))
+        .map(|attempt| Arc::new(stage.target(attempt)))
         .collect();
     if targets.is_empty() {
         return Err(Unplayable::NoCalls);
@@ -109,9 +113,16 @@ async fn play(recording: &Recording) -> Result<Received, Unplayable> {
         connections: Connections::default(),
         received: Instant::now(),
         session: None,
+        wishes: Wishes::default(),
         plan: Some(RoutePlan {
             targets,
+            closed: Vec::new(),
+            lacking: Vec::new(),
+            strategy: Strategy::Priority,
+            via: None,
+            needs: Needs::default(),
             is_guess: false,
+            is_once: true,
         }),
     };
     let received = |form, pieces: Vec<Bytes>| Received {
@@ -206,6 +217,8 @@ impl Stage {
             settings: self.settings.clone(),
             tasks: self.tasks.clone(),
             admission: Arc::new(Semaphore::new(1)),
+            retries: Arc::default(),
+            dice: Arc::new(Dice::new(0)),
         }
     }
 
@@ -219,14 +232,7 @@ impl Stage {
                 Err(_) => Arc::new(echo::Echo),
             },
         };
-        Target {
-            provider: attempt.provider.clone(),
-            upstream_model: attempt.upstream_model.clone(),
-            adapter: replayed,
-            timeout: None,
-            reports_usage: true,
-            record: None,
-        }
+        Target::bare(&attempt.provider, &attempt.upstream_model, replayed)
     }
 }
 

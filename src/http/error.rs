@@ -15,7 +15,7 @@ use crate::actors::ports::PortTaken;
 use crate::actors::root::RestartError;
 use crate::actors::router::resolve::NoTarget;
 use crate::db::error::DbError;
-use crate::exchange::Refusal;
+use crate::exchange::{NobodyTakesIt, Refusal};
 use crate::exchange::record::client_status;
 use crate::protocol::openai::request::FieldError;
 use crate::providers::UpstreamError;
@@ -147,6 +147,8 @@ pub(crate) enum ApiError {
         error: Box<UpstreamError>,
         attempts: u32,
     },
+    /// Every target is closed.
+    Closed(NobodyTakesIt),
     Unavailable(Unavailable),
     Db(DbError),
     UnknownActor(String),
@@ -503,6 +505,13 @@ impl ApiError {
             }
             Self::NoTarget(reason) => no_target(reason),
             Self::Upstream { error, attempts } => upstream(error, *attempts),
+            Self::Closed(nobody) => Told::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "overloaded_error",
+                nobody.code,
+                &nobody.message,
+            )
+            .retry(nobody.retry_after),
             Self::Unavailable(reason) => unavailable(reason),
             Self::Db(error) => db(error),
             Self::UnknownActor(message) => Told::new(
@@ -709,6 +718,7 @@ impl From<Refusal> for ApiError {
                 error: Box::new(error),
                 attempts,
             },
+            Refusal::Closed(nobody) => Self::Closed(nobody),
             Refusal::Unavailable(reason) => Self::Unavailable(reason),
             Refusal::Overloaded => Self::Overloaded,
             Refusal::ShuttingDown => Self::ShuttingDown,

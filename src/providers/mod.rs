@@ -21,7 +21,7 @@ use futures_util::stream::BoxStream;
 
 pub(crate) use self::address::OwnPorts;
 pub(crate) use self::config::{ConfigError, Definition, InvalidConfig, Record};
-pub(crate) use self::error::{Phase, UpstreamError};
+pub(crate) use self::error::{Blame, Phase, UpstreamError, Verdict};
 pub(crate) use self::http::Http;
 use self::tape::Tape;
 

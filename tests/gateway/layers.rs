@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["settings", "tasks", "clock", "secrets", "hex"],
     &["protocol"],
+    &["routing"],
     &["providers", "db"],
     &["actors"],
     &["exchange"],

@@ -8,6 +8,8 @@ use crate::providers::echo::Echo;
 use crate::providers::http::Http;
 use crate::providers::qwen;
 use crate::providers::{self, Definition, InvalidConfig, Provider, Record};
+use crate::routing::node::Limits;
+use crate::routing::virtuals::Virtuals;
 use crate::secrets::Vault;
 
 /// The Qwen web chat in this process. It is made from handles of actors, so it comes from above, once they exist.
@@ -16,6 +18,7 @@ pub(crate) type Direct = Arc<OnceLock<Arc<dyn Provider>>>;
 /// All providers, by falling priority, and the built-in echo.
 pub(crate) struct Registry {
     entries: Vec<Entry>,
+    pub(crate) virtuals: Virtuals,
     pub(crate) echo: Arc<dyn Provider>,
 }
 
@@ -64,6 +67,7 @@ impl Registry {
             .collect();
         Self {
             entries,
+            virtuals: Virtuals::default(),
             echo: Arc::new(Echo),
         }
     }
@@ -88,7 +92,7 @@ impl Entry {
         &self.stored.provider.id
     }
 
-    fn config(&self, key: &str) -> Option<&serde_json::Value> {
+    pub(crate) fn config(&self, key: &str) -> Option<&serde_json::Value> {
         self.stored
             .config
             .iter()
@@ -99,6 +103,31 @@ impl Entry {
     /// Which of its exchanges are recorded, when it says so itself.
     pub(crate) fn record(&self) -> Option<Record> {
         Record::read(self.config("record")?.as_str()?)
+    }
+
+    /// How much it may be asked at once and in a minute.
+    pub(crate) fn limits(&self) -> Limits {
+        let number = |key| {
+            let value = self.config(key)?;
+            let number = value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())?;
+            u32::try_from(number).ok().filter(|number| *number > 0)
+        };
+        Limits {
+            concurrent: number("maxConcurrent"),
+            requests_per_minute: number("requestsPerMinute"),
+            tokens_per_minute: number("tokensPerMinute"),
+        }
+    }
+
+    /// Whether it is asked in the same way.
+    pub(crate) fn is_configured_as(&self, other: &Self) -> bool {
+        let of = |entry: &Self| {
+            let rows = entry.stored.config.iter();
+            rows.map(|row| (row.key.clone(), row.value.clone())).collect::<Vec<_>>()
+        };
+        let (own, other_provider) = (&self.stored.provider, &other.stored.provider);
+        (own.enabled, &own.kind) == (other_provider.enabled, &other_provider.kind)
+            && of(self) == of(other)
     }
 
     /// The model for requests that name none.

@@ -1,6 +1,6 @@
 -- From version 1: bodies may be packed and dropped, and exchanges have their words in an index and may be recorded.
 --
--- The two tables change in what their columns allow and by a column at the end that has a default. Neither touches a row,
+-- The tables change in what their columns allow and by columns at the end that have a default. Neither touches a row,
 -- so the definitions are exchanged (https://sqlite.org/lang_altertable.html, section 7) instead of copying the history.
 
 PRAGMA writable_schema = ON;
@@ -24,9 +24,29 @@ UPDATE sqlite_schema SET sql = 'CREATE TABLE requests (
                               CHECK (status IN (''in_progress'', ''completed'', ''failed'', ''client_closed'', ''interrupted'')),
     tags              TEXT    CHECK (json_valid(tags)),
     created_at        INTEGER NOT NULL,
-    bodies_dropped    INTEGER NOT NULL DEFAULT 0 CHECK (bodies_dropped IN (0, 1))
+    bodies_dropped    INTEGER NOT NULL DEFAULT 0 CHECK (bodies_dropped IN (0, 1)),
+    plan              TEXT    CHECK (json_valid(plan))
 ) STRICT'
  WHERE type = 'table' AND name = 'requests';
+
+UPDATE sqlite_schema SET sql = 'CREATE TABLE attempts (
+    id              INTEGER PRIMARY KEY AUTOINCREMENT,
+    request_id      INTEGER NOT NULL REFERENCES requests (id) ON DELETE CASCADE,
+    number          INTEGER NOT NULL,
+    provider_id     TEXT    NOT NULL,
+    upstream_model  TEXT    NOT NULL,
+    started_at      INTEGER NOT NULL,
+    duration_ms     INTEGER NOT NULL,
+    connect_ms      INTEGER,
+    ttft_ms         INTEGER,
+    upstream_status INTEGER,
+    outcome         TEXT    NOT NULL CHECK (outcome IN (''succeeded'', ''failed'', ''cancelled'')),
+    error           TEXT,
+    error_code      TEXT,
+    resumed_at      INTEGER,
+    UNIQUE (request_id, number)
+) STRICT'
+ WHERE type = 'table' AND name = 'attempts';
 
 UPDATE sqlite_schema SET sql = 'CREATE TABLE responses (
     id                INTEGER PRIMARY KEY AUTOINCREMENT,
