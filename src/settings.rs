@@ -107,6 +107,7 @@ pub(crate) const AUTH_REQUIRED: &str = "auth.required";
 pub(crate) const AUTH_REQUIRE_KEYS: &str = "auth.requireKeys";
 pub(crate) const CORS_ORIGINS: &str = "cors.origins";
 pub(crate) const SERVER_HOST_NAMES: &str = "server.hostNames";
+pub(crate) const ROUTING_STRATEGY: &str = "routing.strategy";
 pub(crate) const ACTIVE_PROVIDER: &str = "active_provider";
 pub(crate) const ACTIVE_MODEL: &str = "active_model";
 
@@ -391,6 +392,21 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Fallback::Text(""),
         None,
         "names under which this gateway is called besides localhost, by comma",
+    ),
+    setting(
+        ROUTING_STRATEGY,
+        Kind::OneOf(&[
+            "priority",
+            "weighted",
+            "round_robin",
+            "least_latency",
+            "least_busy",
+            "cheapest",
+            "sticky",
+        ]),
+        Fallback::Text("priority"),
+        None,
+        "in which order the providers that offer a model are tried, where no virtual model says so",
     ),
     setting(
         ACTIVE_PROVIDER,

@@ -72,6 +72,11 @@ pub(crate) enum ApiError {
         id: String,
     },
     InvalidConfig(Vec<(String, String)>),
+    /// Well formed, but it would not do; the code says what.
+    Unfit {
+        code: &'static str,
+        faults: Vec<String>,
+    },
     RequestNotFound {
         id: String,
     },
@@ -382,6 +387,13 @@ impl ApiError {
                 told.param = faults.first().map(|(key, _)| format!("config.{key}"));
                 told.errors(messages)
             }
+            Self::Unfit { code, faults } => Told::new(
+                S::UNPROCESSABLE_ENTITY,
+                "validation_error",
+                code,
+                format!("validation failed: {}", faults.join("; ")),
+            )
+            .errors(faults.clone()),
             Self::RequestNotFound { id } => Told::new(
                 S::NOT_FOUND,
                 "not_found_error",
