@@ -1,5 +1,6 @@
 //! `qwarden alias`: virtual models, names that stand for one target or several.
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use reqwest::StatusCode;
 use serde_json::{Map, Value, json};
@@ -9,6 +10,7 @@ use crate::cli::console::Console;
 use crate::cli::failure::{Exit, Failure, Outcome, Refusal};
 use crate::cli::table::{self, Column, Table};
 use crate::cli::words::Show;
+use crate::routing::virtuals::Strategy;
 
 const COLUMNS: &[Column] = &[
     ("NAME", "/name", Show::Text),
@@ -79,9 +81,8 @@ pub(crate) struct SetOptions {
     /// provider/model, a model, or another alias, the first choice first.
     #[arg(required = true, value_name = "TARGET")]
     targets: Vec<String>,
-    /// priority, weighted, round_robin, least_latency, least_busy, cheapest or
-    /// sticky [default of a new one: priority].
-    #[arg(short, long)]
+    /// In which order targets are tried [default of a new one: priority].
+    #[arg(short, long, value_parser = strategies())]
     strategy: Option<String>,
     /// Weights of the targets, by comma, in their order: 3,1 [default: 1 each].
     #[arg(short, long, value_delimiter = ',', value_name = "LIST")]
@@ -89,6 +90,10 @@ pub(crate) struct SetOptions {
     /// What it is for.
     #[arg(short, long)]
     description: Option<String>,
+}
+
+fn strategies() -> PossibleValuesParser {
+    PossibleValuesParser::new(Strategy::ALL.map(Strategy::as_str))
 }
 
 impl SetOptions {

@@ -155,10 +155,8 @@ impl Virtuals {
             return None;
         }
         let wild = || self.wild.iter().find(|(glob, _)| glob.covers(model));
-        let place = self
-            .exact
-            .get(model)
-            .or_else(|| wild().map(|(_, place)| place))?;
+        let exact = self.exact.get(model);
+        let place = exact.or_else(|| wild().map(|(_, place)| place))?;
         self.models.get(*place)
     }
 
@@ -185,6 +183,34 @@ impl Virtuals {
         let mut seen = HashSet::from([model.name.as_str()]);
         self.follow(model, DEEPEST, &mut seen, &mut ends);
         ends
+    }
+
+    /// Those whose chains do not come to an end in time.
+    fn endless(&self) -> HashSet<&str> {
+        let models = self.models.iter().enumerate();
+        let places: HashMap<&str, usize> = models
+            .map(|(place, model)| (model.name.as_str(), place))
+            .collect();
+        let leads_to = |model: &VirtualModel| -> Vec<usize> {
+            let targets = model.targets.iter();
+            targets
+                .filter_map(|target| self.behind(&target.target))
+                .filter_map(|found| places.get(found.name.as_str()).copied())
+                .collect()
+        };
+        let steps: Vec<Vec<usize>> = self.models.iter().map(leads_to).collect();
+        // Who goes on for one step more than the last time.
+        let mut goes_on = vec![true; steps.len()];
+        for _ in 0..DEEPEST {
+            goes_on = steps
+                .iter()
+                .map(|next| next.iter().any(|at| goes_on.get(*at) == Some(&true)))
+                .collect();
+        }
+        let models = self.models.iter().zip(goes_on);
+        models
+            .filter_map(|(model, goes_on)| goes_on.then_some(model.name.as_str()))
+            .collect()
     }
 
     fn follow<'a>(
@@ -262,13 +288,13 @@ pub(crate) fn broken(before: &[VirtualModel], after: &[VirtualModel]) -> Vec<Fau
         Virtuals::new(before.iter().cloned()),
         Virtuals::new(after.iter().cloned()),
     );
-    let was_well = |model: &VirtualModel| {
-        let known = old.models.iter().find(|known| known.name == model.name);
-        known.is_none_or(|known| endless(known, &old).is_none())
-    };
+    let was_so = old.endless();
+    let is_so = new.endless();
     new.models
         .iter()
-        .filter_map(|model| endless(model, &new).filter(|_| was_well(model)))
+        .filter(|model| is_so.contains(model.name.as_str()))
+        .filter(|model| !was_so.contains(model.name.as_str()))
+        .filter_map(|model| endless(model, &new))
         .collect()
 }
 

@@ -282,6 +282,22 @@ proptest! {
     }
 
     #[test]
+    fn who_comes_to_no_end_is_found_either_way(
+        edges in proptest::collection::vec(("[a-e]", proptest::collection::vec("[a-f]", 1..3)), 1..12)
+    ) {
+        let models = edges.iter().map(|(name, targets)| {
+            let targets: Vec<&str> = targets.iter().map(String::as_str).collect();
+            (name.clone(), virtual_model(name, &targets))
+        });
+        let models: HashMap<_, _> = models.collect();
+        let virtuals = Virtuals::new(models.into_values());
+        let all = virtuals.endless();
+        for model in &virtuals.models {
+            prop_assert_eq!(all.contains(model.name.as_str()), endless(model, &virtuals).is_some());
+        }
+    }
+
+    #[test]
     fn what_was_checked_comes_to_an_end(
         edges in proptest::collection::vec(("[a-d][a-d*]?", proptest::collection::vec("[a-d]{1,2}", 1..3)), 1..12)
     ) {
