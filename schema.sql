@@ -79,6 +79,27 @@ CREATE TABLE provider_models (
 CREATE UNIQUE INDEX provider_models_one_default ON provider_models (provider_id) WHERE is_default = 1;
 CREATE INDEX provider_models_by_model ON provider_models (model_id);
 
+-- Names that stand for a list of targets. A name may hold `*`, for any text.
+CREATE TABLE virtual_models (
+    name        TEXT    NOT NULL PRIMARY KEY CHECK (name <> ''),
+    description TEXT,
+    strategy    TEXT    NOT NULL DEFAULT 'priority'
+                        CHECK (strategy IN ('priority', 'weighted', 'round_robin', 'least_latency', 'least_busy',
+                                            'cheapest', 'sticky')),
+    enabled     INTEGER NOT NULL DEFAULT 1 CHECK (enabled IN (0, 1)),
+    created_at  INTEGER NOT NULL,
+    updated_at  INTEGER NOT NULL
+) STRICT;
+
+-- A target is `provider/model`, a model's name or a virtual model's. It refers to nothing: providers and lists come and go.
+CREATE TABLE virtual_targets (
+    virtual_model TEXT    NOT NULL REFERENCES virtual_models (name) ON DELETE CASCADE ON UPDATE CASCADE,
+    position      INTEGER NOT NULL CHECK (position >= 0),
+    target        TEXT    NOT NULL CHECK (target <> ''),
+    weight        INTEGER NOT NULL DEFAULT 1 CHECK (weight >= 1),
+    PRIMARY KEY (virtual_model, position)
+) STRICT, WITHOUT ROWID;
+
 -- Logins at Qwen. `sealed` = 1: token, cookies and headers are encrypted.
 CREATE TABLE credentials (
     id               TEXT    NOT NULL PRIMARY KEY CHECK (id <> ''),

@@ -26,10 +26,12 @@ pub(crate) mod settings;
 pub(crate) mod tasks;
 
 pub(crate) mod protocol;
+
+pub(crate) mod providers;
+
 pub(crate) mod routing;
 
 pub(crate) mod db;
-pub(crate) mod providers;
 
 pub(crate) mod actors;
 pub(crate) mod exchange;

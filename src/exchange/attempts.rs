@@ -122,7 +122,10 @@ impl Picker {
             };
             let left = (began + self.policy.patience).saturating_duration_since(now + self.waited);
             let ready = |until: Instant| until <= now + left;
-            let busy: Vec<_> = closed.iter().filter(|(_, closed)| *closed == Closed::Full).collect();
+            let busy: Vec<_> = closed
+                .iter()
+                .filter(|(_, closed)| *closed == Closed::Full)
+                .collect();
             let soonest = closed
                 .iter()
                 .filter(|(_, closed)| !matches!(closed, Closed::Broken { .. }))
@@ -133,7 +136,9 @@ impl Picker {
                 return Err(nobody(&closed, now));
             }
             if queued.is_none() {
-                let first = busy.first().map_or_else(|| closed.first(), |first| Some(*first));
+                let first = busy
+                    .first()
+                    .map_or_else(|| closed.first(), |first| Some(*first));
                 let Some((chance, _)) = first else {
                     return Err(nobody(&closed, now));
                 };
@@ -191,14 +196,17 @@ impl Picker {
                 Verdict::Caller => chance.is_out = true,
                 Verdict::TooLong => {
                     let holds = chance.target.facts.context_length;
-                    let is_no_larger = holds.zip(too_small).is_some_and(|(holds, small)| holds <= small);
+                    let is_no_larger = holds
+                        .zip(too_small)
+                        .is_some_and(|(holds, small)| holds <= small);
                     chance.is_out |= is_same || is_no_larger;
                 }
                 Verdict::Filtered | Verdict::Elsewhere => chance.is_out |= is_same,
                 Verdict::Passing if is_same => {
                     chance.tries += 1;
                     let asked = error.retry_after().unwrap_or_default();
-                    chance.not_before = Some(Instant::now() + asked.max(retry::pause(chance.tries, dice)));
+                    chance.not_before =
+                        Some(Instant::now() + asked.max(retry::pause(chance.tries, dice)));
                     chance.is_out |= is_once || asked > patience;
                 }
                 Verdict::Passing => {}

@@ -49,7 +49,12 @@ impl Holding {
 
     /// Takes an event; returns those that may go now, in order.
     pub(super) fn take(&mut self, raw: Bytes, scan: Scan) -> Vec<Held> {
-        let (is_content, is_end) = (scan.has_content(), scan.choices.iter().any(|choice| choice.finish_reason.is_some()));
+        let (is_content, is_end) = (
+            scan.has_content(),
+            scan.choices
+                .iter()
+                .any(|choice| choice.finish_reason.is_some()),
+        );
         self.follow_calls(&scan);
         self.bytes += raw.len();
         self.held.push(Held { raw, scan });
@@ -88,7 +93,10 @@ impl Holding {
                         json: Nesting::default(),
                     },
                 };
-                let is_whole = delta.arguments.as_deref().is_some_and(|text| call.json.feed(text));
+                let is_whole = delta
+                    .arguments
+                    .as_deref()
+                    .is_some_and(|text| call.json.feed(text));
                 if !is_whole {
                     self.call = Some(call);
                 }
@@ -159,11 +167,17 @@ mod tests {
         let role = json!({"role": "assistant", "content": ""});
         let text = json!({"content": "Hi"});
         let mut holding = Holding::new(false, true);
-        let gone = released(&mut holding, &[role.clone(), role.clone(), text.clone(), text.clone()]);
+        let gone = released(
+            &mut holding,
+            &[role.clone(), role.clone(), text.clone(), text.clone()],
+        );
         assert_eq!(gone, [0, 0, 3, 1]);
         let mut holding = Holding::new(false, true);
         let many: Vec<_> = (0..70).map(|_| role.clone()).collect();
-        assert_eq!(released(&mut holding, &many)[60..], [0, 0, 0, 0, 65, 1, 1, 1, 1, 1]);
+        assert_eq!(
+            released(&mut holding, &many)[60..],
+            [0, 0, 0, 0, 65, 1, 1, 1, 1, 1]
+        );
     }
 
     #[test]
@@ -182,7 +196,8 @@ mod tests {
         assert!(holding.is_inside_a_call());
         let mut at_once = Holding::new(false, false);
         assert_eq!(released(&mut at_once, &deltas), [1; 7]);
-        let end = json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}).to_string();
+        let end = json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]})
+            .to_string();
         let scan = chunk::scan(&end).expect("a chunk");
         assert_eq!(holding.take(end.into(), scan).len(), 2);
         assert!(!holding.is_inside_a_call());

@@ -36,8 +36,8 @@ use crate::exchange::attempts::{Picked, Picker, Policy};
 use crate::exchange::downlink::{Downlink, Interrupted, Pieces};
 use crate::exchange::record::{Ending, Recorder, Subject};
 use crate::exchange::seam::{Graft, Told};
-use crate::protocol::openai::{answer, continuation};
 use crate::protocol::openai::request::ChatRequest;
+use crate::protocol::openai::{answer, continuation};
 use crate::protocol::recording::Form;
 use crate::protocol::sse;
 use crate::providers::tape::Tape;
@@ -282,7 +282,11 @@ impl Exchange {
                 Attempted::Over => {
                     let now = tokio::time::Instant::now();
                     if picked.entrance.succeeded(self.recorder.tokens(), now) {
-                        tracing::info!(provider = target.provider, model = target.upstream_model, "a breaker closed");
+                        tracing::info!(
+                            provider = target.provider,
+                            model = target.upstream_model,
+                            "a breaker closed"
+                        );
                     }
                     return;
                 }
@@ -330,7 +334,9 @@ impl Exchange {
             target.name()
         );
         // A comment must be one line, and a model's name is the user's.
-        self.downlink.send(sse::comment(&seam.replace(char::is_control, " "))).await
+        self.downlink
+            .send(sse::comment(&seam.replace(char::is_control, " ")))
+            .await
     }
 
     fn body_for(&self, target: &Target) -> Bytes {

@@ -260,7 +260,9 @@ impl Recorder {
     /// Tokens of question and answer, as far as the upstream told them.
     pub(crate) fn tokens(&self) -> Option<u64> {
         let usage = self.told_usage.or_else(|| self.assembled.usage())?;
-        usage.total.or_else(|| Some(usage.prompt? + usage.completion.unwrap_or_default()))
+        usage
+            .total
+            .or_else(|| Some(usage.prompt? + usage.completion.unwrap_or_default()))
     }
 
     pub(crate) fn assembled(&self) -> &Assembled {

@@ -17,9 +17,6 @@ use tokio::sync::{Semaphore, watch};
 use crate::actors::ports::Connections;
 use crate::actors::router::plan::RoutePlan;
 use crate::actors::router::target::Target;
-use crate::routing::dice::Dice;
-use crate::routing::needs::Needs;
-use crate::routing::virtuals::Strategy;
 use crate::actors::{credentials, database, events, router, sessions};
 use crate::exchange::downlink::refusal;
 use crate::exchange::qwen::QwenWeb;
@@ -37,6 +34,9 @@ use crate::providers::tape::Tape;
 use crate::providers::{
     self, Answer, Call, Definition, OwnPorts, Provider, UpstreamError, UpstreamModel, echo, presets,
 };
+use crate::routing::dice::Dice;
+use crate::routing::needs::Needs;
+use crate::routing::virtuals::Strategy;
 use crate::secrets::Vault;
 use crate::settings::{self, Settings};
 use crate::tasks::Tasks;

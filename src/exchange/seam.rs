@@ -25,7 +25,8 @@ impl Told {
         }
         for choice in &scan.choices {
             self.has_many_choices |= choice.index > 0;
-            self.content.push_str(choice.content.as_deref().unwrap_or_default());
+            self.content
+                .push_str(choice.content.as_deref().unwrap_or_default());
             self.has_calls |= !choice.tool_calls.is_empty();
             self.has_calls |= choice.refusal.as_ref().is_some_and(|text| !text.is_empty());
             self.has_ended |= choice.finish_reason.is_some();
@@ -83,7 +84,11 @@ impl Graft {
         event.remove("system_fingerprint");
         let mut is_worth_telling = event.get("usage").is_some_and(|usage| !usage.is_null());
         let choices = event.get_mut("choices").and_then(Value::as_array_mut);
-        for choice in choices.into_iter().flatten().filter_map(Value::as_object_mut) {
+        for choice in choices
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_object_mut)
+        {
             is_worth_telling |= self.fit_choice(choice)?;
         }
         if !is_worth_telling {
@@ -95,7 +100,9 @@ impl Graft {
     }
 
     fn fit_choice(&mut self, choice: &mut Map<String, Value>) -> Result<bool, Diverged> {
-        let is_end = choice.get("finish_reason").is_some_and(|reason| !reason.is_null());
+        let is_end = choice
+            .get("finish_reason")
+            .is_some_and(|reason| !reason.is_null());
         let delta = choice.entry("delta").or_insert_with(|| json!({}));
         let Some(delta) = delta.as_object_mut() else {
             return Ok(is_end);
@@ -120,7 +127,9 @@ impl Graft {
         if !text.is_empty() {
             delta.insert("content".to_owned(), Value::from(text));
         }
-        let has_more = delta.values().any(|value| !value.is_null() && value.as_str() != Some(""));
+        let has_more = delta
+            .values()
+            .any(|value| !value.is_null() && value.as_str() != Some(""));
         Ok(is_end || has_more)
     }
 }
@@ -156,11 +165,20 @@ mod tests {
         ] {
             if let Some((raw, scan)) = graft.fit(&event(&delta, finish)).expect("it goes on") {
                 let text = String::from_utf8(raw.to_vec()).expect("text");
-                assert!(text.contains("\"id\":\"first\"") && text.contains("\"model\":\"one\""), "{text}");
-                seen.push((scan.choices[0].content.clone(), scan.choices[0].finish_reason.clone()));
+                assert!(
+                    text.contains("\"id\":\"first\"") && text.contains("\"model\":\"one\""),
+                    "{text}"
+                );
+                seen.push((
+                    scan.choices[0].content.clone(),
+                    scan.choices[0].finish_reason.clone(),
+                ));
             }
         }
-        assert_eq!(seen, [(Some("42.".into()), None), (None, Some("stop".into()))]);
+        assert_eq!(
+            seen,
+            [(Some("42.".into()), None), (None, Some("stop".into()))]
+        );
     }
 
     #[test]

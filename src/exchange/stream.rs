@@ -131,7 +131,10 @@ impl Exchange {
         let event = frame.event.as_ref().filter(|event| !event.data.is_empty());
         let Some(event) = event else {
             // A comment: nothing of the answer, and a reason to have a response head only if there is one.
-            if self.told.is_anything() && self.graft.is_none() && !reading.holding.is_inside_a_call() {
+            if self.told.is_anything()
+                && self.graft.is_none()
+                && !reading.holding.is_inside_a_call()
+            {
                 return self.forward(frame.raw).await;
             }
             return Step::Go;

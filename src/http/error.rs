@@ -15,8 +15,8 @@ use crate::actors::ports::PortTaken;
 use crate::actors::root::RestartError;
 use crate::actors::router::resolve::NoTarget;
 use crate::db::error::DbError;
-use crate::exchange::{NobodyTakesIt, Refusal};
 use crate::exchange::record::client_status;
+use crate::exchange::{NobodyTakesIt, Refusal};
 use crate::protocol::openai::request::FieldError;
 use crate::providers::UpstreamError;
 
@@ -72,6 +72,11 @@ pub(crate) enum ApiError {
         id: String,
     },
     InvalidConfig(Vec<(String, String)>),
+    /// Well formed, but it would not do; the code says what.
+    Unfit {
+        code: &'static str,
+        faults: Vec<String>,
+    },
     RequestNotFound {
         id: String,
     },
@@ -384,6 +389,13 @@ impl ApiError {
                 told.param = faults.first().map(|(key, _)| format!("config.{key}"));
                 told.errors(messages)
             }
+            Self::Unfit { code, faults } => Told::new(
+                S::UNPROCESSABLE_ENTITY,
+                "validation_error",
+                code,
+                format!("validation failed: {}", faults.join("; ")),
+            )
+            .errors(faults.clone()),
             Self::RequestNotFound { id } => Told::new(
                 S::NOT_FOUND,
                 "not_found_error",

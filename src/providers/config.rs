@@ -196,7 +196,10 @@ fn api_key(definition: &Definition, errors: &mut Vec<ConfigError>) -> Option<Sec
 pub(super) fn check_common(definition: &Definition) -> Result<(), InvalidConfig> {
     let mut errors = Vec::new();
     let is_record = |value: &Value| value.as_str().and_then(Record::read).is_some();
-    if definition.value("record").is_some_and(|value| !is_record(value)) {
+    if definition
+        .value("record")
+        .is_some_and(|value| !is_record(value))
+    {
         refuse::<()>(&mut errors, "record", "must be one of off, failed, all");
     }
     for key in LIMITS {

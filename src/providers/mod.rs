@@ -1,6 +1,7 @@
 //! One adapter per kind of upstream behind one trait. Knows HTTP; knows no routing, database or client.
 
 pub(crate) mod address;
+pub(crate) mod capabilities;
 pub(crate) mod config;
 pub(crate) mod echo;
 pub(crate) mod error;
@@ -88,6 +89,8 @@ pub(crate) struct UpstreamModel {
     pub(crate) created: Option<u64>,
     /// Tokens.
     pub(crate) context_length: Option<u64>,
+    /// What it can do, in the words of [`capabilities`]; empty when the upstream does not tell.
+    pub(crate) capabilities: Vec<String>,
 }
 
 /// A configured upstream.

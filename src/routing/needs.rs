@@ -52,7 +52,8 @@ impl Needs {
     /// What the request costs about, micro-dollars: its tokens, and a quarter as many for the answer.
     pub(crate) fn cost(&self, price: &Price) -> u64 {
         let of = |tokens: u64, price: u64| tokens.saturating_mul(price);
-        (of(self.tokens, price.input)).saturating_add(of(self.tokens / 4 + 250, price.output)) / 1_000_000
+        (of(self.tokens, price.input)).saturating_add(of(self.tokens / 4 + 250, price.output))
+            / 1_000_000
     }
 }
 
@@ -89,6 +90,9 @@ mod tests {
         };
         assert_eq!(needs.unmet(&of(Some(9_000), Some(true), Some(false))), None);
         assert_eq!(needs.unmet(&of(None, Some(false), None)), Some(Lack::Tools));
-        assert_eq!(needs.unmet(&of(Some(8_192), None, None)), Some(Lack::Context(8_192)));
+        assert_eq!(
+            needs.unmet(&of(Some(8_192), None, None)),
+            Some(Lack::Context(8_192))
+        );
     }
 }

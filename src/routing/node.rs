@@ -48,7 +48,6 @@ impl Closed {
             Self::Probing | Self::Full => None,
         }
     }
-
 }
 
 /// What a plan looks at.

@@ -33,3 +33,4 @@ mod security;
 mod settings;
 mod streams;
 mod supervision;
+mod virtual_models;

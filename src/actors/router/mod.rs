@@ -26,15 +26,15 @@ use crate::actors::address::{Address, Message as ActorMessage, Reply, Unavailabl
 use crate::actors::behaviour::{Behaviour, Fatal, Own};
 use crate::actors::database::{Database, StoreError};
 use crate::actors::router::catalogue::{Listing, Offer};
-use crate::actors::router::registry::{Direct, Entry, Registry};
 use crate::actors::router::nodes::Nodes;
 use crate::actors::router::plan::{Question, RoutePlan};
+use crate::actors::router::registry::{Direct, Entry, Registry, Stored};
 use crate::actors::router::resolve::{NoTarget, Route, World};
 use crate::actors::supervisor::ChildSpec;
 use crate::clock::{new_id, now_ms};
 use crate::db::error::DbError;
 use crate::db::ops::WriteOp;
-use crate::db::providers::{self, ConfigRow, ProviderChange, ProviderRow, StoredProvider};
+use crate::db::providers::{ConfigRow, ProviderChange, ProviderRow, StoredProvider};
 use crate::providers::http::Http;
 use crate::providers::{InvalidConfig, Provider, UpstreamError, UpstreamModel};
 use crate::secrets::Vault;
@@ -154,7 +154,7 @@ impl Router {
         self.refresh().await
     }
 
-    /// Reads the providers again and answers when they are in force.
+    /// Reads the providers and virtual models again and answers when they are in force.
     pub(crate) async fn refresh(&self) -> Result<(), StoreError> {
         self.address.call(PLAN_DEADLINE, Message::Refresh).await?
     }
@@ -180,7 +180,7 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    fn registry(&self, stored: Vec<StoredProvider>) -> Registry {
+    fn registry(&self, stored: Stored) -> Registry {
         Registry::build(stored, &self.http, &self.direct, &self.vault)
     }
 }
@@ -219,8 +219,8 @@ pub(crate) enum Message {
     Providers(Reply<Vec<ProviderView>>),
     Adapter(String, Reply<Option<Adapter>>),
     Refresh(RefreshReply),
-    /// Our task read the providers.
-    Loaded(Result<Vec<StoredProvider>, StoreError>),
+    /// Our task read the providers and virtual models.
+    Loaded(Result<Stored, StoreError>),
     /// Our task asked an upstream for its models.
     Listed {
         provider: String,
@@ -270,7 +270,7 @@ impl Behaviour for RouterActor {
 
     async fn start((arguments, board): Self::Arguments, own: Own<Message>) -> Result<State, Fatal> {
         let kept = lock(&board).registry.clone();
-        let registry = match (arguments.database.read(providers::all).await, kept) {
+        let registry = match (arguments.database.read(Stored::read).await, kept) {
             (Ok(stored), _) => Arc::new(arguments.registry(stored)),
             (Err(error), Some(kept)) => {
                 tracing::warn!(%error, "the providers could not be read; the last known ones stay in force");
@@ -355,7 +355,11 @@ impl State {
             self.routes.clear();
             self.routes_for = Some(settings.clone());
         }
-        if let Some(route) = self.routes.get(&question.model).filter(|_| question.only.is_empty()) {
+        if let Some(route) = self
+            .routes
+            .get(&question.model)
+            .filter(|_| question.only.is_empty())
+        {
             return Ok(route.clone());
         }
         let mut board = lock(&self.board);
@@ -522,7 +526,7 @@ impl State {
         });
     }
 
-    /// Reads the providers again. One load at a time: a refresh asked for meanwhile is served by the next one, so that
+    /// Reads providers and virtual models again. One load at a time: a refresh asked for meanwhile is served by the next one, so that
     /// an older picture never replaces a newer one.
     fn refresh(&mut self, reply: Option<Reply<Result<(), StoreError>>>) {
         self.refreshes.extend(reply);
@@ -534,12 +538,12 @@ impl State {
             .arguments
             .tasks
             .spawn_owned("provider load", async move {
-                own.tell(Message::Loaded(database.read(providers::all).await));
+                own.tell(Message::Loaded(database.read(Stored::read).await));
             });
         self.loading = Some((task, std::mem::take(&mut self.refreshes)));
     }
 
-    fn loaded(&mut self, outcome: Result<Vec<StoredProvider>, StoreError>) {
+    fn loaded(&mut self, outcome: Result<Stored, StoreError>) {
         let replies = self
             .loading
             .take()

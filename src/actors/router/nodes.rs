@@ -28,7 +28,10 @@ impl Nodes {
     }
 
     pub(crate) fn of_target(&mut self, provider: &str, model: &str) -> Arc<Node> {
-        let known = self.targets.get(provider).and_then(|models| models.get(model));
+        let known = self
+            .targets
+            .get(provider)
+            .and_then(|models| models.get(model));
         if let Some(node) = known {
             return node.clone();
         }
@@ -50,8 +53,10 @@ impl Nodes {
 
     /// Puts the limits of `new` in force, and forgets how providers did that were changed or are gone.
     pub(crate) fn follow(&mut self, old: Option<&Registry>, new: &Registry) {
-        self.providers.retain(|id, _| id == "echo" || new.find(id).is_some());
-        self.targets.retain(|id, _| id == "echo" || new.find(id).is_some());
+        self.providers
+            .retain(|id, _| id == "echo" || new.find(id).is_some());
+        self.targets
+            .retain(|id, _| id == "echo" || new.find(id).is_some());
         for entry in new.entries() {
             let node = self.of_provider(entry.id());
             let before = old.and_then(|old| old.find(entry.id()));

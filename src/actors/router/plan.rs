@@ -65,7 +65,11 @@ impl RoutePlan {
     /// What is kept and shown of it. `now` is when it was made.
     pub(crate) fn to_json(&self, now: Instant) -> Value {
         let targets = (1..).zip(&self.targets).map(|(place, target)| {
-            let reason = if place == 1 { self.first_words() } else { "tried when those before it fail".into() };
+            let reason = if place == 1 {
+                self.first_words()
+            } else {
+                "tried when those before it fail".into()
+            };
             json!({"target": target.name(), "place": place, "reason": reason})
         });
         let closed = self.closed.iter().map(|(target, closed)| {
@@ -102,7 +106,11 @@ impl RoutePlan {
 pub(crate) fn closed_words(closed: Closed, now: Instant) -> String {
     let left = |until: Instant| {
         let left = until.saturating_duration_since(now);
-        format!("{:.1} s", Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)).as_secs_f64())
+        format!(
+            "{:.1} s",
+            Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
+                .as_secs_f64()
+        )
     };
     match closed {
         Closed::Broken { until } => format!("its breaker is open for {}", left(until)),
@@ -114,9 +122,18 @@ pub(crate) fn closed_words(closed: Closed, now: Instant) -> String {
 }
 
 /// Decides. `takes_turn` is false for those who only want to know.
-pub(crate) fn plan(route: &Route, question: &Question, now: Instant, takes_turn: bool) -> RoutePlan {
+pub(crate) fn plan(
+    route: &Route,
+    question: &Question,
+    now: Instant,
+    takes_turn: bool,
+) -> RoutePlan {
     let needs = question.needs;
-    let (mut ranked, mut closed, mut lacking) = (Vec::with_capacity(route.targets.len()), Vec::new(), Vec::new());
+    let (mut ranked, mut closed, mut lacking) = (
+        Vec::with_capacity(route.targets.len()),
+        Vec::new(),
+        Vec::new(),
+    );
     let is_met = |target: &Arc<Target>| needs.unmet(&target.facts).is_none();
     // Where nobody is known to offer it, what is known may be wrong: then all are asked.
     let is_offered = route.targets.iter().any(is_met);
@@ -142,12 +159,19 @@ pub(crate) fn plan(route: &Route, question: &Question, now: Instant, takes_turn:
     }
     let conversation = question.conversation;
     if takes_turn {
-        order::order(route.strategy, &mut ranked, &mut lock(&route.turns), conversation);
+        order::order(
+            route.strategy,
+            &mut ranked,
+            &mut lock(&route.turns),
+            conversation,
+        );
     } else {
         let mut turns = Turns::clone(&lock(&route.turns));
         order::order(route.strategy, &mut ranked, &mut turns, conversation);
     }
-    let targets = ranked.iter().filter_map(|ranked| route.targets.get(ranked.at).cloned());
+    let targets = ranked
+        .iter()
+        .filter_map(|ranked| route.targets.get(ranked.at).cloned());
     let targets = targets.take(MOST).collect();
     closed.truncate(MOST);
     lacking.truncate(MOST);

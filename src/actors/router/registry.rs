@@ -1,9 +1,13 @@
 //! The providers as the router uses them: what is stored, and the adapter made from it.
 
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use crate::actors::router::sealing;
-use crate::db::providers::StoredProvider;
+use crate::db::connections::Connection;
+use crate::db::error::DbError;
+use crate::db::providers::{self as stored_providers, StoredProvider};
+use crate::db::virtual_models;
 use crate::providers::echo::Echo;
 use crate::providers::http::Http;
 use crate::providers::qwen;
@@ -15,7 +19,23 @@ use crate::secrets::Vault;
 /// The Qwen web chat in this process. It is made from handles of actors, so it comes from above, once they exist.
 pub(crate) type Direct = Arc<OnceLock<Arc<dyn Provider>>>;
 
-/// All providers, by falling priority, and the built-in echo.
+/// What is stored, as it was at one moment.
+pub(crate) struct Stored {
+    providers: Vec<StoredProvider>,
+    virtuals: Virtuals,
+}
+
+impl Stored {
+    pub(crate) fn read(conn: &Connection) -> Result<Self, DbError> {
+        let virtuals = virtual_models::all(conn)?;
+        Ok(Self {
+            providers: stored_providers::all(conn)?,
+            virtuals: Virtuals::new(virtuals.into_iter().map(|row| row.model)),
+        })
+    }
+}
+
+/// All providers, by falling priority, the built-in echo, and the virtual models in front of them.
 pub(crate) struct Registry {
     entries: Vec<Entry>,
     pub(crate) virtuals: Virtuals,
@@ -30,13 +50,9 @@ pub(crate) struct Entry {
 }
 
 impl Registry {
-    pub(crate) fn build(
-        stored: Vec<StoredProvider>,
-        http: &Http,
-        direct: &Direct,
-        vault: &Vault,
-    ) -> Self {
+    pub(crate) fn build(stored: Stored, http: &Http, direct: &Direct, vault: &Vault) -> Self {
         let entries = stored
+            .providers
             .into_iter()
             .map(|mut stored| {
                 if let Err(invalid) = sealing::open(vault, &mut stored) {
@@ -67,7 +83,7 @@ impl Registry {
             .collect();
         Self {
             entries,
-            virtuals: Virtuals::default(),
+            virtuals: stored.virtuals,
             echo: Arc::new(Echo),
         }
     }
@@ -109,7 +125,9 @@ impl Entry {
     pub(crate) fn limits(&self) -> Limits {
         let number = |key| {
             let value = self.config(key)?;
-            let number = value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())?;
+            let number = value
+                .as_u64()
+                .or_else(|| value.as_str()?.trim().parse().ok())?;
             u32::try_from(number).ok().filter(|number| *number > 0)
         };
         Limits {
@@ -123,7 +141,8 @@ impl Entry {
     pub(crate) fn is_configured_as(&self, other: &Self) -> bool {
         let of = |entry: &Self| {
             let rows = entry.stored.config.iter();
-            rows.map(|row| (row.key.clone(), row.value.clone())).collect::<Vec<_>>()
+            rows.map(|row| (row.key.clone(), row.value.clone()))
+                .collect::<Vec<_>>()
         };
         let (own, other_provider) = (&self.stored.provider, &other.stored.provider);
         (own.enabled, &own.kind) == (other_provider.enabled, &other_provider.kind)
@@ -142,6 +161,15 @@ impl Entry {
             self.config("defaultModel")
                 .and_then(serde_json::Value::as_str)
         })
+    }
+
+    /// What an operator says that its models can do, by model.
+    pub(crate) fn described(&self) -> HashMap<&str, &Vec<String>> {
+        self.stored
+            .models
+            .iter()
+            .map(|linked| (linked.model.id.as_str(), &linked.model.capabilities))
+            .collect()
     }
 
     /// Models this provider is known to serve without asking it.

@@ -205,7 +205,8 @@ fn stored_exchange(row: &Row<'_>) -> rusqlite::Result<StoredExchange> {
 
 fn plan(row: &Row<'_>) -> rusqlite::Result<Option<Box<RawValue>>> {
     let text: Option<String> = row.get("plan")?;
-    text.map(|text| json::checked(RawValue::from_string(text))).transpose()
+    text.map(|text| json::checked(RawValue::from_string(text)))
+        .transpose()
 }
 
 fn stored_response(row: &Row<'_>) -> rusqlite::Result<StoredResponse> {

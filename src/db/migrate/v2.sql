@@ -1,4 +1,5 @@
--- From version 1: bodies may be packed and dropped, and exchanges have their words in an index and may be recorded.
+-- From version 1: bodies may be packed and dropped, exchanges have their words in an index and may be recorded, and there
+-- are virtual models.
 --
 -- The tables change in what their columns allow and by columns at the end that have a default. Neither touches a row,
 -- so the definitions are exchanged (https://sqlite.org/lang_altertable.html, section 7) instead of copying the history.
@@ -127,3 +128,22 @@ CREATE TABLE recordings (
     format     INTEGER NOT NULL,
     packed     BLOB    NOT NULL
 ) STRICT;
+
+CREATE TABLE virtual_models (
+    name        TEXT    NOT NULL PRIMARY KEY CHECK (name <> ''),
+    description TEXT,
+    strategy    TEXT    NOT NULL DEFAULT 'priority'
+                        CHECK (strategy IN ('priority', 'weighted', 'round_robin', 'least_latency', 'least_busy',
+                                            'cheapest', 'sticky')),
+    enabled     INTEGER NOT NULL DEFAULT 1 CHECK (enabled IN (0, 1)),
+    created_at  INTEGER NOT NULL,
+    updated_at  INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE virtual_targets (
+    virtual_model TEXT    NOT NULL REFERENCES virtual_models (name) ON DELETE CASCADE ON UPDATE CASCADE,
+    position      INTEGER NOT NULL CHECK (position >= 0),
+    target        TEXT    NOT NULL CHECK (target <> ''),
+    weight        INTEGER NOT NULL DEFAULT 1 CHECK (weight >= 1),
+    PRIMARY KEY (virtual_model, position)
+) STRICT, WITHOUT ROWID;

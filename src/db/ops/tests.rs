@@ -4,7 +4,7 @@ use super::*;
 use crate::db::body::Body;
 use crate::db::patch::Patch;
 use crate::db::testing::{
-    self, content, sample_activity, sample_outcome, sample_provider, sample_request,
+    self, content, sample_activity, sample_outcome, sample_provider, sample_request, sample_virtual,
 };
 
 /// One of each, in an order in which all of them have something to do.
@@ -126,6 +126,23 @@ fn all_kinds() -> Vec<WriteOp> {
         WriteOp::DeleteModel {
             id: "offered".into(),
             operation: "op-6".into(),
+        },
+        WriteOp::CreateVirtual {
+            row: sample_virtual("coder", &["made/a", "made/b"]),
+            operation: "op-8".into(),
+        },
+        WriteOp::ChangeVirtual {
+            name: "coder".into(),
+            row: sample_virtual("renamed", &["made/c"]),
+            operation: "op-9".into(),
+        },
+        WriteOp::CreateVirtual {
+            row: sample_virtual("kept", &["made/a"]),
+            operation: "op-10".into(),
+        },
+        WriteOp::DeleteVirtual {
+            name: "renamed".into(),
+            operation: "op-11".into(),
         },
         WriteOp::RememberAnswer(KeptAnswer {
             key: "k".into(),
@@ -328,6 +345,9 @@ fn number(op: &WriteOp) -> usize {
         WriteOp::DeleteKey { .. } => 33,
         WriteOp::KeyUsed { .. } => 34,
         WriteOp::SealConfig { .. } => 35,
+        WriteOp::CreateVirtual { .. } => 38,
+        WriteOp::ChangeVirtual { .. } => 39,
+        WriteOp::DeleteVirtual { .. } => 40,
         #[cfg(feature = "fault-injection")]
         WriteOp::Panic => usize::MAX,
     }
@@ -348,7 +368,7 @@ fn every_operation_applied_twice_has_the_effect_of_once() {
     }
     assert_eq!(
         walked.into_iter().collect::<Vec<_>>(),
-        (0..=37).collect::<Vec<_>>()
+        (0..=40).collect::<Vec<_>>()
     );
 }
 

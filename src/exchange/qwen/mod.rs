@@ -45,6 +45,7 @@ use crate::protocol::qwen::models::{self, QwenModel};
 use crate::protocol::qwen::refusal::{self, Refusal, RefusalKind};
 use crate::protocol::sse::Reader;
 use crate::protocol::tools::notation::{NATIVE_JSON, Notation};
+use crate::providers::capabilities;
 use crate::providers::http::Http;
 use crate::providers::qwen::{Answered, DIRECT, Login, PROVIDER, Site};
 use crate::providers::{
@@ -339,6 +340,7 @@ impl Provider for QwenWeb {
                     owned_by: model.owned_by.clone(),
                     created: None,
                     context_length: model.max_context_length,
+                    capabilities: capabilities::read(&model.meta),
                 })
                 .collect())
         }

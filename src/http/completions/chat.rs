@@ -154,7 +154,10 @@ pub(crate) fn wishes(headers: &HeaderMap) -> Result<Wishes, ApiError> {
         message: message.into(),
     };
     let targets = header(headers, &TARGET).unwrap_or_default();
-    let targets = targets.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let targets = targets
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty());
     let no_fallback = match header(headers, &NO_FALLBACK).as_deref() {
         None | Some("false" | "0") => false,
         Some("true" | "1") => true,

@@ -135,7 +135,9 @@ impl ChatRequest {
     /// What stays the same from turn to turn of one conversation.
     pub(crate) fn prefix(&self) -> &[u8] {
         let range = self.first_of_user.clone();
-        range.and_then(|range| self.body.get(range)).unwrap_or_default()
+        range
+            .and_then(|range| self.body.get(range))
+            .unwrap_or_default()
     }
 
     /// The images in it, and the bytes they take.
