@@ -12,7 +12,7 @@ use crate::actors::router::nodes::Nodes;
 use crate::actors::router::registry::{Entry, Registry};
 use crate::actors::router::target::Target;
 use crate::providers::presets;
-use crate::routing::facts::Facts;
+use crate::routing::facts::{self, Facts};
 use crate::routing::order::Turns;
 use crate::routing::virtuals::{DEEPEST, Strategy, VirtualModel};
 use crate::settings::{self, Settings};
@@ -193,6 +193,7 @@ impl<'a> World<'a> {
         if model == "echo" || model == "echo/echo" {
             let node = self.nodes.of_target("echo", "echo");
             let mut echo = Target::bare("echo", "echo", registry.echo.clone());
+            echo.facts = facts::facts("echo", "echo");
             (echo.provider_node, echo.node) = (self.nodes.of_provider("echo"), node);
             return Ok((vec![Arc::new(echo)], false));
         }
@@ -252,13 +253,21 @@ impl<'a> World<'a> {
     }
 
     fn facts(&self, entry: &Entry, model: &str) -> Facts {
+        let known = facts::facts(&entry.stored.provider.kind, model);
         let listing = self.listings.of(entry.id());
         let mut listed = listing.models.iter().flatten();
-        Facts {
+        let listed = listed.find(|listed| listed.id == model);
+        let known = Facts {
             context_length: listed
-                .find(|listed| listed.id == model)
-                .and_then(|listed| listed.context_length),
-            ..Facts::default()
+                .and_then(|listed| listed.context_length)
+                .or(known.context_length),
+            ..known
+        };
+        let mut links = entry.stored.models.iter();
+        let link = links.find(|link| link.model.id == model);
+        match link.and_then(|link| link.provider_config.as_ref()) {
+            Some(config) => known.overridden(config),
+            None => known,
         }
     }
 }
