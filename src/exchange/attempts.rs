@@ -46,6 +46,7 @@ impl Policy {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct NobodyTakesIt {
+    pub(crate) status: u16,
     pub(crate) code: &'static str,
     pub(crate) message: String,
     pub(crate) retry_after: Duration,
@@ -207,7 +208,8 @@ impl Picker {
                     let asked = error.retry_after().unwrap_or_default();
                     chance.not_before =
                         Some(Instant::now() + asked.max(retry::pause(chance.tries, dice)));
-                    chance.is_out |= is_once || asked > patience;
+                    chance.is_out |=
+                        is_once || asked > patience || chance.target.adapter.retries_itself();
                 }
                 Verdict::Passing => {}
             }
@@ -225,11 +227,26 @@ impl Picker {
 fn nobody(closed: &[(Arc<Target>, Closed)], now: Instant) -> NobodyTakesIt {
     let words: Vec<_> = closed
         .iter()
-        .map(|(target, closed)| format!("`{}`: {}", target.name(), closed_words(*closed, now)))
+        .map(|(target, closed)| {
+            let last = target.last_error();
+            let after = last.map_or_else(String::new, |code| format!(", after `{code}`"));
+            format!("`{}`: {}{after}", target.name(), closed_words(*closed, now))
+        })
         .collect();
     let until = closed.iter().filter_map(|(_, closed)| closed.until()).min();
     let wait = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
+    let is_limit = |(target, closed): &(Arc<Target>, Closed)| match closed {
+        Closed::Limited { .. } => true,
+        Closed::Resting { .. } => target.last_error() == Some("upstream_rate_limited"),
+        _ => false,
+    };
     NobodyTakesIt {
+        // Whoever waits for a limit to pass is told so: clients know that better than an outage.
+        status: if closed.iter().all(is_limit) && !closed.is_empty() {
+            429
+        } else {
+            503
+        },
         code: "no_target_available",
         message: format!(
             "no target takes the request now ({}); try again later, or name another model",
@@ -241,6 +258,7 @@ fn nobody(closed: &[(Arc<Target>, Closed)], now: Instant) -> NobodyTakesIt {
 
 fn full(target: &Target, most: u32) -> NobodyTakesIt {
     NobodyTakesIt {
+        status: 503,
         code: "queue_full",
         message: format!(
             "the provider `{}` is busy, and {most} requests wait for it already; try again shortly",

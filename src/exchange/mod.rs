@@ -190,7 +190,9 @@ impl Exchanges {
                 idle: silence.unwrap_or(settings.millis(settings::SERVER_TIMEOUT)),
             },
             has_own_deadline: silence.is_some(),
-            holds_calls: policy.mid_stream,
+            // Who wants to watch calls being written takes them as they come.
+            holds_calls: policy.mid_stream
+                && settings.text(settings::TOOLS_STREAMING) != Some("incremental"),
             told: Told::default(),
             graft: None,
             retries: self.retries.clone(),
@@ -469,10 +471,10 @@ impl Exchange {
 
     /// No target takes it, and none was asked.
     async fn nobody(mut self, nobody: NobodyTakesIt) {
-        let (message, code) = (nobody.message.clone(), nobody.code);
-        let farewell = self.downlink.farewell(&message, code, 503);
+        let (message, code, status) = (nobody.message.clone(), nobody.code, nobody.status);
+        let farewell = self.downlink.farewell(&message, code, status);
         let ending = Ending::Failed { message, code };
-        self.recorder.finish(ending, 503, self.received).await;
+        self.recorder.finish(ending, status, self.received).await;
         if let Some(farewell) = farewell {
             // A client that is gone by now needs none.
             let _ = self.downlink.end(farewell).await;

@@ -163,15 +163,21 @@ impl Node {
         self.left.notified().await;
     }
 
-    /// The upstream wants to be left alone until then.
-    pub(crate) fn rest(&self, until: Instant) {
+    /// The upstream wants to be left alone until then, for the reason of this code.
+    pub(crate) fn rest(&self, until: Instant, code: &'static str) {
         let mut inner = lock(&self.inner);
+        inner.last_error = Some(code);
         inner.resting = inner.resting.max(Some(until));
     }
 
     /// Others are preferred until then.
     pub(crate) fn avoid(&self, until: Instant) {
         lock(&self.inner).avoided = Some(until);
+    }
+
+    /// The code of what went wrong last.
+    pub(crate) fn last_error(&self) -> Option<&'static str> {
+        lock(&self.inner).last_error
     }
 
     /// It answered something else than a completion, such as its list of models.
@@ -379,8 +385,8 @@ mod tests {
         let now = Instant::now();
         let node = node(Limits::default());
         let until = now + Duration::from_secs(7);
-        node.rest(until);
-        node.rest(now + Duration::from_secs(1));
+        node.rest(until, "upstream_rate_limited");
+        node.rest(now + Duration::from_secs(1), "upstream_rate_limited");
         assert_eq!(node.enter(1, now).err(), Some(Closed::Resting { until }));
         assert!(node.enter(1, until).is_ok());
         node.avoid(until);
