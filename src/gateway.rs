@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::actors::backups::Backups;
 use crate::actors::binding::{self, Binding, Exposure};
+use crate::actors::database::Database;
 use crate::actors::keys::Keys;
 use crate::actors::listener::Serve;
 use crate::actors::ports::{Port, PortTaken};
@@ -328,6 +329,11 @@ impl Gateway {
         self.settings
             .borrow()
             .millis(settings::SERVER_DRAIN_TIMEOUT)
+    }
+
+    /// The door to its database.
+    pub(crate) fn database(&self) -> &Database {
+        &self.handles.database
     }
 
     /// Resolves when the root supervisor has ended, which only a failure or [`Gateway::shutdown`] brings about.

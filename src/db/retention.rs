@@ -297,6 +297,8 @@ pub(crate) enum Upkeep {
     RewriteWords,
     /// Goes on with that, by about so many pages.
     GoOn { pages: u32 },
+    /// Lets the file grow to so many pages only, or as far as it likes again: a full disk, for the self-test.
+    Cap { pages: Option<u32> },
 }
 
 /// Carries out one piece. Returns what is left: bytes that are free, or pages that were written; none when it is done, or
@@ -306,7 +308,19 @@ pub(super) fn carry_out(conn: &Connection, upkeep: Upkeep) -> Result<Option<i64>
         Upkeep::Shrink { pages } => shrink(conn, pages),
         Upkeep::RewriteWords => merge(conn, -1),
         Upkeep::GoOn { pages } => merge(conn, i64::from(pages)),
+        Upkeep::Cap { pages } => cap(conn, pages),
     }
+}
+
+/// Of this connection only: it ends with it.
+fn cap(conn: &Connection, pages: Option<u32>) -> Result<Option<i64>, DbError> {
+    /// As many as there can be (https://sqlite.org/limits.html).
+    const MOST: u32 = 4_294_967_294;
+    let pages = pages.unwrap_or(MOST);
+    let allowed = conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |row| {
+        row.get(0)
+    })?;
+    Ok(Some(allowed))
 }
 
 fn merge(conn: &Connection, pages: i64) -> Result<Option<i64>, DbError> {
