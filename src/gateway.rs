@@ -27,6 +27,7 @@ use crate::db::keys::KeyRow;
 use crate::db::ops::WriteOp;
 use crate::db::providers::StoredProvider;
 use crate::exchange::Exchanges;
+use crate::exchange::cache::Cache;
 use crate::exchange::qwen::QwenWeb;
 use crate::http::access::Gate;
 use crate::http::{App, Integrity, ports, serve};
@@ -208,6 +209,7 @@ impl Gateway {
                 settings: settings.clone(),
                 tasks: tasks.clone(),
                 admission,
+                cache: Cache::default(),
             },
             handles: handles.clone(),
             settings: settings.clone(),

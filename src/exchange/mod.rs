@@ -4,6 +4,7 @@
 //! queued; targets are tried in order until one begins to answer; its events go to the client as they come, through a
 //! bounded channel; the outcome is queued, and the client's last byte waits (shortly) for its commit.
 
+pub(crate) mod cache;
 pub(crate) mod downlink;
 pub(crate) mod qwen;
 pub(crate) mod record;
@@ -23,6 +24,7 @@ use crate::actors::events::Events;
 use crate::actors::ports::{Connections, InFlight};
 use crate::actors::router::Router;
 use crate::actors::router::resolve::{NoTarget, RoutePlan, Target};
+use crate::exchange::cache::{Cache, Caching, Lookup, Verdict};
 use crate::exchange::downlink::{Downlink, Interrupted, Pieces};
 use crate::exchange::record::{Ending, Recorder, Subject};
 use crate::protocol::openai::answer;
@@ -46,6 +48,7 @@ pub(crate) struct Exchanges {
     pub(crate) tasks: Tasks,
     /// Completions served at once; beyond it requests are refused early (R27).
     pub(crate) admission: Arc<Semaphore>,
+    pub(crate) cache: Cache,
 }
 
 /// A completion request as `http` received it.
@@ -58,6 +61,8 @@ pub(crate) struct Incoming {
     pub(crate) session: Option<String>,
     /// Where it goes, when the port decides that and not the router.
     pub(crate) plan: Option<RoutePlan>,
+    /// What the cache may do for it; none when it is not to be asked.
+    pub(crate) caching: Option<Caching>,
 }
 
 /// What goes to the client.
@@ -67,6 +72,8 @@ pub(crate) struct Delivery {
     pub(crate) attempts: u32,
     /// Fields of the request that had no effect.
     pub(crate) ignored: Vec<&'static str>,
+    /// What the cache did; none when that is of no interest.
+    pub(crate) cache: Option<Verdict>,
     pub(crate) content: Content,
 }
 
@@ -102,13 +109,18 @@ impl Exchanges {
             return Err(Refusal::Overloaded);
         };
         let settings = self.settings.borrow().clone();
-        let recorder = Recorder::new(
+        let mut recorder = Recorder::new(
             self.database.clone(),
             self.events.clone(),
             &settings,
             &incoming.request,
             &incoming.subject,
         );
+        let keeping = match self.look_up(&incoming, &settings).await {
+            Lookup::Hit(hit) => return self.give(*hit, incoming, recorder, &settings, permit).await,
+            Lookup::Miss(keeping) => keeping,
+        };
+        recorder.keeping(keeping.clone());
         let planned = match incoming.plan {
             Some(plan) => Ok(Ok(plan)),
             None => self.router.plan(incoming.request.model.as_deref()).await,
@@ -143,13 +155,15 @@ impl Exchanges {
         recorder.begin();
         let (head, delivered) = oneshot::channel();
         let in_flight = incoming.connections.enter();
+        let mut downlink = Downlink::new(
+            head,
+            &incoming.connections,
+            settings.millis(settings::SERVER_KEEP_ALIVE),
+            incoming.request.stream,
+        );
+        downlink.keeping(keeping);
         let exchange = Exchange {
-            downlink: Downlink::new(
-                head,
-                &incoming.connections,
-                settings.millis(settings::SERVER_KEEP_ALIVE),
-                incoming.request.stream,
-            ),
+            downlink,
             deadlines: Deadlines {
                 connect: settings.millis(settings::SERVER_CONNECT_TIMEOUT),
                 first_byte: settings.millis(settings::SERVER_TIMEOUT),

@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::actors::ports::Connections;
 use crate::actors::router::resolve::{RoutePlan, Target};
 use crate::actors::{credentials, database, events, router, sessions};
+use crate::exchange::cache::Cache;
 use crate::exchange::downlink::refusal;
 use crate::exchange::qwen::QwenWeb;
 use crate::exchange::qwen::asked::Asked;
@@ -113,6 +114,7 @@ async fn play(recording: &Recording) -> Result<Received, Unplayable> {
             targets,
             is_guess: false,
         }),
+        caching: None,
     };
     let received = |form, pieces: Vec<Bytes>| Received {
         form,
@@ -206,6 +208,7 @@ impl Stage {
             settings: self.settings.clone(),
             tasks: self.tasks.clone(),
             admission: Arc::new(Semaphore::new(1)),
+            cache: Cache::default(),
         }
     }
 

@@ -110,6 +110,7 @@ impl Exchange {
         self.recorder.saw(&scan);
         if scan.usage_only && !self.request.include_usage {
             // We asked for it, the client did not: it must not see what it did not ask for.
+            self.downlink.withhold(&frame.raw);
             return Step::Go;
         }
         self.forward(frame.raw).await

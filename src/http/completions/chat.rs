@@ -9,11 +9,12 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::post;
 use hyper::HeaderMap;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
+use hyper::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
 
 use crate::actors::ports::{Connections, Port};
 use crate::actors::router::resolve::RoutePlan;
 use crate::clock::new_id;
+use crate::exchange::cache::{Caching, Verdict, Wish};
 use crate::exchange::record::Subject;
 use crate::exchange::{Content, Delivery, Incoming};
 use crate::http::App;
@@ -21,7 +22,7 @@ use crate::http::clients::Allowed;
 use crate::http::envelope::RequestId;
 use crate::http::error::ApiError;
 use crate::http::extract;
-use crate::protocol::openai::request;
+use crate::protocol::openai::request::{self, FieldError};
 use crate::settings;
 
 const PATH: &str = "/v1/chat/completions";
@@ -30,6 +31,7 @@ const MODEL: HeaderName = HeaderName::from_static("x-qwarden-model");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-qwarden-attempts");
 const IGNORED: HeaderName = HeaderName::from_static("x-qwarden-ignored");
 const RECORD: HeaderName = HeaderName::from_static("x-qwarden-record");
+const CACHE: HeaderName = HeaderName::from_static("x-qwarden-cache");
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// Under which names clients send what they call their session (client-behaviour, 2).
 const SESSIONS: [HeaderName; 4] = [
@@ -75,14 +77,20 @@ pub(crate) async fn complete_with(
         .iter()
         .find_map(|name| header(request.headers(), name));
     let allowed = Allowed::in_request(request.extensions());
+    let wish = wish(request.headers())?;
     let limit = app.settings.borrow().size(settings::SERVER_MAX_BODY);
     let body = extract::json_bytes(request, limit).await?;
     let parsed = request::parse(body).map_err(ApiError::Fields)?;
     let unnamed = app.settings.borrow().clone();
     let model = parsed.model.as_deref();
     allowed.check(model.or_else(|| unnamed.text(settings::ACTIVE_MODEL)))?;
+    let caching = Caching {
+        wish,
+        key_id: allowed.key_id().map(str::to_owned),
+    };
     let incoming = Incoming {
         request: parsed,
+        caching: Some(caching),
         subject,
         connections,
         received,
@@ -98,6 +106,7 @@ fn respond(delivery: Delivery) -> Response {
         upstream_model,
         attempts,
         ignored,
+        cache,
         content,
     } = delivery;
     let mut response = match content {
@@ -128,12 +137,32 @@ fn respond(delivery: Delivery) -> Response {
             headers.insert(name, value);
         }
     }
+    if let Some(verdict) = cache {
+        headers.insert(CACHE, HeaderValue::from_static(verdict.word()));
+        if let Verdict::Hit { age } = verdict {
+            headers.insert(AGE, HeaderValue::from(age));
+        }
+    }
     if !ignored.is_empty()
         && let Ok(value) = HeaderValue::from_str(&ignored.join(", "))
     {
         headers.insert(IGNORED, value);
     }
     response
+}
+
+/// What the client wants of the cache.
+fn wish(headers: &HeaderMap) -> Result<Wish, ApiError> {
+    let Some(value) = headers.get(CACHE) else {
+        return Ok(Wish::Unsaid);
+    };
+    Wish::read(value.to_str().unwrap_or_default()).ok_or_else(|| {
+        ApiError::Fields(vec![FieldError {
+            param: Some(CACHE.as_str().to_owned()),
+            message: "the header `x-qwarden-cache` must be `on`, `off` or `refresh`".to_owned(),
+            code: "invalid_value",
+        }])
+    })
 }
 
 fn header(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
