@@ -237,11 +237,7 @@ pub(super) fn too_many(conn: &Connection, bounds: Bounds) -> Result<Option<(i64,
 }
 
 /// Drops at most `most` answers up to this one, the least recently hit first.
-pub(super) fn evict(
-    conn: &Connection,
-    (at, id): (i64, i64),
-    most: u32,
-) -> Result<usize, DbError> {
+pub(super) fn evict(conn: &Connection, (at, id): (i64, i64), most: u32) -> Result<usize, DbError> {
     Ok(conn.prepare_cached(EVICT)?.execute((at, id, most))?)
 }
 
@@ -310,10 +306,7 @@ mod tests {
     #[test]
     fn what_was_hit_last_stays_longest() {
         let conn = testing::database();
-        let three = Bounds {
-            entries: 3,
-            ..WIDE
-        };
+        let three = Bounds { entries: 3, ..WIDE };
         for number in 1..=3 {
             put(&conn, &row(number, i64::from(number), three)).unwrap();
         }

@@ -444,8 +444,7 @@ impl Keeping {
         let Some(mut state) = self.0.as_ref().map(|state| lock(state)) else {
             return;
         };
-        // A comment only says that we wait.
-        if bytes.starts_with(b":") && !memchr::memmem::find(bytes, b"data").is_some() {
+        if is_comment(bytes) {
             return;
         }
         if let Some(collected) = &mut state.collected {
@@ -460,12 +459,21 @@ impl Keeping {
 
     /// The answer has ended well: queues it for the cache, if it is whole.
     pub(crate) fn keep(&self, database: &Database) {
-        let collected = self.0.as_ref().and_then(|state| lock(state).collected.take());
+        let collected = self
+            .0
+            .as_ref()
+            .and_then(|state| lock(state).collected.take());
         let row = collected.and_then(Collected::row);
         if let Some(row) = row {
             database.record(WriteOp::KeepAnswer(Box::new(row)));
         }
     }
+}
+
+/// Says that we wait, or where a seam is, and is no part of an answer.
+fn is_comment(frame: &[u8]) -> bool {
+    let mut lines = frame.split(|byte| matches!(byte, b'\n' | b'\r'));
+    lines.all(|line| line.is_empty() || line.starts_with(b":"))
 }
 
 impl Collected {
@@ -492,5 +500,29 @@ impl Collected {
             expires_at: now.saturating_add(self.lifetime),
             bounds: self.bounds,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comments_are_told_from_events_with_comments() {
+        for (frame, is) in [
+            (&b": waiting\n\n"[..], true),
+            (b": a\r\n: b\r\n\r\n", true),
+            (b": a\ndata: {}\n\n", false),
+            (b"data: {}\n\n", false),
+        ] {
+            assert_eq!(is_comment(frame), is);
+        }
+    }
+
+    #[test]
+    fn wishes_are_read_whatever_their_case() {
+        assert_eq!(Wish::read("ON"), Some(Wish::On));
+        assert_eq!(Wish::read(" refresh "), Some(Wish::Refresh));
+        assert_eq!(Wish::read("yes"), None);
     }
 }

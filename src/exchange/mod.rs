@@ -117,7 +117,9 @@ impl Exchanges {
             &incoming.subject,
         );
         let keeping = match self.look_up(&incoming, &settings).await {
-            Lookup::Hit(hit) => return self.give(*hit, incoming, recorder, &settings, permit).await,
+            Lookup::Hit(hit) => {
+                return self.give(*hit, incoming, recorder, &settings, permit).await;
+            }
             Lookup::Miss(keeping) => keeping,
         };
         recorder.keeping(keeping.clone());

@@ -333,8 +333,9 @@ impl Recorder {
         let last = self.attempts.last();
         let (from_cache, given) = self.given.take().unzip();
         let given = given.or_else(|| last.map(Given::by));
-        let (provider_id, upstream_model) =
-            given.map(|given| (given.provider, given.upstream_model)).unzip();
+        let (provider_id, upstream_model) = given
+            .map(|given| (given.provider, given.upstream_model))
+            .unzip();
         OutcomeRow {
             response_id: new_id(),
             status,

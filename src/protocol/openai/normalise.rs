@@ -183,7 +183,8 @@ mod tests {
 
     #[test]
     fn what_does_not_change_the_answer_does_not_count() {
-        let plain = of(r#"{"model":"m","messages":[{"role":"user","content":"hi"}],"temperature":0}"#);
+        let plain =
+            of(r#"{"model":"m","messages":[{"role":"user","content":"hi"}],"temperature":0}"#);
         assert!(plain.is_some());
         for same in [
             r#"{"temperature":0.0,"messages":[{"content":"hi","role":"user"}],"model":"m"}"#,
@@ -200,7 +201,10 @@ mod tests {
             r#"{"messages":[{"role":"user","content":"hi","user":"u"}],"temperature":0}"#,
             r#"{"messages":[{"role":"system","content":"x"},{"role":"user","content":"hi"}],"temperature":0}"#,
         ] {
-            assert!(of(other).is_some_and(|other| Some(other) != plain), "{other}");
+            assert!(
+                of(other).is_some_and(|other| Some(other) != plain),
+                "{other}"
+            );
         }
     }
 
@@ -209,11 +213,26 @@ mod tests {
         let body = br#"{"messages":[]}"#;
         let scopes = [
             SCOPE,
-            Scope { door: "qwen", ..SCOPE },
-            Scope { key_id: Some("k"), ..SCOPE },
-            Scope { key_id: Some(""), ..SCOPE },
-            Scope { model: Some("n"), ..SCOPE },
-            Scope { preferred: Some("p"), ..SCOPE },
+            Scope {
+                door: "qwen",
+                ..SCOPE
+            },
+            Scope {
+                key_id: Some("k"),
+                ..SCOPE
+            },
+            Scope {
+                key_id: Some(""),
+                ..SCOPE
+            },
+            Scope {
+                model: Some("n"),
+                ..SCOPE
+            },
+            Scope {
+                preferred: Some("p"),
+                ..SCOPE
+            },
         ];
         let prints: std::collections::BTreeSet<_> = scopes
             .iter()
@@ -246,14 +265,20 @@ mod tests {
         ] {
             assert_eq!(of(body), None, "{body}");
         }
-        assert_ne!(of(r#"{"seed":18446744073709551615}"#), of(r#"{"seed":18446744073709551614}"#));
+        assert_ne!(
+            of(r#"{"seed":18446744073709551615}"#),
+            of(r#"{"seed":18446744073709551614}"#)
+        );
     }
 
     #[test]
     fn temperature_0_is_a_number() {
         for (body, is) in [
             (r#"{"temperature":0}"#, true),
-            (r#"{"messages":[{"temperature":1}],"temperature":0.0}"#, true),
+            (
+                r#"{"messages":[{"temperature":1}],"temperature":0.0}"#,
+                true,
+            ),
             (r#"{"temperature":0.01}"#, false),
             (r#"{"temperature":"0"}"#, false),
             (r#"{"temperature":null}"#, false),

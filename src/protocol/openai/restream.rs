@@ -153,7 +153,10 @@ mod tests {
         let again = read(&joined(&told)).unwrap();
         assert_eq!(again.told.len(), 7);
         let mut expected = whole.clone();
-        expected.as_object_mut().unwrap().remove("system_fingerprint");
+        expected
+            .as_object_mut()
+            .unwrap()
+            .remove("system_fingerprint");
         assert_eq!(again.assembled.to_json(), expected);
         let text = String::from_utf8(told[0].raw.to_vec()).unwrap();
         assert!(text.contains(r#""system_fingerprint":"f""#), "{text}");
@@ -164,8 +167,7 @@ mod tests {
         let said = |text: &str| {
             sse::data(&json!({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": null}]}).to_string())
         };
-        let finish =
-            sse::data(r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#);
+        let finish = sse::data(r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#);
         let done = sse::data("[DONE]");
         let error = sse::data(r#"{"error":{"message":"no"}}"#);
         let bytes = |frames: &[&Bytes]| frames.concat();
@@ -174,7 +176,10 @@ mod tests {
         let stream = read(&bytes(&[&comment, &hi, &finish, &done])).unwrap();
         assert_eq!(stream.told.len(), 2);
         assert_eq!((&stream.told[0].raw, &stream.marker), (&hi, &done));
-        assert_eq!(stream.assembled.to_json()["choices"][0]["message"]["content"], "hi");
+        assert_eq!(
+            stream.assembled.to_json()["choices"][0]["message"]["content"],
+            "hi"
+        );
         for cut in [
             bytes(&[&hi, &done]),
             bytes(&[&hi, &finish]),
@@ -202,7 +207,10 @@ mod tests {
             "[]".into(),
             "no".into(),
         ] {
-            assert!(!is_complete(cut.as_bytes()) && split(cut.as_bytes()).is_none(), "{cut}");
+            assert!(
+                !is_complete(cut.as_bytes()) && split(cut.as_bytes()).is_none(),
+                "{cut}"
+            );
         }
     }
 }
