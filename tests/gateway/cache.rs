@@ -252,7 +252,7 @@ async fn a_stream_is_given_again_in_its_own_frames() {
     assert_eq!((again.cache(), &again.body), ("hit", &expected));
     assert_eq!(upstream.completions().len(), 1);
     let kept: String =
-        gateway.cell("SELECT is_stream || usage ->> '$.total_tokens' FROM response_cache");
+        gateway.cell("SELECT is_stream || (usage ->> '$.total_tokens') FROM response_cache");
     assert_eq!(kept, "17");
     gateway.stop().await;
 }
@@ -538,7 +538,7 @@ async fn only_whole_answers_are_kept() {
                 response
                     .headers()
                     .get("x-qwarden-cache")
-                    .map(|value| value.as_bytes()),
+                    .map(reqwest::header::HeaderValue::as_bytes),
                 Some(&b"hit"[..]),
                 "{what}"
             );
@@ -713,5 +713,22 @@ async fn a_replay_asks_anew() {
     let text = &replayed["response"]["choices"][0]["message"]["content"];
     assert_eq!(text, "answer 2");
     assert_eq!(ask(&gateway, &question("hi")).await.text(), "answer 1");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn of_two_equal_questions_at_once_neither_waits_for_the_other() {
+    let upstream = Upstream::start(|_| vec![Step::Gate, json_answer(200, &whole("Hello"))]).await;
+    let gateway = with(&[ON], &upstream).await;
+    let body = question("hi");
+    let both = async { tokio::join!(ask(&gateway, &body), ask(&gateway, &body)) };
+    let release = async {
+        upstream.wait_for(2).await;
+        upstream.go(2);
+    };
+    let ((one, other), ()) = tokio::join!(both, release);
+    assert_eq!((one.cache(), other.cache()), ("miss", "miss"));
+    assert_eq!(ask(&gateway, &body).await.cache(), "hit");
+    assert_eq!(kept(&gateway), 1);
     gateway.stop().await;
 }

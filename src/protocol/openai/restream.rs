@@ -170,7 +170,9 @@ mod tests {
         let finish = sse::data(r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#);
         let done = sse::data("[DONE]");
         let error = sse::data(r#"{"error":{"message":"no"}}"#);
-        let bytes = |frames: &[&Bytes]| frames.concat();
+        let bytes = |frames: &[&Bytes]| -> Vec<u8> {
+            frames.iter().flat_map(|frame| frame.to_vec()).collect()
+        };
         let hi = said("hi");
         let comment = sse::comment("waiting");
         let stream = read(&bytes(&[&comment, &hi, &finish, &done])).unwrap();
