@@ -355,6 +355,7 @@ impl Giving {
     }
 
     async fn events(&mut self, told: Vec<Told>, marker: Bytes) -> Result<(), Interrupted> {
+        self.recorder.first_content();
         for Told { raw, scan } in told {
             self.recorder.saw(&scan);
             if !scan.usage_only || self.include_usage {

@@ -77,7 +77,7 @@ pub(crate) async fn complete_with(
         .iter()
         .find_map(|name| header(request.headers(), name));
     let allowed = Allowed::in_request(request.extensions());
-    let wish = wish(request.headers())?;
+    let wish = wish(request.headers());
     let limit = app.settings.borrow().size(settings::SERVER_MAX_BODY);
     let body = extract::json_bytes(request, limit).await?;
     let parsed = request::parse(body).map_err(ApiError::Fields)?;
@@ -85,7 +85,7 @@ pub(crate) async fn complete_with(
     let model = parsed.model.as_deref();
     allowed.check(model.or_else(|| unnamed.text(settings::ACTIVE_MODEL)))?;
     let caching = Caching {
-        wish,
+        wish: wish?,
         key_id: allowed.key_id().map(str::to_owned),
     };
     let incoming = Incoming {

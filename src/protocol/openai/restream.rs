@@ -101,7 +101,9 @@ pub(crate) fn split(whole: &[u8]) -> Option<Vec<Told>> {
             let choice = json!({"index": index, "delta": delta, "finish_reason": reason});
             told.extend(event(&head, &json!([choice]), None));
         };
-        event(json!({"role": role, "content": ""}), None);
+        // As OpenAI begins: a text with nothing of it, calls without one.
+        let begun = message.get("content").map(|_| "");
+        event(json!({"role": role, "content": begun}), None);
         if !message.is_empty() {
             event(Value::Object(message), None);
         }
