@@ -79,6 +79,27 @@ CREATE TABLE provider_models (
 CREATE UNIQUE INDEX provider_models_one_default ON provider_models (provider_id) WHERE is_default = 1;
 CREATE INDEX provider_models_by_model ON provider_models (model_id);
 
+-- Names that stand for a list of targets. A name may hold `*`, for any text.
+CREATE TABLE virtual_models (
+    name        TEXT    NOT NULL PRIMARY KEY CHECK (name <> ''),
+    description TEXT,
+    strategy    TEXT    NOT NULL DEFAULT 'priority'
+                        CHECK (strategy IN ('priority', 'weighted', 'round_robin', 'least_latency', 'least_busy',
+                                            'cheapest', 'sticky')),
+    enabled     INTEGER NOT NULL DEFAULT 1 CHECK (enabled IN (0, 1)),
+    created_at  INTEGER NOT NULL,
+    updated_at  INTEGER NOT NULL
+) STRICT;
+
+-- A target is `provider/model`, a model's name or a virtual model's. It refers to nothing: providers and lists come and go.
+CREATE TABLE virtual_targets (
+    virtual_model TEXT    NOT NULL REFERENCES virtual_models (name) ON DELETE CASCADE ON UPDATE CASCADE,
+    position      INTEGER NOT NULL CHECK (position >= 0),
+    target        TEXT    NOT NULL CHECK (target <> ''),
+    weight        INTEGER NOT NULL DEFAULT 1 CHECK (weight >= 1),
+    PRIMARY KEY (virtual_model, position)
+) STRICT, WITHOUT ROWID;
+
 -- Logins at Qwen. `sealed` = 1: token, cookies and headers are encrypted.
 CREATE TABLE credentials (
     id               TEXT    NOT NULL PRIMARY KEY CHECK (id <> ''),
@@ -142,7 +163,7 @@ CREATE INDEX session_turns_by_chat ON session_turns (chat_id);
 
 -- What clients asked, one row per exchange, written before an upstream is called. `provider_id` names the provider that
 -- answered last and refers to nothing: history outlives a provider. A body is JSON text, or a BLOB: the same text packed
--- by Zstandard. `bodies_dropped` = 1: notes stand where the bodies were, the answer's too.
+-- by Zstandard. `bodies_dropped` = 1: notes stand where the bodies were, the answer's too. `plan` says which targets it had.
 CREATE TABLE requests (
     id                INTEGER PRIMARY KEY AUTOINCREMENT,
     request_id        TEXT    NOT NULL UNIQUE,
@@ -162,7 +183,8 @@ CREATE TABLE requests (
                               CHECK (status IN ('in_progress', 'completed', 'failed', 'client_closed', 'interrupted')),
     tags              TEXT    CHECK (json_valid(tags)),
     created_at        INTEGER NOT NULL,
-    bodies_dropped    INTEGER NOT NULL DEFAULT 0 CHECK (bodies_dropped IN (0, 1))
+    bodies_dropped    INTEGER NOT NULL DEFAULT 0 CHECK (bodies_dropped IN (0, 1)),
+    plan              TEXT    CHECK (json_valid(plan))
 ) STRICT;
 
 CREATE INDEX requests_by_time ON requests (timestamp DESC);
@@ -174,7 +196,8 @@ CREATE INDEX requests_by_client_id ON requests (client_request_id) WHERE client_
 CREATE INDEX requests_by_replay ON requests (json_extract(tags, '$.replay_of')) WHERE tags IS NOT NULL;
 CREATE INDEX requests_with_bodies ON requests (timestamp, id) WHERE bodies_dropped = 0;
 
--- Every try at a target that an exchange made, in order.
+-- Every try at a target that an exchange made, in order. `resumed_at`: it went on with an answer of which the client had so
+-- many characters.
 CREATE TABLE attempts (
     id              INTEGER PRIMARY KEY AUTOINCREMENT,
     request_id      INTEGER NOT NULL REFERENCES requests (id) ON DELETE CASCADE,
@@ -189,6 +212,7 @@ CREATE TABLE attempts (
     outcome         TEXT    NOT NULL CHECK (outcome IN ('succeeded', 'failed', 'cancelled')),
     error           TEXT,
     error_code      TEXT,
+    resumed_at      INTEGER,
     UNIQUE (request_id, number)
 ) STRICT;
 

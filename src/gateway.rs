@@ -19,6 +19,7 @@ use crate::actors::router::resolve::closest;
 use crate::actors::router::{sealing, seeds};
 use crate::actors::settings::SettingsStore;
 use crate::actors::tree::{Handles, Seed, Tree};
+use crate::clock::new_id;
 use crate::clock::now_ms;
 use crate::db::connections::{ReadConnections, WriteConnection};
 use crate::db::error::DbError;
@@ -34,6 +35,7 @@ use crate::http::{App, Integrity, ports, serve};
 use crate::providers::OwnPorts;
 use crate::providers::http::Http;
 use crate::providers::qwen::Login;
+use crate::routing::dice::{Dice, hash};
 use crate::secrets::{KeyPlace, Vault};
 use crate::settings::{self, Settings};
 use crate::tasks::{Owned, Tasks};
@@ -210,6 +212,8 @@ impl Gateway {
                 tasks: tasks.clone(),
                 admission,
                 cache: Cache::default(),
+                retries: Arc::default(),
+                dice: Arc::new(Dice::new(seed())),
             },
             handles: handles.clone(),
             settings: settings.clone(),
@@ -378,6 +382,11 @@ impl Gateway {
         }
         orderly
     }
+}
+
+/// Where chance begins: elsewhere in each process.
+fn seed() -> u64 {
+    hash(new_id().as_bytes())
 }
 
 fn serving(services: &Arc<OnceLock<Services>>, pick: fn(&Services) -> &serve::Service) -> Serve {

@@ -27,8 +27,11 @@ pub(crate) mod tasks;
 
 pub(crate) mod protocol;
 
-pub(crate) mod db;
 pub(crate) mod providers;
+
+pub(crate) mod routing;
+
+pub(crate) mod db;
 
 pub(crate) mod actors;
 pub(crate) mod exchange;

@@ -88,6 +88,13 @@ pub(crate) const RETENTION_MAX_SIZE: &str = "retention.maxSizeMb";
 pub(crate) const RETENTION_BODIES_DAYS: &str = "retention.bodiesDays";
 pub(crate) const RETENTION_AUDIT_DAYS: &str = "retention.auditDays";
 pub(crate) const BACKUP_KEEP: &str = "backup.keep";
+pub(crate) const ROUTING_STRATEGY: &str = "routing.strategy";
+pub(crate) const ROUTING_RETRIES: &str = "routing.retries";
+pub(crate) const ROUTING_FALLBACKS: &str = "routing.fallbacks";
+pub(crate) const ROUTING_MID_STREAM: &str = "routing.midStream";
+pub(crate) const ROUTING_HEDGE: &str = "routing.hedge";
+pub(crate) const ROUTING_QUEUE: &str = "routing.queue";
+pub(crate) const ROUTING_QUEUE_TIMEOUT: &str = "routing.queueTimeout";
 pub(crate) const BACKUP_EVERY: &str = "backup.everyHours";
 pub(crate) const LOGGING_LEVEL: &str = "logging.level";
 pub(crate) const LOGGING_REQUESTS: &str = "logging.logRequests";
@@ -255,6 +262,63 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Fallback::Integer(90),
         None,
         "days the activity, the actors' events and the audit log are kept, 0 = for ever",
+    ),
+    setting(
+        ROUTING_STRATEGY,
+        Kind::OneOf(&[
+            "priority",
+            "weighted",
+            "round_robin",
+            "least_latency",
+            "least_busy",
+            "cheapest",
+            "sticky",
+        ]),
+        Fallback::Text("priority"),
+        None,
+        "order of the providers that offer the same model",
+    ),
+    setting(
+        ROUTING_RETRIES,
+        Kind::Integer(0, 10),
+        Fallback::Integer(2),
+        None,
+        "attempts after the first, over all targets",
+    ),
+    setting(
+        ROUTING_FALLBACKS,
+        Kind::Boolean,
+        Fallback::Boolean(true),
+        None,
+        "try the next target when one fails",
+    ),
+    setting(
+        ROUTING_MID_STREAM,
+        Kind::Boolean,
+        Fallback::Boolean(true),
+        None,
+        "let the next target go on with an answer that broke off; calls are told when whole",
+    ),
+    setting(
+        ROUTING_HEDGE,
+        Kind::Boolean,
+        Fallback::Boolean(false),
+        None,
+        "ask the next target too when a short answer takes unusually long",
+    ),
+    setting(
+        ROUTING_QUEUE,
+        Kind::Integer(0, 10_000),
+        Fallback::Integer(64),
+        None,
+        "requests that may wait for a busy provider",
+    ),
+    setting(
+        ROUTING_QUEUE_TIMEOUT,
+        Kind::Integer(0, 600_000),
+        Fallback::Integer(10_000),
+        None,
+        "ms a request may wait for a busy provider, or one that asked to be left alone",
     ),
     setting(
         BACKUP_KEEP,

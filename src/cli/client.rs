@@ -87,6 +87,10 @@ impl Client {
         self.call(Method::PUT, path)
     }
 
+    pub(crate) fn patch(&self, path: &[&str]) -> Call {
+        self.call(Method::PATCH, path)
+    }
+
     pub(crate) fn delete(&self, path: &[&str]) -> Call {
         self.call(Method::DELETE, path)
     }

@@ -2,6 +2,7 @@
 //! management API.
 
 pub(crate) mod activity;
+pub(crate) mod alias;
 pub(crate) mod backup;
 pub(crate) mod cache;
 pub(crate) mod client;
@@ -134,6 +135,9 @@ enum Verb {
     /// Models, and which provider offers them.
     #[command(subcommand)]
     Model(model::Verb),
+    /// Names that stand for one model or several, of any provider.
+    #[command(subcommand)]
+    Alias(alias::Verb),
     /// Read and change settings.
     #[command(subcommand)]
     Settings(settings::Verb),
@@ -239,6 +243,7 @@ async fn dispatch(verb: Verb, client: &Client, console: &Console) -> Outcome {
         Verb::Test(options) => provider::test(options, client, console).await,
         Verb::Provider(verb) => provider::run(verb, client, console).await,
         Verb::Model(verb) => model::run(verb, client, console).await,
+        Verb::Alias(verb) => alias::run(verb, client, console).await,
         Verb::Settings(verb) => settings::run(verb, client, console).await,
         Verb::Env(options) => env::run(options, client, console).await,
         Verb::Login(options) => login::run(options, client, console).await,

@@ -33,6 +33,7 @@ pub(crate) mod sessions;
 pub(crate) mod settings;
 pub(crate) mod stats;
 pub(crate) mod usage;
+pub(crate) mod virtual_models;
 
 #[cfg(feature = "measure")]
 pub(crate) mod generated;

@@ -22,6 +22,7 @@ use crate::db::providers::{self, ConfigRow, ProviderChange, ProviderRow};
 use crate::db::recordings::Packed;
 use crate::db::retention::{self, Outlived};
 use crate::db::sessions::{self, TurnRow};
+use crate::db::virtual_models::{self, VirtualRow};
 use crate::db::{json, operations, settings};
 
 /// One write. Times are Unix ms; an `operation` is an id that the caller makes for this one intent.
@@ -76,6 +77,20 @@ pub(crate) enum WriteOp {
         provider: String,
         models: Vec<String>,
         at: i64,
+        operation: String,
+    },
+    CreateVirtual {
+        row: VirtualRow,
+        operation: String,
+    },
+    /// The row as a whole, in place of the virtual model `name`.
+    ChangeVirtual {
+        name: String,
+        row: VirtualRow,
+        operation: String,
+    },
+    DeleteVirtual {
+        name: String,
         operation: String,
     },
     /// The answer to a management request that carried an `Idempotency-Key`.
@@ -245,6 +260,7 @@ impl WriteOp {
             | Self::DeleteSetting { .. }
             | Self::DeleteModel { .. }
             | Self::UnlinkModel { .. }
+            | Self::DeleteVirtual { .. }
             | Self::SetDefaultModel { .. }
             | Self::DeleteRequest { .. }
             | Self::DeleteResponse { .. }
@@ -259,6 +275,9 @@ impl WriteOp {
             }
             Self::LinkModel { link, .. } => link.config.as_ref().map_or(0, json::weight),
             Self::OfferModels { models, .. } => strings(models),
+            Self::CreateVirtual { row, .. } | Self::ChangeVirtual { row, .. } => {
+                virtual_weight(row)
+            }
             Self::RememberAnswer(answer) => answer.body.len(),
             Self::PutCredential(row) | Self::JudgeCredential(row) => {
                 [&row.token, &row.cookies, &row.headers]
@@ -337,6 +356,17 @@ impl WriteOp {
                 }
                 Ok(Written::Offered { models: new, links })
             }
+            Self::CreateVirtual { row, operation } => {
+                once(conn, operation, || virtual_models::insert(conn, row))
+            }
+            Self::ChangeVirtual {
+                name,
+                row,
+                operation,
+            } => once(conn, operation, || virtual_models::change(conn, name, row)),
+            Self::DeleteVirtual { name, operation } => {
+                once(conn, operation, || virtual_models::delete(conn, name))
+            }
             Self::RememberAnswer(answer) => idempotency::put(conn, answer).map(done),
             Self::DeleteRequest { request_id } => {
                 history::delete_request(conn, request_id).map(Written::Rows)
@@ -399,6 +429,9 @@ impl WriteOp {
             Self::UnlinkModel { .. } => "unlink model",
             Self::SetDefaultModel { .. } => "set default model",
             Self::OfferModels { .. } => "offer models",
+            Self::CreateVirtual { .. } => "create virtual model",
+            Self::ChangeVirtual { .. } => "change virtual model",
+            Self::DeleteVirtual { .. } => "delete virtual model",
             Self::RememberAnswer(_) => "remember answer",
             Self::DeleteRequest { .. } => "delete request",
             Self::DeleteResponse { .. } => "delete response",
@@ -480,6 +513,14 @@ fn provider_weight(provider: &ProviderRow, config: &[ConfigRow]) -> usize {
         .map(|row| row.key.len() + json::weight(&row.value))
         .sum();
     length(provider.description.as_ref()) + config
+}
+
+fn virtual_weight(row: &VirtualRow) -> usize {
+    let targets = row.model.targets.iter();
+    let targets: usize = targets
+        .map(|target| size_of_val(target) + target.target.len())
+        .sum();
+    length(row.description.as_ref()) + targets
 }
 
 fn strings(list: &[String]) -> usize {

@@ -11,7 +11,9 @@ use crate::db::activity::ActivityRow;
 use crate::db::history::{AttemptOutcome, AttemptRow, ExchangeStatus, OutcomeRow, RequestRow};
 use crate::db::providers::{ConfigRow, ProviderRow};
 use crate::db::recordings::Packed;
+use crate::db::virtual_models::VirtualRow;
 use crate::protocol::recording::Recording;
+use crate::routing::virtuals::{Strategy, VirtualModel, VirtualTarget};
 
 /// A database in memory with the current schema.
 pub(crate) fn database() -> Connection {
@@ -88,6 +90,24 @@ pub(crate) fn sample_provider(id: &str) -> (ProviderRow, Vec<ConfigRow>) {
     (provider, config)
 }
 
+pub(crate) fn sample_virtual(name: &str, targets: &[&str]) -> VirtualRow {
+    let target = |target: &&str| VirtualTarget {
+        target: (*target).into(),
+        weight: 2,
+    };
+    VirtualRow {
+        model: VirtualModel {
+            name: name.into(),
+            strategy: Strategy::Weighted,
+            targets: targets.iter().map(target).collect(),
+            enabled: true,
+        },
+        description: None,
+        created_at: 1,
+        updated_at: 1,
+    }
+}
+
 pub(crate) fn sample_activity(id: &str) -> ActivityRow {
     ActivityRow {
         id: id.into(),
@@ -113,6 +133,7 @@ pub(crate) fn sample_request(id: &str) -> Arc<RequestRow> {
         openai_request: r#"{"model":"m"}"#.into(),
         model: "m".into(),
         stream: true,
+        plan: None,
         words: "asked".into(),
     })
 }
@@ -130,6 +151,7 @@ pub(crate) fn sample_outcome(response_id: &str) -> Box<OutcomeRow> {
         outcome,
         error: None,
         error_code: None,
+        resumed_at: None,
     };
     Box::new(OutcomeRow {
         response_id: response_id.into(),

@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use crate::actors::database::Database;
 use crate::actors::ports::InFlight;
 use crate::actors::retention;
-use crate::actors::router::resolve::Target;
+use crate::actors::router::target::Target;
 use crate::clock::now_ms;
 use crate::db::cache::{self, Bounds, CacheRow, Kept, Key, PackedAnswer};
 use crate::db::history::AttemptRow;
@@ -240,6 +240,7 @@ fn key(incoming: &Incoming, caching: &Caching, settings: &Settings) -> Option<Ke
             .as_deref()
             .or_else(|| settings.text(settings::ACTIVE_MODEL)),
         preferred: settings.text(settings::ACTIVE_PROVIDER),
+        targets: &incoming.wishes.targets,
         stream: request.stream,
     };
     normalise::fingerprint(&request.body, &scope).map(Key)

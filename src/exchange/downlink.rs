@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::actors::ports::Connections;
-use crate::actors::router::resolve::Target;
+use crate::actors::router::target::Target;
 use crate::exchange::cache::{Given, Keeping};
 use crate::exchange::{Content, Delivery, Refusal};
 use crate::protocol::recording::Form;

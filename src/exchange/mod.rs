@@ -3,12 +3,18 @@
 //! Data flow: `http` hands over the parsed request; the router answers one message with a plan; the request row is
 //! queued; targets are tried in order until one begins to answer; its events go to the client as they come, through a
 //! bounded channel; the outcome is queued, and the client's last byte waits (shortly) for its commit.
+//!
+//! Until the first content the client is sent nothing but comments, so whatever goes wrong, the next target begins anew.
+//! After it the next one goes on where the answer broke off, if that is safe (`seam`).
 
+mod attempts;
 pub(crate) mod cache;
 pub(crate) mod downlink;
+mod holding;
 pub(crate) mod qwen;
 pub(crate) mod record;
 pub(crate) mod replay;
+mod seam;
 pub(crate) mod stream;
 pub(crate) mod taping;
 
@@ -23,20 +29,26 @@ use crate::actors::database::Database;
 use crate::actors::events::Events;
 use crate::actors::ports::{Connections, InFlight};
 use crate::actors::router::Router;
-use crate::actors::router::resolve::{NoTarget, RoutePlan, Target};
+use crate::actors::router::plan::{Question, RoutePlan};
+use crate::actors::router::resolve::NoTarget;
+use crate::actors::router::target::Target;
+pub(crate) use crate::exchange::attempts::NobodyTakesIt;
+use crate::exchange::attempts::{Picked, Picker, Policy};
 use crate::exchange::cache::{Cache, Caching, Lookup, Verdict};
 use crate::exchange::downlink::{Downlink, Interrupted, Pieces};
 use crate::exchange::record::{Ending, Recorder, Subject};
-use crate::protocol::openai::answer;
+use crate::exchange::seam::{Graft, Told};
 use crate::protocol::openai::request::ChatRequest;
+use crate::protocol::openai::{answer, continuation};
 use crate::protocol::recording::Form;
+use crate::protocol::sse;
 use crate::providers::tape::Tape;
 use crate::providers::{Answer, AnswerHeaders, Call, Deadlines, UpstreamError};
+use crate::routing::dice::{self, Dice};
+use crate::routing::needs::Needs;
+use crate::routing::retry::Budget;
 use crate::settings::{self, Settings};
 use crate::tasks::Tasks;
-
-/// Targets tried for one request (R22).
-const MOST_ATTEMPTS: usize = 3;
 
 /// What every exchange needs. Cheap to clone.
 #[derive(Clone)]
@@ -49,6 +61,20 @@ pub(crate) struct Exchanges {
     /// Completions served at once; beyond it requests are refused early (R27).
     pub(crate) admission: Arc<Semaphore>,
     pub(crate) cache: Cache,
+    /// Retries that all may still make (R22).
+    pub(crate) retries: Arc<Budget>,
+    /// Chance, for jitter.
+    pub(crate) dice: Arc<Dice>,
+}
+
+/// What a request says of its own about how it is served (`x-qwarden-*`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wishes {
+    /// Only these targets, in this order.
+    pub(crate) targets: Vec<String>,
+    pub(crate) no_fallback: bool,
+    /// How long an upstream may be silent.
+    pub(crate) timeout: Option<Duration>,
 }
 
 /// A completion request as `http` received it.
@@ -59,6 +85,7 @@ pub(crate) struct Incoming {
     pub(crate) received: Instant,
     /// What the client calls its session.
     pub(crate) session: Option<String>,
+    pub(crate) wishes: Wishes,
     /// Where it goes, when the port decides that and not the router.
     pub(crate) plan: Option<RoutePlan>,
     /// What the cache may do for it; none when it is not to be asked.
@@ -92,6 +119,8 @@ pub(crate) enum Refusal {
         error: UpstreamError,
         attempts: u32,
     },
+    /// Every target is closed, and waiting does not help.
+    Closed(NobodyTakesIt),
     Unavailable(Unavailable),
     /// More completions run than are admitted.
     Overloaded,
@@ -123,11 +152,14 @@ impl Exchanges {
             Lookup::Miss(keeping) => keeping,
         };
         recorder.keeping(keeping.clone());
+        let question = question(&incoming);
+        let mut policy = Policy::of(&settings);
+        policy.fallbacks &= !incoming.wishes.no_fallback;
         let planned = match incoming.plan {
             Some(plan) => Ok(Ok(plan)),
-            None => self.router.plan(incoming.request.model.as_deref()).await,
+            None => self.router.plan(question).await,
         };
-        let plan = match planned {
+        let mut plan = match planned {
             Ok(Ok(plan)) => plan,
             Ok(Err(no_target)) => {
                 recorder
@@ -142,18 +174,20 @@ impl Exchanges {
             }
             Err(unavailable) => return Err(Refusal::Unavailable(unavailable)),
         };
-        let mut plan = plan;
         for target in plan
             .targets
             .iter_mut()
             .filter(|target| target.upstream_model.is_empty())
         {
-            target.upstream_model = incoming
+            Arc::make_mut(target).upstream_model = incoming
                 .request
                 .model
                 .clone()
                 .unwrap_or_else(|| qwen::asked::DEFAULT_MODEL.into());
         }
+        recorder.planned(&plan);
+        self.retries.earn();
+        let silence = incoming.wishes.timeout;
         recorder.begin();
         let (head, delivered) = oneshot::channel();
         let in_flight = incoming.connections.enter();
@@ -168,9 +202,15 @@ impl Exchanges {
             downlink,
             deadlines: Deadlines {
                 connect: settings.millis(settings::SERVER_CONNECT_TIMEOUT),
-                first_byte: settings.millis(settings::SERVER_TIMEOUT),
-                idle: settings.millis(settings::SERVER_TIMEOUT),
+                first_byte: silence.unwrap_or(settings.millis(settings::SERVER_TIMEOUT)),
+                idle: silence.unwrap_or(settings.millis(settings::SERVER_TIMEOUT)),
             },
+            has_own_deadline: silence.is_some(),
+            holds_calls: policy.mid_stream,
+            told: Told::default(),
+            graft: None,
+            retries: self.retries.clone(),
+            dice: self.dice.clone(),
             request: incoming.request,
             request_id: incoming.subject.request_id,
             session: incoming.session,
@@ -178,8 +218,24 @@ impl Exchanges {
             received: incoming.received,
             _guards: (permit, in_flight),
         };
-        self.tasks.spawn("exchange", exchange.drive(plan));
+        self.tasks.spawn("exchange", exchange.drive(plan, policy));
         delivered.await.unwrap_or(Err(Refusal::Broken))
+    }
+}
+
+/// What the router has to know of a request.
+pub(crate) fn question(incoming: &Incoming) -> Question {
+    let request = &incoming.request;
+    // What the client calls its session, else what stays the same from turn to turn.
+    let conversation = match &incoming.session {
+        Some(session) => dice::hash(session.as_bytes()),
+        None => dice::hash(request.prefix()),
+    };
+    Question {
+        model: request.model.clone(),
+        needs: Needs::of(request),
+        conversation,
+        only: incoming.wishes.targets.clone(),
     }
 }
 
@@ -191,6 +247,16 @@ struct Exchange {
     downlink: Downlink,
     recorder: Recorder,
     deadlines: Deadlines,
+    /// The client said how long it waits; that beats a provider's own timeout.
+    has_own_deadline: bool,
+    /// Calls are sent when they are whole.
+    holds_calls: bool,
+    /// What the client has of the answer.
+    told: Told,
+    /// Makes the current attempt's events continue what was told; none when it begins the answer.
+    graft: Option<Graft>,
+    retries: Arc<Budget>,
+    dice: Arc<Dice>,
     received: Instant,
     _guards: (OwnedSemaphorePermit, InFlight),
 }
@@ -199,43 +265,117 @@ struct Exchange {
 enum Attempted {
     /// The client has its answer, or knows that there is none.
     Over,
-    /// Nothing reached the client; another target may be tried.
+    /// It failed. What the client has seen of it is in `told`.
     Failed(UpstreamError),
     Interrupted(Interrupted),
 }
 
 impl Exchange {
-    async fn drive(mut self, plan: RoutePlan) {
-        let last = plan.targets.len().min(MOST_ATTEMPTS);
-        for (number, target) in (1_u32..).zip(plan.targets.into_iter().take(last)) {
+    async fn drive(mut self, plan: RoutePlan, policy: Policy) {
+        let mut picker = Picker::new(&plan, policy);
+        let is_replay = plan.is_once;
+        drop(plan);
+        let mut number = 0;
+        let mut failure: Option<UpstreamError> = None;
+        loop {
+            let picked = match self.downlink.patiently(picker.next()).await {
+                Ok(picked) => picked,
+                Err(interrupted) => return self.interrupted(interrupted).await,
+            };
+            let mut picked = match (picked, failure) {
+                (Ok(picked), _) => picked,
+                (Err(_), Some(error)) => return self.failed(error, number).await,
+                (Err(nobody), None) => return self.nobody(nobody).await,
+            };
+            number += 1;
+            let target = picked.target.clone();
             let tape = self.recorder.attempt(number, &target, &self.request);
             self.downlink.serving(&target, number, tape.clone());
-            match self.attempt(&target, tape).await {
-                Attempted::Over => return,
+            if let Err(interrupted) = self.splice(&target).await {
+                return self.interrupted(interrupted).await;
+            }
+            match self.attempt(&picked, tape).await {
+                Attempted::Over => {
+                    let now = tokio::time::Instant::now();
+                    if picked.entrance.succeeded(self.recorder.tokens(), now) {
+                        tracing::info!(
+                            provider = target.provider,
+                            model = target.upstream_model,
+                            "a breaker closed"
+                        );
+                    }
+                    return;
+                }
                 Attempted::Interrupted(interrupted) => return self.interrupted(interrupted).await,
                 Attempted::Failed(error) => {
                     self.recorder.attempt_failed(&error);
-                    let is_last = usize::try_from(number).is_ok_and(|number| number == last);
-                    if is_last || !error.is_retryable() {
+                    let now = tokio::time::Instant::now();
+                    if picked.entrance.failed(&target, &error, now) {
+                        tracing::warn!(provider = target.provider, model = target.upstream_model, %error, "a breaker opened");
+                    }
+                    picker.failed(&picked, &error, self.dice.throw());
+                    drop(picked.entrance);
+                    let has_told = self.told.is_anything();
+                    if has_told {
+                        // It is gone on with elsewhere, or not at all.
+                        picker.rule_out(&target);
+                    }
+                    let may_go_on = !has_told || (policy.mid_stream && self.told.can_go_on());
+                    let is_over = !may_go_on
+                        || number >= policy.attempts
+                        || !picker.has_chance()
+                        || !(is_replay || self.retries.spend(now));
+                    if is_over {
                         return self.failed(error, number).await;
                     }
-                    tracing::info!(request.id = self.request_id, %error, "trying the next provider");
+                    tracing::info!(request.id = self.request_id, %error, "trying again");
+                    failure = Some(error);
                 }
             }
         }
     }
 
-    async fn attempt(&mut self, target: &Target, tape: Tape) -> Attempted {
+    /// Prepares for the next target: it begins the answer, or goes on with it.
+    async fn splice(&mut self, target: &Target) -> Result<(), Interrupted> {
+        self.graft = None;
+        if !self.told.is_anything() {
+            self.recorder.begins_anew();
+            return Ok(());
+        }
+        let characters = self.told.content.chars().count();
+        self.graft = Some(self.told.graft(target.way()));
+        self.recorder.goes_on(characters);
+        let seam = format!(
+            "qwarden: the answer broke off after {characters} characters; {} goes on",
+            target.name()
+        );
+        // A comment must be one line, and a model's name is the user's.
+        self.downlink
+            .send(sse::comment(&seam.replace(char::is_control, " ")))
+            .await
+    }
+
+    fn body_for(&self, target: &Target) -> Bytes {
         let rename = (self.request.model.as_deref() != Some(&target.upstream_model))
             .then_some(&*target.upstream_model);
         let ask_usage = self.request.stream && target.reports_usage;
+        let body = self.request.upstream_body(rename, ask_usage);
+        if self.told.content.is_empty() {
+            return body;
+        }
+        continuation::request(&body, &self.told.content, target.way()).unwrap_or(body)
+    }
+
+    async fn attempt(&mut self, picked: &Picked, tape: Tape) -> Attempted {
+        let target = &*picked.target;
+        let began = tokio::time::Instant::now();
         let mut deadlines = self.deadlines;
-        if let Some(timeout) = target.timeout {
+        if let Some(timeout) = target.timeout.filter(|_| !self.has_own_deadline) {
             deadlines.first_byte = timeout;
             deadlines.idle = timeout;
         }
         let call = Call {
-            body: self.request.upstream_body(rename, ask_usage),
+            body: self.body_for(target),
             stream: self.request.stream,
             deadlines,
             request_id: self.request_id.clone(),
@@ -254,7 +394,12 @@ impl Exchange {
                 body,
             } => {
                 self.answered(target, status, &headers);
-                self.whole(target, body).await
+                let attempted = self.whole(target, body).await;
+                let now = tokio::time::Instant::now();
+                if matches!(attempted, Attempted::Over) {
+                    picked.entrance.began(now - began, now);
+                }
+                attempted
             }
             Answer::Stream {
                 status,
@@ -262,7 +407,7 @@ impl Exchange {
                 bytes,
             } => {
                 self.answered(target, status, &headers);
-                self.stream(target, bytes, deadlines.idle).await
+                self.stream(picked, bytes, deadlines, began).await
             }
         }
     }
@@ -312,7 +457,11 @@ impl Exchange {
     /// No target is left, or the fault is the caller's: the client is told.
     async fn failed(mut self, error: UpstreamError, attempts: u32) {
         tracing::debug!(request.id = self.request_id, %error, "completion failed");
-        let status = crate::exchange::record::client_status(&error);
+        let status = if self.downlink.is_open() {
+            200
+        } else {
+            record::client_status(&error)
+        };
         let farewell = self
             .downlink
             .farewell(&error.to_string(), error.code(), status);
@@ -331,6 +480,20 @@ impl Exchange {
             let _ = self.downlink.end(farewell).await;
         } else {
             self.downlink.refuse(Refusal::Upstream { error, attempts });
+        }
+    }
+
+    /// No target takes it, and none was asked.
+    async fn nobody(mut self, nobody: NobodyTakesIt) {
+        let (message, code) = (nobody.message.clone(), nobody.code);
+        let farewell = self.downlink.farewell(&message, code, 503);
+        let ending = Ending::Failed { message, code };
+        self.recorder.finish(ending, 503, self.received).await;
+        if let Some(farewell) = farewell {
+            // A client that is gone by now needs none.
+            let _ = self.downlink.end(farewell).await;
+        } else {
+            self.downlink.refuse(Refusal::Closed(nobody));
         }
     }
 

@@ -8,7 +8,8 @@ use serde_json::json;
 
 use crate::actors::database::Database;
 use crate::actors::events::Events;
-use crate::actors::router::resolve::Target;
+use crate::actors::router::plan::RoutePlan;
+use crate::actors::router::target::Target;
 use crate::clock::{new_id, now_ms};
 use crate::db::body::Body;
 use crate::db::cache::Key;
@@ -54,10 +55,12 @@ pub(crate) struct Recorder {
     request: Arc<RequestRow>,
     began: Instant,
     assembled: Assembled,
-    usage: Option<Usage>,
+    told_usage: Option<Usage>,
     finish_reason: Option<String>,
     whole: Option<Bytes>,
     first_content: Option<Instant>,
+    /// Of the attempt under way.
+    attempt_content: Option<Instant>,
     upstream_status: Option<u16>,
     attempts: Vec<AttemptRow>,
     attempt_began: Instant,
@@ -107,6 +110,7 @@ impl Recorder {
             openai_request: Body::of(asked),
             model: request.model.clone().unwrap_or_default(),
             stream: request.stream,
+            plan: None,
             words,
         };
         let now = Instant::now();
@@ -116,10 +120,11 @@ impl Recorder {
             request: Arc::new(row),
             began: now,
             assembled: Assembled::default(),
-            usage: None,
+            told_usage: None,
             finish_reason: None,
             whole: None,
             first_content: None,
+            attempt_content: None,
             upstream_status: None,
             attempts: Vec::new(),
             attempt_began: now,
@@ -142,6 +147,13 @@ impl Recorder {
     /// The answer comes from the cache: there is no attempt.
     pub(crate) fn given(&mut self, key: Key, given: Given) {
         self.given = Some((key, given));
+    }
+
+    /// Keeps where the request may go.
+    pub(crate) fn planned(&mut self, plan: &RoutePlan) {
+        let told = plan.to_json(tokio::time::Instant::now()).to_string();
+        // Nobody else has the row yet.
+        Arc::make_mut(&mut self.request).plan = Some(told);
     }
 
     /// Queues the request row. Before the upstream is called, so that a request that ends with the process is seen.
@@ -186,6 +198,7 @@ impl Recorder {
                    "upstreamModel": target.upstream_model, "attempt": number}),
         );
         self.attempt_began = Instant::now();
+        self.attempt_content = None;
         self.upstream_status = None;
         self.attempts.push(AttemptRow {
             number,
@@ -198,6 +211,7 @@ impl Recorder {
             outcome: AttemptOutcome::Succeeded,
             error: None,
             error_code: None,
+            resumed_at: None,
         });
         self.keeping.asks(target);
         self.taping.attempt(number, target, request)
@@ -222,7 +236,7 @@ impl Recorder {
     fn close_attempt(&mut self, outcome: AttemptOutcome, error: Option<(String, &'static str)>) {
         let (took, status) = (millis(self.attempt_began.elapsed()), self.upstream_status);
         let first = self
-            .first_content
+            .attempt_content
             .map(|at| millis(at.saturating_duration_since(self.attempt_began)));
         if let Some(attempt) = self.attempts.last_mut() {
             attempt.duration_ms = took;
@@ -236,16 +250,37 @@ impl Recorder {
         }
     }
 
-    /// Takes in one event of the answer.
+    /// Takes in one event that the client gets.
     pub(crate) fn saw(&mut self, scan: &Scan) {
-        if self.first_content.is_none() && scan.has_content() {
-            self.first_content();
-        }
         self.assembled.feed(scan);
     }
 
+    /// The first content of an attempt came.
     pub(crate) fn first_content(&mut self) {
-        self.first_content = Some(Instant::now());
+        let now = Instant::now();
+        self.attempt_content = Some(now);
+        self.first_content.get_or_insert(now);
+    }
+
+    /// What the last attempt brought never reached the client.
+    pub(crate) fn begins_anew(&mut self) {
+        self.assembled = Assembled::default();
+        self.first_content = None;
+    }
+
+    /// The attempt goes on with an answer of which the client has so many characters.
+    pub(crate) fn goes_on(&mut self, characters: usize) {
+        if let Some(attempt) = self.attempts.last_mut() {
+            attempt.resumed_at = i64::try_from(characters).ok();
+        }
+    }
+
+    /// Tokens of question and answer, as far as the upstream told them.
+    pub(crate) fn tokens(&self) -> Option<u64> {
+        let usage = self.told_usage.or_else(|| self.assembled.usage())?;
+        usage
+            .total
+            .or_else(|| Some(usage.prompt? + usage.completion.unwrap_or_default()))
     }
 
     pub(crate) fn assembled(&self) -> &Assembled {
@@ -259,7 +294,7 @@ impl Recorder {
         finish_reason: Option<String>,
         body: &Bytes,
     ) {
-        self.usage = usage;
+        self.told_usage = usage;
         self.finish_reason = finish_reason;
         self.whole = Some(body.clone());
     }
@@ -321,8 +356,7 @@ impl Recorder {
             ),
         };
         let usage = self
-            .usage
-            .take()
+            .told_usage
             .or_else(|| self.assembled.usage())
             .unwrap_or_default();
         let count = |tokens: Option<u64>| tokens.and_then(|tokens| i64::try_from(tokens).ok());

@@ -15,7 +15,8 @@ use serde_json::{Map, Value};
 use tokio::sync::{Semaphore, watch};
 
 use crate::actors::ports::Connections;
-use crate::actors::router::resolve::{RoutePlan, Target};
+use crate::actors::router::plan::RoutePlan;
+use crate::actors::router::target::Target;
 use crate::actors::{credentials, database, events, router, sessions};
 use crate::exchange::cache::Cache;
 use crate::exchange::downlink::refusal;
@@ -23,7 +24,7 @@ use crate::exchange::qwen::QwenWeb;
 use crate::exchange::qwen::asked::Asked;
 use crate::exchange::record::{Subject, client_status};
 use crate::exchange::taping::DECISIVE;
-use crate::exchange::{Content, Exchanges, Incoming, Refusal};
+use crate::exchange::{Content, Exchanges, Incoming, Refusal, Wishes};
 use crate::protocol::compare::{Change, Comparison, compare};
 use crate::protocol::openai::request;
 use crate::protocol::recording::{Attempt, Chunk, Data, Form, Received, Recording, Turn};
@@ -34,6 +35,9 @@ use crate::providers::tape::Tape;
 use crate::providers::{
     self, Answer, Call, Definition, OwnPorts, Provider, UpstreamError, UpstreamModel, echo, presets,
 };
+use crate::routing::dice::Dice;
+use crate::routing::needs::Needs;
+use crate::routing::virtuals::Strategy;
 use crate::secrets::Vault;
 use crate::settings::{self, Settings};
 use crate::tasks::Tasks;
@@ -87,11 +91,11 @@ async fn play(recording: &Recording) -> Result<Received, Unplayable> {
         Unplayable::Refused(words.collect::<Vec<_>>().join("; "))
     })?;
     let stage = Stage::new(recording);
-    let targets: Vec<Target> = recording
+    let targets: Vec<_> = recording
         .attempts
         .iter()
         .filter(|attempt| !attempt.calls.is_empty() || attempt.kind == echo::KIND)
-        .map(|attempt| stage.target(attempt))
+        .map(|attempt| Arc::new(stage.target(attempt)))
         .collect();
     if targets.is_empty() {
         return Err(Unplayable::NoCalls);
@@ -110,9 +114,16 @@ async fn play(recording: &Recording) -> Result<Received, Unplayable> {
         connections: Connections::default(),
         received: Instant::now(),
         session: None,
+        wishes: Wishes::default(),
         plan: Some(RoutePlan {
             targets,
+            closed: Vec::new(),
+            lacking: Vec::new(),
+            strategy: Strategy::Priority,
+            via: None,
+            needs: Needs::default(),
             is_guess: false,
+            is_once: true,
         }),
         caching: None,
     };
@@ -209,6 +220,8 @@ impl Stage {
             tasks: self.tasks.clone(),
             admission: Arc::new(Semaphore::new(1)),
             cache: Cache::default(),
+            retries: Arc::default(),
+            dice: Arc::new(Dice::new(0)),
         }
     }
 
@@ -222,14 +235,7 @@ impl Stage {
                 Err(_) => Arc::new(echo::Echo),
             },
         };
-        Target {
-            provider: attempt.provider.clone(),
-            upstream_model: attempt.upstream_model.clone(),
-            adapter: replayed,
-            timeout: None,
-            reports_usage: true,
-            record: None,
-        }
+        Target::bare(&attempt.provider, &attempt.upstream_model, replayed)
     }
 }
 

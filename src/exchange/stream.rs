@@ -1,18 +1,21 @@
-//! A stream on its way through: events are looked at, never changed, and forwarded as they come.
+//! A stream on its way through: events are looked at and forwarded as they came, some of them a little later
+//! (`holding`); only those of an upstream that goes on with another one's answer are made to fit (`seam`).
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use crate::actors::router::resolve::Target;
+use crate::actors::router::target::Target;
+use crate::exchange::attempts::Picked;
 use crate::exchange::downlink::Interrupted;
+use crate::exchange::holding::{Held, Holding};
 use crate::exchange::record::Ending;
 use crate::exchange::{Attempted, Exchange, progress_limit};
 use crate::protocol::openai::chunk;
 use crate::protocol::recording::Form;
 use crate::protocol::sse::{self, Frame, Reader};
-use crate::providers::{ByteStream, Phase, UpstreamError};
+use crate::providers::{ByteStream, Deadlines, Phase, UpstreamError};
 
 /// How long an upstream that sent its end marker may take to end the body, so that its connection can be used again.
 const TRAILER: Duration = Duration::from_millis(50);
@@ -25,58 +28,96 @@ enum Step {
     Stop(Attempted),
 }
 
+/// One upstream's stream while it is read.
+struct Reading<'a> {
+    picked: &'a Picked,
+    began: tokio::time::Instant,
+    holding: Holding,
+    has_content: bool,
+}
+
+impl Reading<'_> {
+    fn target(&self) -> &Target {
+        &self.picked.target
+    }
+
+    fn cut(&self, reason: impl Into<String>) -> UpstreamError {
+        UpstreamError::Cut {
+            provider: self.target().provider.clone(),
+            reason: reason.into(),
+        }
+    }
+
+    fn malformed(&self, reason: &str) -> UpstreamError {
+        UpstreamError::Malformed {
+            provider: self.target().provider.clone(),
+            reason: reason.to_owned(),
+        }
+    }
+}
+
 impl Exchange {
     /// Forwards `bytes` until the upstream's end, whatever that is.
     pub(super) async fn stream(
         &mut self,
-        target: &Target,
+        picked: &Picked,
         mut bytes: ByteStream,
-        idle: Duration,
+        deadlines: Deadlines,
+        began: tokio::time::Instant,
     ) -> Attempted {
+        let mut reading = Reading {
+            picked,
+            began,
+            holding: Holding::new(self.told.is_anything(), self.holds_calls),
+            has_content: false,
+        };
         let mut reader = Reader::new(sse::EVENT_LIMIT);
         let mut progress = Instant::now();
         loop {
-            let next = tokio::time::timeout(
-                progress_limit(idle).saturating_sub(progress.elapsed()),
-                bytes.next(),
-            );
+            let (limit, phase) = if reading.has_content {
+                (progress_limit(deadlines.idle), Phase::Progress)
+            } else {
+                (deadlines.first_byte.max(deadlines.idle), Phase::FirstByte)
+            };
+            let left = if reading.has_content {
+                limit.saturating_sub(progress.elapsed())
+            } else {
+                limit.saturating_sub(began.elapsed())
+            };
+            let next = tokio::time::timeout(left, bytes.next());
             let chunk = match self.downlink.patiently(next).await {
                 Err(interrupted) => return Attempted::Interrupted(interrupted),
                 Ok(Err(_)) => {
-                    let after = progress_limit(idle);
-                    let provider = target.provider.clone();
-                    return self
-                        .broken(UpstreamError::Timeout {
-                            provider,
-                            phase: Phase::Progress,
-                            after,
-                        })
-                        .await;
+                    return Attempted::Failed(UpstreamError::Timeout {
+                        provider: picked.target.provider.clone(),
+                        phase,
+                        after: limit,
+                    });
                 }
                 Ok(Ok(Some(Err(error)))) => {
                     // What ended whole before the connection broke is whole.
                     return if self.recorder.assembled().is_complete() {
-                        self.complete(None).await
+                        self.complete(&mut reading, None).await
                     } else {
-                        self.broken(error).await
+                        Attempted::Failed(error)
                     };
                 }
-                Ok(Ok(None)) => return self.ended(target, reader).await,
+                Ok(Ok(None)) => return self.ended(&mut reading, reader).await,
                 Ok(Ok(Some(Ok(chunk)))) => chunk,
             };
             let frames = match reader.push(&chunk) {
                 Ok(frames) => frames,
-                Err(error) => return self.broken(malformed(target, &error.to_string())).await,
+                Err(error) => return Attempted::Failed(reading.malformed(&error.to_string())),
             };
             for frame in frames {
                 let is_event = frame.event.is_some();
-                match self.frame(target, frame).await {
+                match self.frame(&mut reading, frame).await {
                     // After the forwarding: the time a slow client took is not the upstream's.
                     Step::Go if is_event => progress = Instant::now(),
                     Step::Go => {}
                     Step::Stop(attempted) => return attempted,
                     Step::End(marker) => {
-                        let attempted = self.complete(Some(marker)).await;
+                        let attempted = self.complete(&mut reading, Some(marker)).await;
                         // Read on to the end of the body, or the connection could not be reused.
                         let _ = tokio::time::timeout(TRAILER, bytes.next()).await;
                         return attempted;
@@ -86,34 +127,67 @@ impl Exchange {
         }
     }
 
-    async fn frame(&mut self, target: &Target, frame: Frame) -> Step {
-        let Some(event) = &frame.event else {
-            return self.forward(frame.raw).await;
+    async fn frame(&mut self, reading: &mut Reading<'_>, frame: Frame) -> Step {
+        let event = frame.event.as_ref().filter(|event| !event.data.is_empty());
+        let Some(event) = event else {
+            // A comment: nothing of the answer, and a reason to have a response head only if there is one.
+            if self.told.is_anything()
+                && self.graft.is_none()
+                && !reading.holding.is_inside_a_call()
+            {
+                return self.forward(frame.raw).await;
+            }
+            return Step::Go;
         };
-        if event.data.is_empty() {
-            return self.forward(frame.raw).await;
-        }
         let scan = match chunk::scan(&event.data) {
             Ok(scan) => scan,
             // Forwarding it would raise a bare decoding error in the OpenAI SDK (client-behaviour.md, 6).
             Err(error) => {
-                return Step::Stop(self.broken(malformed(target, &error.to_string())).await);
+                return Step::Stop(Attempted::Failed(reading.malformed(&error.to_string())));
             }
         };
         if scan.done {
             return Step::End(frame.raw);
         }
         if let Some(fault) = scan.error {
-            let provider = target.provider.clone();
-            return Step::Stop(self.broken(UpstreamError::InBand { provider, fault }).await);
+            let provider = reading.target().provider.clone();
+            return Step::Stop(Attempted::Failed(UpstreamError::InBand { provider, fault }));
         }
-        self.recorder.saw(&scan);
-        if scan.usage_only && !self.request.include_usage {
+        if !reading.has_content && scan.has_content() {
+            reading.has_content = true;
+            let now = tokio::time::Instant::now();
+            reading.picked.entrance.began(now - reading.began, now);
+            self.recorder.first_content();
+        }
+        let (raw, scan) = match &mut self.graft {
+            None => (frame.raw, scan),
+            Some(graft) => match graft.fit(&event.data) {
+                Ok(Some(fitted)) => fitted,
+                Ok(None) => return Step::Go,
+                Err(diverged) => {
+                    return Step::Stop(Attempted::Failed(reading.malformed(&diverged.to_string())));
+                }
+            },
+        };
+        for held in reading.holding.take(raw, scan) {
+            match self.release(held).await {
+                Step::Go => {}
+                stop => return stop,
+            }
+        }
+        Step::Go
+    }
+
+    /// Sends an event on: from here on it is a part of the answer.
+    async fn release(&mut self, held: Held) -> Step {
+        self.recorder.saw(&held.scan);
+        self.told.add(&held.scan);
+        if held.scan.usage_only && !self.request.include_usage {
             // We asked for it, the client did not: it must not see what it did not ask for.
-            self.downlink.withhold(&frame.raw);
+            self.downlink.withhold(&held.raw);
             return Step::Go;
         }
-        self.forward(frame.raw).await
+        self.forward(held.raw).await
     }
 
     async fn forward(&mut self, raw: Bytes) -> Step {
@@ -124,32 +198,36 @@ impl Exchange {
     }
 
     /// The body ended without an end marker: whole only if every choice said why it finished.
-    async fn ended(&mut self, target: &Target, reader: Reader) -> Attempted {
+    async fn ended(&mut self, reading: &mut Reading<'_>, reader: Reader) -> Attempted {
         let inside = if reader.is_mid_event() {
             "inside an event"
         } else {
             "before the answer did"
         };
         if let Some(frame) = reader.finish() {
-            match self.frame(target, frame).await {
+            match self.frame(reading, frame).await {
                 Step::Go => {}
                 Step::Stop(attempted) => return attempted,
-                Step::End(_) => return self.complete(None).await,
+                Step::End(_) => return self.complete(reading, None).await,
             }
         }
         if self.recorder.assembled().is_complete() {
-            return self.complete(None).await;
+            return self.complete(reading, None).await;
         }
-        let reason = format!("the stream ended {inside}");
-        self.broken(UpstreamError::Cut {
-            provider: target.provider.clone(),
-            reason,
-        })
-        .await
+        Attempted::Failed(reading.cut(format!("the stream ended {inside}")))
     }
 
     /// The answer is whole: its row is stored, then the client gets its last byte.
-    async fn complete(&mut self, marker: Option<Bytes>) -> Attempted {
+    async fn complete(&mut self, reading: &mut Reading<'_>, marker: Option<Bytes>) -> Attempted {
+        if reading.holding.is_inside_a_call() {
+            return Attempted::Failed(reading.cut("the stream ended inside a tool call"));
+        }
+        for held in reading.holding.all() {
+            match self.release(held).await {
+                Step::Stop(attempted) => return attempted,
+                Step::Go | Step::End(_) => {}
+            }
+        }
         let marker = marker.unwrap_or_else(|| sse::data("[DONE]"));
         self.downlink.note(Form::Events, &marker);
         self.recorder
@@ -159,34 +237,5 @@ impl Exchange {
             Ok(()) | Err(Interrupted::ClientGone) => Attempted::Over,
             Err(interrupted @ Interrupted::ShuttingDown) => Attempted::Interrupted(interrupted),
         }
-    }
-
-    /// The upstream failed: another target may be tried as long as the client has seen nothing.
-    async fn broken(&mut self, error: UpstreamError) -> Attempted {
-        if !self.downlink.is_open() {
-            return Attempted::Failed(error);
-        }
-        let farewell = self
-            .downlink
-            .farewell(&error.to_string(), error.code(), 200);
-        self.recorder.attempt_failed(&error);
-        tracing::info!(request.id = self.request_id, %error, "an answer broke off");
-        let ending = Ending::Failed {
-            message: error.to_string(),
-            code: error.code(),
-        };
-        self.recorder.finish(ending, 200, self.received).await;
-        if let Some(farewell) = farewell {
-            // A client that is gone by now needs none.
-            let _ = self.downlink.end(farewell).await;
-        }
-        Attempted::Over
-    }
-}
-
-fn malformed(target: &Target, reason: &str) -> UpstreamError {
-    UpstreamError::Malformed {
-        provider: target.provider.clone(),
-        reason: reason.to_owned(),
     }
 }

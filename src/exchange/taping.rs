@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::actors::router::resolve::Target;
+use crate::actors::router::target::Target;
 use crate::clock::now_ms;
 use crate::db::history::ExchangeStatus;
 use crate::db::recordings::Packed;

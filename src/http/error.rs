@@ -15,8 +15,8 @@ use crate::actors::ports::PortTaken;
 use crate::actors::root::RestartError;
 use crate::actors::router::resolve::NoTarget;
 use crate::db::error::DbError;
-use crate::exchange::Refusal;
 use crate::exchange::record::client_status;
+use crate::exchange::{NobodyTakesIt, Refusal};
 use crate::protocol::openai::request::FieldError;
 use crate::providers::UpstreamError;
 
@@ -72,6 +72,11 @@ pub(crate) enum ApiError {
         id: String,
     },
     InvalidConfig(Vec<(String, String)>),
+    /// Well formed, but it would not do; the code says what.
+    Unfit {
+        code: &'static str,
+        faults: Vec<String>,
+    },
     RequestNotFound {
         id: String,
     },
@@ -147,6 +152,8 @@ pub(crate) enum ApiError {
         error: Box<UpstreamError>,
         attempts: u32,
     },
+    /// Every target is closed.
+    Closed(NobodyTakesIt),
     Unavailable(Unavailable),
     Db(DbError),
     UnknownActor(String),
@@ -382,6 +389,13 @@ impl ApiError {
                 told.param = faults.first().map(|(key, _)| format!("config.{key}"));
                 told.errors(messages)
             }
+            Self::Unfit { code, faults } => Told::new(
+                S::UNPROCESSABLE_ENTITY,
+                "validation_error",
+                code,
+                format!("validation failed: {}", faults.join("; ")),
+            )
+            .errors(faults.clone()),
             Self::RequestNotFound { id } => Told::new(
                 S::NOT_FOUND,
                 "not_found_error",
@@ -503,6 +517,13 @@ impl ApiError {
             }
             Self::NoTarget(reason) => no_target(reason),
             Self::Upstream { error, attempts } => upstream(error, *attempts),
+            Self::Closed(nobody) => Told::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "overloaded_error",
+                nobody.code,
+                &nobody.message,
+            )
+            .retry(nobody.retry_after),
             Self::Unavailable(reason) => unavailable(reason),
             Self::Db(error) => db(error),
             Self::UnknownActor(message) => Told::new(
@@ -709,6 +730,7 @@ impl From<Refusal> for ApiError {
                 error: Box::new(error),
                 attempts,
             },
+            Refusal::Closed(nobody) => Self::Closed(nobody),
             Refusal::Unavailable(reason) => Self::Unavailable(reason),
             Refusal::Overloaded => Self::Overloaded,
             Refusal::ShuttingDown => Self::ShuttingDown,

@@ -23,6 +23,9 @@ const RESERVED: [&str; 9] = [
     "content-type",
 ];
 
+/// How much a provider may be asked: at once, and in a minute.
+const LIMITS: [&str; 3] = ["maxConcurrent", "requestsPerMinute", "tokensPerMinute"];
+
 /// Which exchanges are recorded. The weakest comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Record {
@@ -191,18 +194,33 @@ fn api_key(definition: &Definition, errors: &mut Vec<ConfigError>) -> Option<Sec
 
 /// What every kind of provider may say.
 pub(super) fn check_common(definition: &Definition) -> Result<(), InvalidConfig> {
-    let is_good = |value: &Value| value.as_str().and_then(Record::read).is_some();
-    match definition.value("record") {
-        Some(value) if !is_good(value) => {
-            let mut errors = Vec::new();
-            refuse::<()>(&mut errors, "record", "must be one of off, failed, all");
-            Err(InvalidConfig {
-                provider: definition.id.clone(),
-                errors,
-            })
-        }
-        _ => Ok(()),
+    let mut errors = Vec::new();
+    let is_record = |value: &Value| value.as_str().and_then(Record::read).is_some();
+    if definition
+        .value("record")
+        .is_some_and(|value| !is_record(value))
+    {
+        refuse::<()>(&mut errors, "record", "must be one of off, failed, all");
     }
+    for key in LIMITS {
+        let is_bound = |value: &Value| {
+            let text = value.as_str().and_then(|text| text.trim().parse().ok());
+            value
+                .as_u64()
+                .or(text)
+                .is_some_and(|number| (1..=u64::from(u32::MAX)).contains(&number))
+        };
+        if definition.value(key).is_some_and(|value| !is_bound(value)) {
+            refuse::<()>(&mut errors, key, "must be a whole number, at least 1");
+        }
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(InvalidConfig {
+        provider: definition.id.clone(),
+        errors,
+    })
 }
 
 /// `timeout` is in milliseconds; a number written as a string is taken too, as stored configurations have both.

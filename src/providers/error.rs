@@ -61,7 +61,85 @@ pub(crate) enum UpstreamError {
     },
 }
 
+/// What a failure means for the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The request itself is at fault: nobody would take it.
+    Caller,
+    /// The request is longer than the model's context.
+    TooLong,
+    /// The upstream's filter refuses the content.
+    Filtered,
+    /// This target cannot serve it, now or ever: a key, a quota, an unknown model. Another may.
+    Elsewhere,
+    /// It passes: the same target or another may be tried.
+    Passing,
+}
+
+/// What a failure says about whom it happened with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Blame {
+    /// Nothing: the request is at fault, or somebody is only asked to wait.
+    Nobody,
+    /// The model at this provider.
+    Target,
+    /// The provider, so all its models.
+    Provider,
+}
+
 impl UpstreamError {
+    /// See [`Verdict`].
+    pub(crate) fn verdict(&self) -> Verdict {
+        let by_words = self.fault().and_then(worded);
+        match self {
+            Self::Status { status: 413, .. } => Verdict::TooLong,
+            Self::Status { .. } | Self::InBand { .. } if by_words.is_some() => {
+                by_words.unwrap_or(Verdict::Caller)
+            }
+            Self::Status {
+                status: 401 | 402 | 403 | 404,
+                ..
+            }
+            | Self::TooLarge { .. } => Verdict::Elsewhere,
+            Self::Status { fault, .. } | Self::InBand { fault, .. } if fault.is_quota() => {
+                Verdict::Elsewhere
+            }
+            _ if self.is_retryable() => Verdict::Passing,
+            // The upstream says that a retry does not help there.
+            Self::Status {
+                status: 429 | 500..,
+                ..
+            } => Verdict::Elsewhere,
+            Self::InBand { fault, .. } if matches!(fault.status, Some(401..=404)) => {
+                Verdict::Elsewhere
+            }
+            _ => Verdict::Caller,
+        }
+    }
+
+    /// See [`Blame`].
+    pub(crate) fn blame(&self) -> Blame {
+        match (self.verdict(), self) {
+            (Verdict::Caller | Verdict::TooLong | Verdict::Filtered, _) => Blame::Nobody,
+            // A busy upstream is not a broken one.
+            (_, Self::Status { status: 429, .. } | Self::TooLarge { .. }) => Blame::Nobody,
+            (_, Self::InBand { fault, .. }) if fault.status == Some(429) => Blame::Nobody,
+            (_, Self::Status { fault, .. } | Self::InBand { fault, .. }) if fault.is_quota() => {
+                Blame::Nobody
+            }
+            (_, Self::Connect { .. }) => Blame::Provider,
+            (
+                _,
+                Self::Timeout {
+                    phase: Phase::Connect,
+                    ..
+                },
+            ) => Blame::Provider,
+            (Verdict::Elsewhere, _) => Blame::Nobody,
+            _ => Blame::Target,
+        }
+    }
+
     /// Whether the same or another target may be tried, provided that the client has seen nothing yet.
     pub(crate) fn is_retryable(&self) -> bool {
         match self {
@@ -155,6 +233,53 @@ impl UpstreamError {
     }
 }
 
+/// What the words of a fault mean, where its status does not say: vendors answer these with 400, 422 or 200.
+fn worded(fault: &UpstreamFault) -> Option<Verdict> {
+    const TOO_LONG: [&str; 9] = [
+        "context_length_exceeded",
+        "context length",
+        "context window",
+        "context size",
+        "prompt is too long",
+        "input is too long",
+        "maximum number of tokens",
+        "range of input length",
+        "too many tokens",
+    ];
+    const FILTERED: [&str; 6] = [
+        "content_filter",
+        "content_policy_violation",
+        "data_inspection_failed",
+        "content management policy",
+        "responsible_ai_policy_violation",
+        "inappropriate content",
+    ];
+    const UNKNOWN_MODEL: [&str; 4] = [
+        "model_not_found",
+        "model_not_supported",
+        "model not found",
+        "no such model",
+    ];
+    let said = [&fault.code, &fault.kind, &Some(fault.message.clone())]
+        .into_iter()
+        .flatten()
+        .map(|word| word.to_ascii_lowercase())
+        .collect::<Vec<_>>();
+    let names = |list: &[&str]| {
+        list.iter()
+            .any(|word| said.iter().any(|said| said.contains(word)))
+    };
+    if names(&FILTERED) {
+        Some(Verdict::Filtered)
+    } else if names(&TOO_LONG) && fault.code.as_deref() != Some("rate_limit_exceeded") {
+        Some(Verdict::TooLong)
+    } else if names(&UNKNOWN_MODEL) {
+        Some(Verdict::Elsewhere)
+    } else {
+        None
+    }
+}
+
 /// 408, 429 and 5xx pass (R22); 409 and 425 are in the same spirit, and the SDKs retry them too.
 fn is_passing(status: u16) -> bool {
     matches!(status, 408 | 409 | 425 | 429 | 500..)
@@ -176,6 +301,94 @@ mod tests {
             fault,
             retry_after: None,
             should_retry,
+        }
+    }
+
+    #[test]
+    fn each_failure_has_its_verdict_and_its_blame() {
+        let timeout = |phase| UpstreamError::Timeout {
+            provider: "p".into(),
+            phase,
+            after: Duration::from_secs(1),
+        };
+        let said = |code: u16, message: &str| UpstreamError::Status {
+            provider: "p".into(),
+            status: code,
+            fault: UpstreamFault::text(message),
+            retry_after: None,
+            should_retry: None,
+        };
+        let connect = UpstreamError::Connect {
+            provider: "p".into(),
+            reason: "r".into(),
+        };
+        let cut = UpstreamError::Cut {
+            provider: "p".into(),
+            reason: "r".into(),
+        };
+        let in_band = UpstreamError::InBand {
+            provider: "p".into(),
+            fault: UpstreamFault::text("the engine died"),
+        };
+        for (error, verdict, blame) in [
+            (status(429, None, None), Verdict::Passing, Blame::Nobody),
+            (
+                status(429, Some("insufficient_quota"), None),
+                Verdict::Elsewhere,
+                Blame::Nobody,
+            ),
+            (status(503, None, None), Verdict::Passing, Blame::Target),
+            (
+                status(503, None, Some(false)),
+                Verdict::Elsewhere,
+                Blame::Nobody,
+            ),
+            (status(400, None, None), Verdict::Caller, Blame::Nobody),
+            (status(422, None, None), Verdict::Caller, Blame::Nobody),
+            (status(401, None, None), Verdict::Elsewhere, Blame::Nobody),
+            (status(404, None, None), Verdict::Elsewhere, Blame::Nobody),
+            (status(413, None, None), Verdict::TooLong, Blame::Nobody),
+            (
+                status(400, Some("context_length_exceeded"), None),
+                Verdict::TooLong,
+                Blame::Nobody,
+            ),
+            (
+                said(400, "This model's maximum context length is 8192 tokens"),
+                Verdict::TooLong,
+                Blame::Nobody,
+            ),
+            (
+                said(400, "prompt is too long: 210000 tokens > 200000 maximum"),
+                Verdict::TooLong,
+                Blame::Nobody,
+            ),
+            (
+                status(400, Some("content_filter"), None),
+                Verdict::Filtered,
+                Blame::Nobody,
+            ),
+            (
+                status(400, Some("data_inspection_failed"), None),
+                Verdict::Filtered,
+                Blame::Nobody,
+            ),
+            (
+                status(400, Some("model_not_found"), None),
+                Verdict::Elsewhere,
+                Blame::Nobody,
+            ),
+            (connect, Verdict::Passing, Blame::Provider),
+            (timeout(Phase::Connect), Verdict::Passing, Blame::Provider),
+            (timeout(Phase::FirstByte), Verdict::Passing, Blame::Target),
+            (cut, Verdict::Passing, Blame::Target),
+            (in_band, Verdict::Passing, Blame::Target),
+        ] {
+            assert_eq!(
+                (error.verdict(), error.blame()),
+                (verdict, blame),
+                "{error}"
+            );
         }
     }
 

@@ -1,6 +1,7 @@
 //! One adapter per kind of upstream behind one trait. Knows HTTP; knows no routing, database or client.
 
 pub(crate) mod address;
+pub(crate) mod capabilities;
 pub(crate) mod config;
 pub(crate) mod echo;
 pub(crate) mod error;
@@ -21,7 +22,7 @@ use futures_util::stream::BoxStream;
 
 pub(crate) use self::address::OwnPorts;
 pub(crate) use self::config::{ConfigError, Definition, InvalidConfig, Record};
-pub(crate) use self::error::{Phase, UpstreamError};
+pub(crate) use self::error::{Blame, Phase, UpstreamError, Verdict};
 pub(crate) use self::http::Http;
 use self::tape::Tape;
 
@@ -88,6 +89,8 @@ pub(crate) struct UpstreamModel {
     pub(crate) created: Option<u64>,
     /// Tokens.
     pub(crate) context_length: Option<u64>,
+    /// What it can do, in the words of [`capabilities`]; empty when the upstream does not tell.
+    pub(crate) capabilities: Vec<String>,
 }
 
 /// A configured upstream.

@@ -18,7 +18,7 @@ use super::error::{Phase, UpstreamError};
 use super::http::Http;
 use super::response::{self, ContentType};
 use super::tape::{Sending, Tape};
-use super::{Answer, Call, Deadlines, Provider, UpstreamModel};
+use super::{Answer, Call, Deadlines, Provider, UpstreamModel, capabilities};
 use crate::protocol::openai::answer;
 use crate::protocol::recording::Purpose;
 
@@ -301,6 +301,7 @@ fn read_model(row: &Value) -> Option<UpstreamModel> {
         context_length: lengths
             .iter()
             .find_map(|key| row.get(*key).and_then(Value::as_u64)),
+        capabilities: capabilities::read(row),
     })
 }
 

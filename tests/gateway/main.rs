@@ -34,3 +34,4 @@ mod security;
 mod settings;
 mod streams;
 mod supervision;
+mod virtual_models;

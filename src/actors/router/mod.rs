@@ -1,17 +1,21 @@
 //! The router: where a request goes.
 //!
-//! Owns: which providers there are and which models they offer. Durable: the tables of providers, read again at each
-//! start. Kept above it: the last registry and the model lists, so that an incarnation that starts while the database
-//! is away still routes. A crash loses: requests to refresh. Never waits for: an upstream or the database, tasks report
-//! back.
+//! Owns: which providers and virtual models there are, which models they offer, and what their names lead to. Durable:
+//! the tables of them, read again at each start. Kept above it: the last registry, the model lists, and how each target
+//! does (breakers, latencies, limits), so that an incarnation that starts while the database is away still routes, and
+//! none begins anew with a dead upstream. A crash loses: requests to refresh, whose turn it is. Never waits for: an
+//! upstream or the database, tasks report back.
 
 pub(crate) mod catalogue;
+pub(crate) mod nodes;
+pub(crate) mod plan;
 pub(crate) mod registry;
 pub(crate) mod resolve;
 pub(crate) mod sealing;
 pub(crate) mod seeds;
+pub(crate) mod target;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -22,13 +26,15 @@ use crate::actors::address::{Address, Message as ActorMessage, Reply, Unavailabl
 use crate::actors::behaviour::{Behaviour, Fatal, Own};
 use crate::actors::database::{Database, StoreError};
 use crate::actors::router::catalogue::{Listing, Offer};
-use crate::actors::router::registry::{Direct, Entry, Registry};
-use crate::actors::router::resolve::{NoTarget, RoutePlan};
+use crate::actors::router::nodes::Nodes;
+use crate::actors::router::plan::{Question, RoutePlan};
+use crate::actors::router::registry::{Direct, Entry, Registry, Stored};
+use crate::actors::router::resolve::{NoTarget, Route, World};
 use crate::actors::supervisor::ChildSpec;
 use crate::clock::{new_id, now_ms};
 use crate::db::error::DbError;
 use crate::db::ops::WriteOp;
-use crate::db::providers::{self, ConfigRow, ProviderChange, ProviderRow, StoredProvider};
+use crate::db::providers::{ConfigRow, ProviderChange, ProviderRow, StoredProvider};
 use crate::providers::http::Http;
 use crate::providers::{InvalidConfig, Provider, UpstreamError, UpstreamModel};
 use crate::secrets::Vault;
@@ -63,14 +69,28 @@ pub(crate) struct ProviderView {
 }
 
 impl Router {
-    /// Where a request for `model` goes, in the order to try.
+    /// Where a request goes, in the order to try.
     pub(crate) async fn plan(
         &self,
-        model: Option<&str>,
+        question: Question,
     ) -> Result<Result<RoutePlan, NoTarget>, Unavailable> {
+        let question = Arc::new(question);
         self.address
             .call(PLAN_DEADLINE, |reply| {
-                Message::Plan(model.map(str::to_owned), reply)
+                Message::Plan(Asked::ToServe, question.clone(), reply)
+            })
+            .await
+    }
+
+    /// Where it would go. Takes nobody's turn.
+    pub(crate) async fn explain(
+        &self,
+        question: Question,
+    ) -> Result<Result<RoutePlan, NoTarget>, Unavailable> {
+        let question = Arc::new(question);
+        self.address
+            .call(PLAN_DEADLINE, |reply| {
+                Message::Plan(Asked::ToKnow, question.clone(), reply)
             })
             .await
     }
@@ -134,7 +154,7 @@ impl Router {
         self.refresh().await
     }
 
-    /// Reads the providers again and answers when they are in force.
+    /// Reads the providers and virtual models again and answers when they are in force.
     pub(crate) async fn refresh(&self) -> Result<(), StoreError> {
         self.address.call(PLAN_DEADLINE, Message::Refresh).await?
     }
@@ -145,6 +165,7 @@ impl Router {
 pub(crate) struct Board {
     registry: Option<Arc<Registry>>,
     listings: catalogue::Listings,
+    nodes: Nodes,
 }
 
 /// What every incarnation is made from.
@@ -159,7 +180,7 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    fn registry(&self, stored: Vec<StoredProvider>) -> Registry {
+    fn registry(&self, stored: Stored) -> Registry {
         Registry::build(stored, &self.http, &self.direct, &self.vault)
     }
 }
@@ -180,17 +201,26 @@ pub(crate) fn child(arguments: Arguments) -> (ChildSpec, Router) {
 /// What serves a provider, or why nothing does.
 pub(crate) type Adapter = Result<Arc<dyn Provider>, InvalidConfig>;
 
+/// Names whose targets are kept; beyond it all are looked up anew.
+const MOST_ROUTES: usize = 4_096;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    ToServe,
+    ToKnow,
+}
+
 type PlanReply = Reply<Result<RoutePlan, NoTarget>>;
 type RefreshReply = Reply<Result<(), StoreError>>;
 
 pub(crate) enum Message {
-    Plan(Option<String>, PlanReply),
+    Plan(Asked, Arc<Question>, PlanReply),
     Models(Reply<Vec<Offer>>),
     Providers(Reply<Vec<ProviderView>>),
     Adapter(String, Reply<Option<Adapter>>),
     Refresh(RefreshReply),
-    /// Our task read the providers.
-    Loaded(Result<Vec<StoredProvider>, StoreError>),
+    /// Our task read the providers and virtual models.
+    Loaded(Result<Stored, StoreError>),
     /// Our task asked an upstream for its models.
     Listed {
         provider: String,
@@ -223,7 +253,10 @@ pub(crate) struct State {
     /// Upstreams being asked for their models.
     listing: HashSet<String>,
     fetches: Vec<Owned>,
-    plans_waiting: Vec<(Option<String>, PlanReply)>,
+    /// By what clients name; for these settings.
+    routes: HashMap<Option<String>, Arc<Route>>,
+    routes_for: Option<Arc<Settings>>,
+    plans_waiting: Vec<(Asked, Arc<Question>, PlanReply)>,
     models_waiting: Vec<Reply<Vec<Offer>>>,
     /// Refreshes served by the load under way, and those that came after it began.
     loading: Option<(Owned, Vec<RefreshReply>)>,
@@ -237,7 +270,7 @@ impl Behaviour for RouterActor {
 
     async fn start((arguments, board): Self::Arguments, own: Own<Message>) -> Result<State, Fatal> {
         let kept = lock(&board).registry.clone();
-        let registry = match (arguments.database.read(providers::all).await, kept) {
+        let registry = match (arguments.database.read(Stored::read).await, kept) {
             (Ok(stored), _) => Arc::new(arguments.registry(stored)),
             (Err(error), Some(kept)) => {
                 tracing::warn!(%error, "the providers could not be read; the last known ones stay in force");
@@ -253,12 +286,14 @@ impl Behaviour for RouterActor {
             own,
             listing: HashSet::new(),
             fetches: Vec::new(),
+            routes: HashMap::new(),
+            routes_for: None,
             plans_waiting: Vec::new(),
             models_waiting: Vec::new(),
             loading: None,
             refreshes: Vec::new(),
         };
-        lock(&state.board).registry = Some(registry);
+        state.follow(registry);
         if discovery {
             state.discover();
         }
@@ -267,7 +302,7 @@ impl Behaviour for RouterActor {
 
     async fn handle(message: Message, state: &mut State) -> Result<(), Fatal> {
         match message {
-            Message::Plan(model, reply) => state.plan(model, reply),
+            Message::Plan(asked, question, reply) => state.plan(asked, question, reply),
             Message::Models(reply) => state.models(reply),
             Message::Providers(reply) => drop(reply.send(state.views())),
             Message::Adapter(id, reply) => {
@@ -287,31 +322,76 @@ impl Behaviour for RouterActor {
 }
 
 impl State {
-    fn plan(&mut self, model: Option<String>, reply: Reply<Result<RoutePlan, NoTarget>>) {
-        let resolved = self.resolve(model.as_deref());
+    fn plan(&mut self, asked: Asked, question: Arc<Question>, reply: PlanReply) {
+        let planned = self.planned(asked, &question);
         // A model nobody lists may have been pulled a moment ago: ask once more before saying no, or guessing.
-        let unlisted = match &resolved {
+        let unlisted = match &planned {
             Ok(plan) => plan.is_guess,
             Err(reason) => matches!(reason, NoTarget::UnknownModel { .. }),
         };
         if unlisted && self.plans_waiting.len() < MOST_WAITING {
             self.list_older_than(LIST_RETRY);
             if !self.listing.is_empty() {
-                self.plans_waiting.push((model, reply));
+                self.plans_waiting.push((asked, question, reply));
                 return;
             }
         }
-        let _ = reply.send(resolved);
+        let _ = reply.send(planned);
     }
 
-    fn resolve(&self, model: Option<&str>) -> Result<RoutePlan, NoTarget> {
+    fn planned(&mut self, asked: Asked, question: &Question) -> Result<RoutePlan, NoTarget> {
+        let route = self.route(question)?;
+        let now = tokio::time::Instant::now();
+        Ok(plan::plan(&route, question, now, asked == Asked::ToServe))
+    }
+
+    fn route(&mut self, question: &Question) -> Result<Arc<Route>, NoTarget> {
         let settings = self.arguments.settings.borrow().clone();
-        resolve::resolve(
-            model,
-            &self.registry,
-            &lock(&self.board).listings,
-            &settings,
-        )
+        let are_current = self
+            .routes_for
+            .as_ref()
+            .is_some_and(|known| Arc::ptr_eq(known, &settings));
+        if !are_current {
+            self.routes.clear();
+            self.routes_for = Some(settings.clone());
+        }
+        if let Some(route) = self
+            .routes
+            .get(&question.model)
+            .filter(|_| question.only.is_empty())
+        {
+            return Ok(route.clone());
+        }
+        let mut board = lock(&self.board);
+        let board = &mut *board;
+        let mut world = World {
+            registry: &self.registry,
+            listings: &board.listings,
+            settings: &settings,
+            nodes: &mut board.nodes,
+        };
+        if !question.only.is_empty() {
+            return resolve::only(&question.only, &mut world).map(Arc::new);
+        }
+        let route = Arc::new(resolve::resolve(question.model.as_deref(), &mut world)?);
+        if !route.is_guess {
+            if self.routes.len() >= MOST_ROUTES {
+                self.routes.clear();
+            }
+            self.routes.insert(question.model.clone(), route.clone());
+        }
+        Ok(route)
+    }
+
+    /// Puts a registry in force.
+    fn follow(&mut self, registry: Arc<Registry>) {
+        let mut board = lock(&self.board);
+        let board = &mut *board;
+        board.nodes.follow(board.registry.as_deref(), &registry);
+        board.listings.retain(&registry);
+        board.registry = Some(registry.clone());
+        self.registry = registry;
+        self.routes.clear();
     }
 
     fn models(&mut self, reply: Reply<Vec<Offer>>) {
@@ -400,9 +480,15 @@ impl State {
             self.fetches.clear();
         }
         let seen = outcome.is_ok();
-        lock(&self.board)
-            .listings
-            .record(provider, outcome, took, now_ms());
+        {
+            let mut board = lock(&self.board);
+            if seen {
+                let node = board.nodes.of_provider(provider);
+                node.seen(tokio::time::Instant::now());
+            }
+            board.listings.record(provider, outcome, took, now_ms());
+        }
+        self.routes.clear();
         if seen
             && self
                 .registry
@@ -412,8 +498,8 @@ impl State {
             self.seen(provider.to_owned());
         }
         if self.listing.is_empty() {
-            for (model, reply) in std::mem::take(&mut self.plans_waiting) {
-                let _ = reply.send(self.resolve(model.as_deref()));
+            for (asked, question, reply) in std::mem::take(&mut self.plans_waiting) {
+                let _ = reply.send(self.planned(asked, &question));
             }
             for reply in std::mem::take(&mut self.models_waiting) {
                 let _ = reply.send(self.offers());
@@ -440,7 +526,7 @@ impl State {
         });
     }
 
-    /// Reads the providers again. One load at a time: a refresh asked for meanwhile is served by the next one, so that
+    /// Reads providers and virtual models again. One load at a time: a refresh asked for meanwhile is served by the next one, so that
     /// an older picture never replaces a newer one.
     fn refresh(&mut self, reply: Option<Reply<Result<(), StoreError>>>) {
         self.refreshes.extend(reply);
@@ -452,22 +538,19 @@ impl State {
             .arguments
             .tasks
             .spawn_owned("provider load", async move {
-                own.tell(Message::Loaded(database.read(providers::all).await));
+                own.tell(Message::Loaded(database.read(Stored::read).await));
             });
         self.loading = Some((task, std::mem::take(&mut self.refreshes)));
     }
 
-    fn loaded(&mut self, outcome: Result<Vec<StoredProvider>, StoreError>) {
+    fn loaded(&mut self, outcome: Result<Stored, StoreError>) {
         let replies = self
             .loading
             .take()
             .map(|(_, replies)| replies)
             .unwrap_or_default();
         let outcome = outcome.map(|stored| {
-            self.registry = Arc::new(self.arguments.registry(stored));
-            let mut board = lock(&self.board);
-            board.registry = Some(self.registry.clone());
-            board.listings.retain(&self.registry);
+            self.follow(Arc::new(self.arguments.registry(stored)));
         });
         for reply in replies {
             let _ = reply.send(outcome.clone());

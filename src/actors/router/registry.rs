@@ -1,21 +1,44 @@
 //! The providers as the router uses them: what is stored, and the adapter made from it.
 
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use crate::actors::router::sealing;
-use crate::db::providers::StoredProvider;
+use crate::db::connections::Connection;
+use crate::db::error::DbError;
+use crate::db::providers::{self as stored_providers, StoredProvider};
+use crate::db::virtual_models;
 use crate::providers::echo::Echo;
 use crate::providers::http::Http;
 use crate::providers::qwen;
 use crate::providers::{self, Definition, InvalidConfig, Provider, Record};
+use crate::routing::node::Limits;
+use crate::routing::virtuals::Virtuals;
 use crate::secrets::Vault;
 
 /// The Qwen web chat in this process. It is made from handles of actors, so it comes from above, once they exist.
 pub(crate) type Direct = Arc<OnceLock<Arc<dyn Provider>>>;
 
-/// All providers, by falling priority, and the built-in echo.
+/// What is stored, as it was at one moment.
+pub(crate) struct Stored {
+    providers: Vec<StoredProvider>,
+    virtuals: Virtuals,
+}
+
+impl Stored {
+    pub(crate) fn read(conn: &Connection) -> Result<Self, DbError> {
+        let virtuals = virtual_models::all(conn)?;
+        Ok(Self {
+            providers: stored_providers::all(conn)?,
+            virtuals: Virtuals::new(virtuals.into_iter().map(|row| row.model)),
+        })
+    }
+}
+
+/// All providers, by falling priority, the built-in echo, and the virtual models in front of them.
 pub(crate) struct Registry {
     entries: Vec<Entry>,
+    pub(crate) virtuals: Virtuals,
     pub(crate) echo: Arc<dyn Provider>,
 }
 
@@ -27,13 +50,9 @@ pub(crate) struct Entry {
 }
 
 impl Registry {
-    pub(crate) fn build(
-        stored: Vec<StoredProvider>,
-        http: &Http,
-        direct: &Direct,
-        vault: &Vault,
-    ) -> Self {
+    pub(crate) fn build(stored: Stored, http: &Http, direct: &Direct, vault: &Vault) -> Self {
         let entries = stored
+            .providers
             .into_iter()
             .map(|mut stored| {
                 if let Err(invalid) = sealing::open(vault, &mut stored) {
@@ -64,6 +83,7 @@ impl Registry {
             .collect();
         Self {
             entries,
+            virtuals: stored.virtuals,
             echo: Arc::new(Echo),
         }
     }
@@ -88,7 +108,7 @@ impl Entry {
         &self.stored.provider.id
     }
 
-    fn config(&self, key: &str) -> Option<&serde_json::Value> {
+    pub(crate) fn config(&self, key: &str) -> Option<&serde_json::Value> {
         self.stored
             .config
             .iter()
@@ -99,6 +119,34 @@ impl Entry {
     /// Which of its exchanges are recorded, when it says so itself.
     pub(crate) fn record(&self) -> Option<Record> {
         Record::read(self.config("record")?.as_str()?)
+    }
+
+    /// How much it may be asked at once and in a minute.
+    pub(crate) fn limits(&self) -> Limits {
+        let number = |key| {
+            let value = self.config(key)?;
+            let number = value
+                .as_u64()
+                .or_else(|| value.as_str()?.trim().parse().ok())?;
+            u32::try_from(number).ok().filter(|number| *number > 0)
+        };
+        Limits {
+            concurrent: number("maxConcurrent"),
+            requests_per_minute: number("requestsPerMinute"),
+            tokens_per_minute: number("tokensPerMinute"),
+        }
+    }
+
+    /// Whether it is asked in the same way.
+    pub(crate) fn is_configured_as(&self, other: &Self) -> bool {
+        let of = |entry: &Self| {
+            let rows = entry.stored.config.iter();
+            rows.map(|row| (row.key.clone(), row.value.clone()))
+                .collect::<Vec<_>>()
+        };
+        let (own, other_provider) = (&self.stored.provider, &other.stored.provider);
+        (own.enabled, &own.kind) == (other_provider.enabled, &other_provider.kind)
+            && of(self) == of(other)
     }
 
     /// The model for requests that name none.
@@ -113,6 +161,15 @@ impl Entry {
             self.config("defaultModel")
                 .and_then(serde_json::Value::as_str)
         })
+    }
+
+    /// What an operator says that its models can do, by model.
+    pub(crate) fn described(&self) -> HashMap<&str, &Vec<String>> {
+        self.stored
+            .models
+            .iter()
+            .map(|linked| (linked.model.id.as_str(), &linked.model.capabilities))
+            .collect()
     }
 
     /// Models this provider is known to serve without asking it.

@@ -1,37 +1,35 @@
-//! From the name a client wrote to the targets to try: a pure decision over registry, lists and settings.
+//! From the name a client wrote to the targets behind it: a pure decision over registry, lists and settings.
+//!
+//! In this order: a virtual model; `echo`; the enabled providers that offer a model of the name; `provider/model`; and
+//! the providers that never told what they have. A name that begins with a provider's id and a `/` means that provider,
+//! unless a virtual model has exactly this name or the provider lists it so.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::actors::router::catalogue::Listings;
+use crate::actors::router::nodes::Nodes;
 use crate::actors::router::registry::{Entry, Registry};
-use crate::providers::{Provider, Record, presets};
+use crate::actors::router::target::Target;
+use crate::providers::presets;
+use crate::routing::facts::{self, Facts};
+use crate::routing::order::Turns;
+use crate::routing::virtuals::{DEEPEST, Strategy, VirtualModel};
 use crate::settings::{self, Settings};
 
 /// How alike two names must be to be offered as a correction (Jaro-Winkler, 0 to 1).
 const ALIKE: f64 = 0.72;
 const CORRECTIONS: usize = 3;
 
-/// Where a request goes, in the order to try.
-#[derive(Clone)]
-pub(crate) struct RoutePlan {
-    pub(crate) targets: Vec<Target>,
+/// The targets behind one name, in the order of the configuration.
+pub(crate) struct Route {
+    pub(crate) strategy: Strategy,
+    pub(crate) targets: Vec<Arc<Target>>,
+    /// The virtual model that stands for them.
+    pub(crate) via: Option<String>,
     /// Nobody lists the model: the targets are providers that never told what they have.
     pub(crate) is_guess: bool,
-}
-
-/// One provider, and the name it knows the model by.
-#[derive(Clone)]
-pub(crate) struct Target {
-    pub(crate) provider: String,
-    pub(crate) upstream_model: String,
-    pub(crate) adapter: Arc<dyn Provider>,
-    /// The provider's own silence limit, when its configuration has one.
-    pub(crate) timeout: Option<Duration>,
-    /// Whether it understands `stream_options`.
-    pub(crate) reports_usage: bool,
-    /// Which of its exchanges are recorded, when its configuration says so.
-    pub(crate) record: Option<Record>,
+    pub(crate) turns: Mutex<Turns>,
 }
 
 /// Why there is no plan. All of them are the caller's to mend.
@@ -78,74 +76,163 @@ fn trouble_words(trouble: &[String]) -> String {
     }
 }
 
-/// Decides for `model`, or for the default when a request names none.
-pub(crate) fn resolve(
-    model: Option<&str>,
-    registry: &Registry,
-    listings: &Listings,
-    settings: &Settings,
-) -> Result<RoutePlan, NoTarget> {
-    let active = settings
-        .text(settings::ACTIVE_PROVIDER)
-        .and_then(|id| registry.find(id));
-    let model = match model.or(settings.text(settings::ACTIVE_MODEL)) {
+/// What names are looked up in.
+pub(crate) struct World<'a> {
+    pub(crate) registry: &'a Registry,
+    pub(crate) listings: &'a Listings,
+    pub(crate) settings: &'a Settings,
+    pub(crate) nodes: &'a mut Nodes,
+}
+
+/// Looks up `model`, or the default when a request names none.
+pub(crate) fn resolve(model: Option<&str>, world: &mut World<'_>) -> Result<Route, NoTarget> {
+    let model = match model.or(world.settings.text(settings::ACTIVE_MODEL)) {
         Some(model) => model,
-        None => active
+        None => world
+            .active()
             .and_then(Entry::default_model)
             .ok_or(NoTarget::NoModel)?,
     };
-    if model == "echo" || model == "echo/echo" {
-        return Ok(RoutePlan {
-            targets: vec![Target {
-                provider: "echo".into(),
-                upstream_model: "echo".into(),
-                adapter: registry.echo.clone(),
-                timeout: None,
-                reports_usage: true,
-                record: None,
-            }],
-            is_guess: false,
-        });
+    let names_provider = model
+        .split_once('/')
+        .is_some_and(|(prefix, _)| world.registry.find(prefix).is_some());
+    let virtuals = &world.registry.virtuals;
+    let meant = if names_provider {
+        virtuals.behind(model)
+    } else {
+        virtuals.find(model)
+    };
+    match meant {
+        Some(meant) => world.virtually(meant),
+        None => world.really(model).map(|(targets, is_guess)| Route {
+            strategy: world.strategy(),
+            targets,
+            via: None,
+            is_guess,
+            turns: Mutex::default(),
+        }),
     }
-    let mut offering: Vec<&Entry> = registry
-        .enabled()
-        .filter(|entry| entry.adapter.is_ok() && offers(entry, model, listings))
-        .collect();
-    if let Some(active) = active {
-        // A stable sort: the active provider first, the rest by priority as before.
-        offering.sort_by_key(|entry| entry.id() != active.id());
-    }
-    if !offering.is_empty() {
-        return plan(offering.into_iter().map(|entry| (entry, model)));
-    }
-    if let Some((prefix, rest)) = model.split_once('/')
-        && let Some(entry) = registry.find(prefix)
-        && !rest.is_empty()
-    {
-        if !entry.stored.provider.enabled {
-            return Err(NoTarget::ProviderDisabled {
-                provider: prefix.to_owned(),
-            });
-        }
-        return plan(std::iter::once((entry, rest)));
-    }
-    let guesses: Vec<_> = registry
-        .enabled()
-        .filter(|entry| may_offer(entry, active, listings))
-        .collect();
-    if !guesses.is_empty() {
-        let planned = plan(guesses.into_iter().map(|entry| (entry, model)))?;
-        return Ok(RoutePlan {
-            is_guess: true,
-            ..planned
-        });
-    }
-    Err(unknown(model, registry, listings))
 }
 
-fn plan<'a>(entries: impl Iterator<Item = (&'a Entry, &'a str)>) -> Result<RoutePlan, NoTarget> {
+/// The targets a request asks for by name, in that order.
+pub(crate) fn only(names: &[String], world: &mut World<'_>) -> Result<Route, NoTarget> {
     let mut targets = Vec::new();
-    for (entry, upstream_model) in entries {
+    for name in names {
+        targets.extend(world.really(name)?.0);
+    }
+    Ok(Route {
+        strategy: Strategy::Priority,
+        targets,
+        via: None,
+        is_guess: false,
+        turns: Mutex::default(),
+    })
+}
+
+impl<'a> World<'a> {
+    fn active(&self) -> Option<&'a Entry> {
+        let id = self.settings.text(settings::ACTIVE_PROVIDER)?;
+        self.registry.find(id)
+    }
+
+    /// How the providers of one model are ordered when no virtual model says so.
+    fn strategy(&self) -> Strategy {
+        let named = self.settings.text(settings::ROUTING_STRATEGY);
+        named.and_then(Strategy::parse).unwrap_or_default()
+    }
+
+    /// A target of a virtual model that leads nowhere is left out, as long as another one leads somewhere.
+    fn virtually(&mut self, model: &VirtualModel) -> Result<Route, NoTarget> {
+        let mut targets: Vec<Arc<Target>> = Vec::new();
+        let mut first_error = None;
+        for (name, weight) in self.leaves(model, DEEPEST) {
+            match self.really(name) {
+                Ok((found, _)) => {
+                    for target in found {
+                        let is_known = targets.iter().any(|known| known.is_same(&target));
+                        if !is_known {
+                            targets.push(target.weighing(weight));
+                        }
+                    }
+                }
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+        if let Some(error) = first_error.filter(|_| targets.is_empty()) {
+            return Err(error);
+        }
+        Ok(Route {
+            strategy: model.strategy,
+            targets,
+            via: Some(model.name.clone()),
+            is_guess: false,
+            turns: Mutex::default(),
+        })
+    }
+
+    /// What a virtual model leads to in the end. Of one inside another only the targets count, each with its weight in
+    /// the outer one.
+    fn leaves(&self, model: &'a VirtualModel, deeper: usize) -> Vec<(&'a str, u32)> {
+        let mut leaves = Vec::new();
+        for target in &model.targets {
+            match self.registry.virtuals.behind(&target.target) {
+                Some(next) if deeper > 0 => {
+                    let inner = self.leaves(next, deeper - 1).into_iter();
+                    leaves.extend(inner.map(|(name, _)| (name, target.weight)));
+                }
+                Some(_) => {}
+                None => leaves.push((target.target.as_str(), target.weight)),
+            }
+        }
+        leaves
+    }
+
+    /// The targets of a name that is no virtual model's, and whether they are only a guess.
+    fn really(&mut self, model: &str) -> Result<(Vec<Arc<Target>>, bool), NoTarget> {
+        let (registry, listings) = (self.registry, self.listings);
+        if model == "echo" || model == "echo/echo" {
+            let node = self.nodes.of_target("echo", "echo");
+            let mut echo = Target::bare("echo", "echo", registry.echo.clone());
+            echo.facts = facts::facts("echo", "echo");
+            (echo.provider_node, echo.node) = (self.nodes.of_provider("echo"), node);
+            return Ok((vec![Arc::new(echo)], false));
+        }
+        let active = self.active();
+        let mut offering: Vec<&Entry> = registry
+            .enabled()
+            .filter(|entry| entry.adapter.is_ok() && offers(entry, model, listings))
+            .collect();
+        if let Some(active) = active {
+            // A stable sort: the active provider first, the rest by priority as before.
+            offering.sort_by_key(|entry| entry.id() != active.id());
+        }
+        if !offering.is_empty() {
+            let targets = offering.into_iter().map(|entry| self.target(entry, model));
+            return Ok((targets.collect::<Result<_, _>>()?, false));
+        }
+        if let Some((prefix, rest)) = model.split_once('/')
+            && let Some(entry) = registry.find(prefix)
+            && !rest.is_empty()
+        {
+            if !entry.stored.provider.enabled {
+                return Err(NoTarget::ProviderDisabled {
+                    provider: prefix.to_owned(),
+                });
+            }
+            return Ok((vec![self.target(entry, rest)?], false));
+        }
+        let guesses: Vec<_> = registry
+            .enabled()
+            .filter(|entry| may_offer(entry, active, listings))
+            .collect();
+        if guesses.is_empty() {
+            return Err(unknown(model, registry, listings));
+        }
+        let targets = guesses.into_iter().map(|entry| self.target(entry, model));
+        Ok((targets.collect::<Result<_, _>>()?, true))
+    }
+
+    fn target(&mut self, entry: &Entry, upstream_model: &str) -> Result<Arc<Target>, NoTarget> {
         let adapter = entry
             .adapter
             .clone()
@@ -153,26 +240,36 @@ fn plan<'a>(entries: impl Iterator<Item = (&'a Entry, &'a str)>) -> Result<Route
                 provider: entry.id().to_owned(),
                 reason: error.to_string(),
             })?;
-        let timeout = entry
-            .stored
-            .config
-            .iter()
-            .find(|row| row.key == "timeout")
-            .and_then(|row| row.value.as_u64());
-        targets.push(Target {
-            provider: entry.id().to_owned(),
-            upstream_model: upstream_model.to_owned(),
-            adapter,
-            timeout: timeout.map(Duration::from_millis),
-            reports_usage: presets::find(&entry.stored.provider.kind)
-                .is_none_or(|preset| preset.stream_usage),
-            record: entry.record(),
-        });
+        let kind = &entry.stored.provider.kind;
+        let mut target = Target::bare(entry.id(), upstream_model, adapter);
+        let timeout = entry.config("timeout").and_then(serde_json::Value::as_u64);
+        target.timeout = timeout.map(Duration::from_millis);
+        target.reports_usage = presets::find(kind).is_none_or(|preset| preset.stream_usage);
+        target.record = entry.record();
+        target.facts = self.facts(entry, upstream_model);
+        target.provider_node = self.nodes.of_provider(entry.id());
+        target.node = self.nodes.of_target(entry.id(), upstream_model);
+        Ok(Arc::new(target))
     }
-    Ok(RoutePlan {
-        targets,
-        is_guess: false,
-    })
+
+    fn facts(&self, entry: &Entry, model: &str) -> Facts {
+        let known = facts::facts(&entry.stored.provider.kind, model);
+        let listing = self.listings.of(entry.id());
+        let mut listed = listing.models.iter().flatten();
+        let listed = listed.find(|listed| listed.id == model);
+        let known = Facts {
+            context_length: listed
+                .and_then(|listed| listed.context_length)
+                .or(known.context_length),
+            ..known
+        };
+        let mut links = entry.stored.models.iter();
+        let link = links.find(|link| link.model.id == model);
+        match link.and_then(|link| link.provider_config.as_ref()) {
+            Some(config) => known.overridden(config),
+            None => known,
+        }
+    }
 }
 
 fn offers(entry: &Entry, model: &str, listings: &Listings) -> bool {

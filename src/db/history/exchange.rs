@@ -14,10 +14,10 @@ use crate::db::usage;
 /// A session that was deleted meanwhile is left out: history is never refused for its content.
 const BEGIN: &str = "
     INSERT INTO requests (request_id, client_request_id, session_id, timestamp, method, path, port, user_agent,
-                          openai_request, model, stream, tags, created_at)
+                          openai_request, model, stream, plan, tags, created_at)
     VALUES (:request_id, :client_request_id, (SELECT id FROM sessions WHERE id = :session_id), :timestamp, :method,
             :path, :port, :user_agent,
-            :openai_request, :model, :stream, CASE WHEN :replay_of IS NOT NULL THEN json_object('replay_of', :replay_of) END,
+            :openai_request, :model, :stream, :plan, CASE WHEN :replay_of IS NOT NULL THEN json_object('replay_of', :replay_of) END,
             :timestamp)
         ON CONFLICT (request_id) DO NOTHING";
 
@@ -39,9 +39,9 @@ const SETTLE: &str = "
 
 const ATTEMPT: &str = "
     INSERT INTO attempts (request_id, number, provider_id, upstream_model, started_at, duration_ms, ttft_ms,
-                          upstream_status, outcome, error, error_code)
+                          upstream_status, outcome, error, error_code, resumed_at)
     SELECT id, :number, :provider_id, :upstream_model, :started_at, :duration_ms, :ttft_ms, :upstream_status, :outcome,
-           :error, :error_code
+           :error, :error_code, :resumed_at
       FROM requests
      WHERE request_id = :request_id";
 
@@ -69,6 +69,8 @@ pub(crate) struct RequestRow {
     pub(crate) openai_request: Body,
     pub(crate) model: String,
     pub(crate) stream: bool,
+    /// Where it may go, as JSON.
+    pub(crate) plan: Option<String>,
     /// What of it can be searched for.
     pub(crate) words: String,
 }
@@ -170,6 +172,8 @@ pub(crate) struct AttemptRow {
     pub(crate) outcome: AttemptOutcome,
     pub(crate) error: Option<String>,
     pub(crate) error_code: Option<String>,
+    /// It went on with an answer of which the client had so many characters.
+    pub(crate) resumed_at: Option<i64>,
 }
 
 /// Writes the request row, unless it is there.
@@ -187,6 +191,7 @@ pub(in crate::db) fn begin(conn: &Connection, request: &RequestRow) -> Result<()
         ":openai_request": request.openai_request,
         ":model": request.model,
         ":stream": request.stream,
+        ":plan": request.plan,
     })?;
     Ok(())
 }
@@ -276,6 +281,7 @@ fn add_attempt(conn: &Connection, request_id: &str, attempt: &AttemptRow) -> Res
         ":outcome": attempt.outcome.as_str(),
         ":error": attempt.error,
         ":error_code": attempt.error_code,
+        ":resumed_at": attempt.resumed_at,
     })?;
     Ok(())
 }

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use crate::db::body;
 use crate::db::error::DbError;
+use crate::db::json;
 
 pub(crate) use exchange::{AttemptOutcome, AttemptRow, ExchangeStatus, OutcomeRow, RequestRow};
 pub(super) use exchange::{begin, finish, interrupt};
@@ -25,7 +26,7 @@ const COUNTS: &str = "
 
 const REQUEST: &str = "
     SELECT id, request_id, client_request_id, session_id, timestamp, method, path, port, user_agent, openai_request,
-           qwen_request, model, stream, provider_id, status, json_extract(tags, '$.replay_of') AS replay_of, created_at,
+           qwen_request, model, stream, provider_id, status, json_extract(tags, '$.replay_of') AS replay_of, plan, created_at,
            EXISTS (SELECT 1 FROM recordings WHERE recordings.request_id = requests.id) AS has_recording
       FROM requests
      WHERE request_id = :uuid OR id = :number";
@@ -46,7 +47,7 @@ const RESPONSE: &str = "
 
 const ATTEMPTS: &str = "
     SELECT number, provider_id, upstream_model, started_at, duration_ms, ttft_ms, upstream_status, outcome, error,
-           error_code
+           error_code, resumed_at
       FROM attempts
      WHERE request_id = :id
      ORDER BY number";
@@ -87,6 +88,9 @@ pub(crate) struct StoredExchange {
     pub(crate) replays: Vec<String>,
     /// Whether `GET /api/requests/{id}/recording` has something to tell.
     pub(crate) has_recording: bool,
+    /// Which targets it had, and why; none when it never came so far.
+    #[schema(value_type = Value)]
+    pub(crate) plan: Option<Box<RawValue>>,
     pub(crate) attempts: Vec<AttemptRow>,
     pub(crate) response: Option<StoredResponse>,
 }
@@ -195,9 +199,16 @@ fn stored_exchange(row: &Row<'_>) -> rusqlite::Result<StoredExchange> {
         replays: Vec::new(),
         created_at: row.get("created_at")?,
         has_recording: row.get("has_recording")?,
+        plan: plan(row)?,
         attempts: Vec::new(),
         response: None,
     })
+}
+
+fn plan(row: &Row<'_>) -> rusqlite::Result<Option<Box<RawValue>>> {
+    let text: Option<String> = row.get("plan")?;
+    text.map(|text| json::checked(RawValue::from_string(text)))
+        .transpose()
 }
 
 fn stored_response(row: &Row<'_>) -> rusqlite::Result<StoredResponse> {
@@ -245,6 +256,7 @@ fn attempt(row: &Row<'_>) -> rusqlite::Result<AttemptRow> {
         outcome: AttemptOutcome::parse(&outcome).unwrap_or(AttemptOutcome::Failed),
         error: row.get("error")?,
         error_code: row.get("error_code")?,
+        resumed_at: row.get("resumed_at")?,
     })
 }
 

@@ -1,6 +1,7 @@
--- From version 1: bodies may be packed and dropped, and exchanges have their words in an index and may be recorded.
+-- From version 1: bodies may be packed and dropped, exchanges have their words in an index and may be recorded, and there
+-- are virtual models.
 --
--- The two tables change in what their columns allow and by a column at the end that has a default. Neither touches a row,
+-- The tables change in what their columns allow and by columns at the end that have a default. Neither touches a row,
 -- so the definitions are exchanged (https://sqlite.org/lang_altertable.html, section 7) instead of copying the history.
 
 PRAGMA writable_schema = ON;
@@ -24,9 +25,29 @@ UPDATE sqlite_schema SET sql = 'CREATE TABLE requests (
                               CHECK (status IN (''in_progress'', ''completed'', ''failed'', ''client_closed'', ''interrupted'')),
     tags              TEXT    CHECK (json_valid(tags)),
     created_at        INTEGER NOT NULL,
-    bodies_dropped    INTEGER NOT NULL DEFAULT 0 CHECK (bodies_dropped IN (0, 1))
+    bodies_dropped    INTEGER NOT NULL DEFAULT 0 CHECK (bodies_dropped IN (0, 1)),
+    plan              TEXT    CHECK (json_valid(plan))
 ) STRICT'
  WHERE type = 'table' AND name = 'requests';
+
+UPDATE sqlite_schema SET sql = 'CREATE TABLE attempts (
+    id              INTEGER PRIMARY KEY AUTOINCREMENT,
+    request_id      INTEGER NOT NULL REFERENCES requests (id) ON DELETE CASCADE,
+    number          INTEGER NOT NULL,
+    provider_id     TEXT    NOT NULL,
+    upstream_model  TEXT    NOT NULL,
+    started_at      INTEGER NOT NULL,
+    duration_ms     INTEGER NOT NULL,
+    connect_ms      INTEGER,
+    ttft_ms         INTEGER,
+    upstream_status INTEGER,
+    outcome         TEXT    NOT NULL CHECK (outcome IN (''succeeded'', ''failed'', ''cancelled'')),
+    error           TEXT,
+    error_code      TEXT,
+    resumed_at      INTEGER,
+    UNIQUE (request_id, number)
+) STRICT'
+ WHERE type = 'table' AND name = 'attempts';
 
 UPDATE sqlite_schema SET sql = 'CREATE TABLE responses (
     id                INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -128,3 +149,22 @@ CREATE TABLE response_cache (
 CREATE INDEX response_cache_by_expiry ON response_cache (expires_at);
 CREATE INDEX response_cache_by_use ON response_cache (last_hit_at, bytes);
 CREATE INDEX response_cache_by_creation ON response_cache (created_at);
+
+CREATE TABLE virtual_models (
+    name        TEXT    NOT NULL PRIMARY KEY CHECK (name <> ''),
+    description TEXT,
+    strategy    TEXT    NOT NULL DEFAULT 'priority'
+                        CHECK (strategy IN ('priority', 'weighted', 'round_robin', 'least_latency', 'least_busy',
+                                            'cheapest', 'sticky')),
+    enabled     INTEGER NOT NULL DEFAULT 1 CHECK (enabled IN (0, 1)),
+    created_at  INTEGER NOT NULL,
+    updated_at  INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE virtual_targets (
+    virtual_model TEXT    NOT NULL REFERENCES virtual_models (name) ON DELETE CASCADE ON UPDATE CASCADE,
+    position      INTEGER NOT NULL CHECK (position >= 0),
+    target        TEXT    NOT NULL CHECK (target <> ''),
+    weight        INTEGER NOT NULL DEFAULT 1 CHECK (weight >= 1),
+    PRIMARY KEY (virtual_model, position)
+) STRICT, WITHOUT ROWID;

@@ -4,7 +4,7 @@ use super::*;
 use crate::db::body::Body;
 use crate::db::patch::Patch;
 use crate::db::testing::{
-    self, content, sample_activity, sample_outcome, sample_provider, sample_request,
+    self, content, sample_activity, sample_outcome, sample_provider, sample_request, sample_virtual,
 };
 
 /// One of each, in an order in which all of them have something to do.
@@ -126,6 +126,23 @@ fn all_kinds() -> Vec<WriteOp> {
         WriteOp::DeleteModel {
             id: "offered".into(),
             operation: "op-6".into(),
+        },
+        WriteOp::CreateVirtual {
+            row: sample_virtual("coder", &["made/a", "made/b"]),
+            operation: "op-8".into(),
+        },
+        WriteOp::ChangeVirtual {
+            name: "coder".into(),
+            row: sample_virtual("renamed", &["made/c"]),
+            operation: "op-9".into(),
+        },
+        WriteOp::CreateVirtual {
+            row: sample_virtual("kept", &["made/a"]),
+            operation: "op-10".into(),
+        },
+        WriteOp::DeleteVirtual {
+            name: "renamed".into(),
+            operation: "op-11".into(),
         },
         WriteOp::RememberAnswer(KeptAnswer {
             key: "k".into(),
@@ -366,8 +383,11 @@ fn number(op: &WriteOp) -> usize {
         WriteOp::DeleteKey { .. } => 33,
         WriteOp::KeyUsed { .. } => 34,
         WriteOp::SealConfig { .. } => 35,
-        WriteOp::KeepAnswer(_) => 38,
-        WriteOp::ClearCache { .. } => 39,
+        WriteOp::CreateVirtual { .. } => 38,
+        WriteOp::ChangeVirtual { .. } => 39,
+        WriteOp::DeleteVirtual { .. } => 40,
+        WriteOp::KeepAnswer(_) => 41,
+        WriteOp::ClearCache { .. } => 42,
         #[cfg(feature = "fault-injection")]
         WriteOp::Panic => usize::MAX,
     }
@@ -388,7 +408,7 @@ fn every_operation_applied_twice_has_the_effect_of_once() {
     }
     assert_eq!(
         walked.into_iter().collect::<Vec<_>>(),
-        (0..=39).collect::<Vec<_>>()
+        (0..=42).collect::<Vec<_>>()
     );
 }
 
@@ -455,7 +475,7 @@ fn another_intent_with_the_same_id_or_name_is_a_conflict() {
 
 #[test]
 fn history_is_no_management_and_all_else_is() {
-    let history = [0, 1, 2, 9, 10, 15, 16, 17, 34, 36, 37, 38];
+    let history = [0, 1, 2, 9, 10, 15, 16, 17, 34, 36, 37, 41];
     for op in all_kinds() {
         assert_eq!(
             op.is_management(),

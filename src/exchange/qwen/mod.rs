@@ -26,7 +26,8 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::actors::credentials::{Credentials, Verdict};
-use crate::actors::router::resolve::{RoutePlan, Target};
+use crate::actors::router::plan::RoutePlan;
+use crate::actors::router::target::Target;
 use crate::actors::sessions::Sessions;
 use crate::clock::now_ms;
 use crate::db::sessions::ChatOf;
@@ -44,11 +45,13 @@ use crate::protocol::qwen::models::{self, QwenModel};
 use crate::protocol::qwen::refusal::{self, Refusal, RefusalKind};
 use crate::protocol::sse::Reader;
 use crate::protocol::tools::notation::{NATIVE_JSON, Notation};
+use crate::providers::capabilities;
 use crate::providers::http::Http;
 use crate::providers::qwen::{Answered, DIRECT, Login, PROVIDER, Site};
 use crate::providers::{
     Answer, AnswerHeaders, ByteStream, Call, Phase, Provider, UpstreamError, UpstreamModel,
 };
+use crate::routing::node::Node;
 use crate::settings::{self, Settings};
 use crate::tasks::{Owned, Tasks, lock};
 
@@ -83,6 +86,8 @@ pub(crate) struct Inner {
     busy: Mutex<HashMap<String, u32>>,
     uploads: Uploads,
     spares: Spares,
+    /// How the site does, for those that ask it on :3000.
+    node: Arc<Node>,
     /// Notations that were found to be needed, by account and model.
     notations: Mutex<HashMap<(String, String), &'static Notation>>,
 }
@@ -124,6 +129,7 @@ impl QwenWeb {
                 uploads: Uploads::default(),
                 spares: Spares::default(),
                 notations: Mutex::default(),
+                node: Arc::default(),
             }),
         }
     }
@@ -193,19 +199,10 @@ impl QwenWeb {
 
     /// A plan that has the site as its only target.
     pub(crate) fn plan(&self) -> RoutePlan {
-        let target = Target {
-            provider: PROVIDER.into(),
-            // Filled with the model of the request.
-            upstream_model: String::new(),
-            adapter: Arc::new(self.clone()),
-            timeout: None,
-            reports_usage: true,
-            record: None,
-        };
-        RoutePlan {
-            targets: vec![target],
-            is_guess: false,
-        }
+        // The model is the request's.
+        let mut target = Target::bare(PROVIDER, "", Arc::new(self.clone()));
+        target.provider_node = self.inner.node.clone();
+        RoutePlan::only(target)
     }
 
     /// Deletes a chat at the site, when the user wants that of deleted sessions.
@@ -343,6 +340,7 @@ impl Provider for QwenWeb {
                     owned_by: model.owned_by.clone(),
                     created: None,
                     context_length: model.max_context_length,
+                    capabilities: capabilities::read(&model.meta),
                 })
                 .collect())
         }

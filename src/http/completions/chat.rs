@@ -1,7 +1,7 @@
 //! `POST /v1/chat/completions`.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -12,11 +12,11 @@ use hyper::HeaderMap;
 use hyper::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
 
 use crate::actors::ports::{Connections, Port};
-use crate::actors::router::resolve::RoutePlan;
+use crate::actors::router::plan::RoutePlan;
 use crate::clock::new_id;
 use crate::exchange::cache::{Caching, Verdict, Wish};
 use crate::exchange::record::Subject;
-use crate::exchange::{Content, Delivery, Incoming};
+use crate::exchange::{Content, Delivery, Incoming, Wishes};
 use crate::http::App;
 use crate::http::clients::Allowed;
 use crate::http::envelope::RequestId;
@@ -30,9 +30,14 @@ const PROVIDER: HeaderName = HeaderName::from_static("x-qwarden-provider");
 const MODEL: HeaderName = HeaderName::from_static("x-qwarden-model");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-qwarden-attempts");
 const IGNORED: HeaderName = HeaderName::from_static("x-qwarden-ignored");
+const TARGET: HeaderName = HeaderName::from_static("x-qwarden-target");
+const NO_FALLBACK: HeaderName = HeaderName::from_static("x-qwarden-no-fallback");
+const TIMEOUT: HeaderName = HeaderName::from_static("x-qwarden-timeout");
 const RECORD: HeaderName = HeaderName::from_static("x-qwarden-record");
 const CACHE: HeaderName = HeaderName::from_static("x-qwarden-cache");
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+/// The longest silence a client may allow an upstream, ms.
+const LONGEST_TIMEOUT: u64 = 3_600_000;
 /// Under which names clients send what they call their session (client-behaviour, 2).
 const SESSIONS: [HeaderName; 4] = [
     HeaderName::from_static("x-session-id"),
@@ -78,6 +83,7 @@ pub(crate) async fn complete_with(
         .find_map(|name| header(request.headers(), name));
     let allowed = Allowed::in_request(request.extensions());
     let wish = wish(request.headers());
+    let wishes = wishes(request.headers())?;
     let limit = app.settings.borrow().size(settings::SERVER_MAX_BODY);
     let body = extract::json_bytes(request, limit).await?;
     let parsed = request::parse(body).map_err(ApiError::Fields)?;
@@ -88,6 +94,9 @@ pub(crate) async fn complete_with(
         wish: wish?,
         key_id: allowed.key_id().map(str::to_owned),
     };
+    for target in &wishes.targets {
+        allowed.check(Some(target))?;
+    }
     let incoming = Incoming {
         request: parsed,
         caching: Some(caching),
@@ -95,6 +104,7 @@ pub(crate) async fn complete_with(
         connections,
         received,
         session,
+        wishes,
         plan,
     };
     Ok(respond(app.exchanges.run(incoming).await?))
@@ -162,6 +172,47 @@ fn wish(headers: &HeaderMap) -> Result<Wish, ApiError> {
             message: "the header `x-qwarden-cache` must be `on`, `off` or `refresh`".to_owned(),
             code: "invalid_value",
         }])
+    })
+}
+
+/// What a request says of its own about how it is served.
+pub(crate) fn wishes(headers: &HeaderMap) -> Result<Wishes, ApiError> {
+    let refused = |param, message: &str| ApiError::Query {
+        param,
+        code: "invalid_header",
+        message: message.into(),
+    };
+    let targets = header(headers, &TARGET).unwrap_or_default();
+    let targets = targets
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty());
+    let no_fallback = match header(headers, &NO_FALLBACK).as_deref() {
+        None | Some("false" | "0") => false,
+        Some("true" | "1") => true,
+        Some(_) => {
+            return Err(refused(
+                "x-qwarden-no-fallback",
+                "`x-qwarden-no-fallback` must be `true` or `false`",
+            ));
+        }
+    };
+    let timeout = match header(headers, &TIMEOUT) {
+        None => None,
+        Some(text) => match text.trim().parse::<u64>() {
+            Ok(ms) if (1..=LONGEST_TIMEOUT).contains(&ms) => Some(Duration::from_millis(ms)),
+            _ => {
+                return Err(refused(
+                    "x-qwarden-timeout",
+                    "`x-qwarden-timeout` must be milliseconds, from 1 to 3600000",
+                ));
+            }
+        },
+    };
+    Ok(Wishes {
+        targets: targets.map(str::to_owned).collect(),
+        no_fallback,
+        timeout,
     })
 }
 

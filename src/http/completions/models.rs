@@ -33,6 +33,8 @@ struct Model {
     providers: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     context_length: Option<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    capabilities: Vec<String>,
 }
 
 impl From<Offer> for Model {
@@ -44,6 +46,7 @@ impl From<Offer> for Model {
             owned_by: offer.owned_by.unwrap_or(offer.provider),
             providers: offer.providers,
             context_length: offer.context_length,
+            capabilities: offer.capabilities,
         }
     }
 }

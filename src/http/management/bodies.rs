@@ -108,6 +108,84 @@ pub(crate) struct ChangedModel {
     capabilities: Option<Vec<String>>,
 }
 
+/// A virtual model to be made.
+#[derive(ToSchema)]
+pub(crate) struct NewVirtualBody {
+    /// What clients send; `*` stands for any text.
+    #[schema(min_length = 1, max_length = 200)]
+    name: String,
+    #[schema(min_items = 1, max_items = 64)]
+    targets: Vec<VirtualTargetBody>,
+    /// `priority` unless given.
+    strategy: Option<StrategyBody>,
+    description: Option<String>,
+    /// True unless given.
+    enabled: Option<bool>,
+}
+
+/// What a virtual model is to be.
+#[derive(ToSchema)]
+pub(crate) struct VirtualBody {
+    /// As before unless given.
+    #[schema(min_length = 1, max_length = 200)]
+    name: Option<String>,
+    #[schema(min_items = 1, max_items = 64)]
+    targets: Vec<VirtualTargetBody>,
+    /// `priority` unless given.
+    strategy: Option<StrategyBody>,
+    description: Option<String>,
+    /// True unless given.
+    enabled: Option<bool>,
+}
+
+/// What is to change of a virtual model.
+#[derive(ToSchema)]
+pub(crate) struct ChangedVirtual {
+    #[schema(min_length = 1, max_length = 200)]
+    name: Option<String>,
+    /// All of them.
+    #[schema(min_items = 1, max_items = 64)]
+    targets: Option<Vec<VirtualTargetBody>>,
+    strategy: Option<StrategyBody>,
+    description: Option<String>,
+    enabled: Option<bool>,
+}
+
+/// A target of a virtual model: its name, or that and more.
+#[derive(ToSchema)]
+#[schema(as = NewVirtualTarget)]
+#[serde(untagged)]
+pub(crate) enum VirtualTargetBody {
+    Name(String),
+    Weighted(WeightedTargetBody),
+}
+
+/// A target with its weight.
+#[derive(ToSchema)]
+#[schema(as = WeightedTarget)]
+pub(crate) struct WeightedTargetBody {
+    /// `provider/model`, a model's name, or another virtual model's.
+    #[schema(min_length = 1, max_length = 400)]
+    target: String,
+    /// 1 unless given.
+    #[schema(minimum = 1, maximum = 1000)]
+    weight: Option<u32>,
+}
+
+/// In which order targets are tried.
+#[derive(ToSchema)]
+#[schema(as = Strategy)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum StrategyBody {
+    Priority,
+    Weighted,
+    RoundRobin,
+    LeastLatency,
+    LeastBusy,
+    Cheapest,
+    Sticky,
+}
+
 /// A setting's new value.
 #[derive(ToSchema)]
 pub(crate) struct SettingBody {

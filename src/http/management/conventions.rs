@@ -29,8 +29,13 @@ use crate::http::management::changes::Asked;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-/// What decides who may ask is changed by one at a time.
-const ACCESS: [&str; 3] = ["/api/settings/", "/api/auth/", "/api/keys"];
+/// What decides who may ask, and what is checked against its likes, is changed by one at a time.
+const IN_TURN: [&str; 4] = [
+    "/api/settings/",
+    "/api/auth/",
+    "/api/keys",
+    "/api/virtual-models",
+];
 const LONGEST_KEY: usize = 255;
 
 /// The state behind an answer, for its entity tag; without one the answer itself counts.
@@ -109,7 +114,7 @@ async fn changing(app: App, request: Request, next: Next) -> Result<Response, Ap
     let path = parts.uri.path();
     let is_quick = parts.method != Method::POST
         || path.ends_with("able")
-        || ACCESS.iter().any(|access| path.starts_with(access));
+        || IN_TURN.iter().any(|one| path.starts_with(one));
     let turns = app.changes.clone();
     let tasks = app.tasks.clone();
     let asked = Asked::by(&parts.extensions);

@@ -30,3 +30,4 @@ pub(crate) mod sessions;
 pub(crate) mod settings;
 pub(crate) mod stats;
 pub(crate) mod supervision;
+pub(crate) mod virtual_models;

@@ -490,7 +490,7 @@ fn shown(row: ModelRow) -> Model {
 }
 
 /// As one segment of a path.
-fn escaped(id: &str) -> String {
+pub(crate) fn escaped(id: &str) -> String {
     let mut path = String::with_capacity(id.len());
     for byte in id.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte) {

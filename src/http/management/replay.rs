@@ -14,7 +14,7 @@ use crate::actors::ports::Connections;
 use crate::clock::new_id;
 use crate::db::history::StoredExchange;
 use crate::exchange::record::Subject;
-use crate::exchange::{Content, Incoming, Refusal};
+use crate::exchange::{Content, Incoming, Refusal, Wishes};
 use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::extract;
@@ -94,6 +94,7 @@ async fn replay(
         connections: Connections::default(),
         received: Instant::now(),
         session: None,
+        wishes: Wishes::default(),
         // What came to the Qwen proxy goes where that sends everything.
         plan: (on_qwen_port && !is_redirected).then(|| app.qwen.plan()),
         // It is sent to see what comes.

@@ -189,6 +189,7 @@ mod tests {
             completion: Some(2),
             total: Some(3),
             cached: Some(0),
+            cache_write: None,
             reasoning: Some(0),
         };
         assert_eq!(

@@ -14,6 +14,8 @@ pub(crate) struct Usage {
     pub(crate) total: Option<u64>,
     /// The part of `prompt` that came from a cache.
     pub(crate) cached: Option<u64>,
+    /// The part of `prompt` that was put into a cache.
+    pub(crate) cache_write: Option<u64>,
     /// The part of `completion` that was reasoning.
     pub(crate) reasoning: Option<u64>,
 }
@@ -29,6 +31,8 @@ impl Usage {
             // QUIRK(deepseek): the cached part has a name of its own.
             cached: count("/prompt_tokens_details/cached_tokens")
                 .or_else(|| count("/prompt_cache_hit_tokens")),
+            // QUIRK(openrouter): the one that tells it.
+            cache_write: count("/prompt_tokens_details/cache_write_tokens"),
             reasoning: count("/completion_tokens_details/reasoning_tokens"),
         };
         (usage != Self::default()).then_some(usage)
@@ -283,7 +287,7 @@ mod tests {
     fn usage_is_read_wherever_it_is() {
         let only = scan(
             r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4.0,"total_tokens":"7",
-            "prompt_tokens_details":{"cached_tokens":1},"completion_tokens_details":{"reasoning_tokens":2}}}"#,
+            "prompt_tokens_details":{"cached_tokens":1,"cache_write_tokens":1},"completion_tokens_details":{"reasoning_tokens":2}}}"#,
         )
         .unwrap();
         assert!(only.usage_only);
@@ -292,6 +296,7 @@ mod tests {
             completion: Some(4),
             total: Some(7),
             cached: Some(1),
+            cache_write: Some(1),
             reasoning: Some(2),
         };
         assert_eq!(only.usage, Some(expected));

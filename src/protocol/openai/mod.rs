@@ -3,6 +3,7 @@
 pub(crate) mod answer;
 pub(crate) mod build;
 pub(crate) mod chunk;
+pub(crate) mod continuation;
 pub(crate) mod error;
 mod lenient;
 pub(crate) mod message;

@@ -40,6 +40,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) model: Option<&'a str>,
     /// The provider that is preferred.
     pub(crate) preferred: Option<&'a str>,
+    /// The targets that the client itself names.
+    pub(crate) targets: &'a [String],
     /// How the answer goes out.
     pub(crate) stream: bool,
 }
@@ -174,6 +176,7 @@ mod tests {
         key_id: None,
         model: Some("m"),
         preferred: None,
+        targets: &[],
         stream: false,
     };
 
@@ -211,6 +214,7 @@ mod tests {
     #[test]
     fn the_scope_counts() {
         let body = br#"{"messages":[]}"#;
+        let targets = ["p".to_owned()];
         let scopes = [
             SCOPE,
             Scope {
@@ -231,6 +235,10 @@ mod tests {
             },
             Scope {
                 preferred: Some("p"),
+                ..SCOPE
+            },
+            Scope {
+                targets: &targets,
                 ..SCOPE
             },
         ];

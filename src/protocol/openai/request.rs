@@ -52,6 +52,10 @@ pub(crate) struct ChatRequest {
     /// Whether there is at least one tool.
     pub(crate) has_tools: bool,
     pub(crate) message_count: usize,
+    /// Whether the answer is to follow a JSON schema.
+    pub(crate) has_schema: bool,
+    /// Where in the body the first message of the user stands: what a conversation keeps from turn to turn.
+    first_of_user: Option<Range<usize>>,
     places: Places,
 }
 
@@ -74,7 +78,7 @@ struct Places {
 pub(crate) fn parse(body: Bytes) -> Result<ChatRequest, Vec<FieldError>> {
     let fields = check::top_level(&body).map_err(|error| vec![error])?;
     let mut errors = Vec::new();
-    let message_count = check::messages(&fields, &mut errors);
+    let (message_count, first_of_user) = check::messages(&fields, &mut errors);
     check::options(&fields, &mut errors);
     let model = fields.text("model", &mut errors);
     let stream = fields.flag("stream", "stream", &mut errors);
@@ -110,7 +114,13 @@ pub(crate) fn parse(body: Bytes) -> Result<ChatRequest, Vec<FieldError>> {
     let has_tools = fields
         .get("tools")
         .is_some_and(|tools| !is_empty_array(tools));
+    let has_schema = fields.get("response_format").is_some_and(|format| {
+        members(format).is_ok_and(|format| format.get("json_schema").is_some())
+    });
+    let first_of_user = first_of_user.map(range);
     Ok(ChatRequest {
+        has_schema,
+        first_of_user,
         body,
         model,
         stream,
@@ -122,6 +132,33 @@ pub(crate) fn parse(body: Bytes) -> Result<ChatRequest, Vec<FieldError>> {
 }
 
 impl ChatRequest {
+    /// What stays the same from turn to turn of one conversation.
+    pub(crate) fn prefix(&self) -> &[u8] {
+        let range = self.first_of_user.clone();
+        range
+            .and_then(|range| self.body.get(range))
+            .unwrap_or_default()
+    }
+
+    /// The images in it, and the bytes they take.
+    pub(crate) fn images(&self) -> (u64, usize) {
+        let text = String::from_utf8_lossy(&self.body);
+        let inline: usize = text
+            .match_indices(";base64,")
+            .filter_map(|(at, _)| text.get(at..)?.find('"'))
+            .sum();
+        let count = text.matches("\"image_url\"").count() as u64;
+        // The kind of the part and its key carry the same name.
+        (count.div_ceil(2), inline)
+    }
+
+    /// About how many tokens it is: four bytes each, an image a thousand. For filters and limits, never for bills.
+    pub(crate) fn estimated_tokens(&self) -> u64 {
+        let (images, inline) = self.images();
+        let text = self.body.len().saturating_sub(inline) as u64;
+        text / 4 + images * 1_000
+    }
+
     /// The body for an upstream: the client's own bytes, with `model` rewritten when one is given, and with the usage
     /// chunk of a stream asked for when `ask_usage`. Nothing else in it changes.
     pub(crate) fn upstream_body(&self, model: Option<&str>, ask_usage: bool) -> Bytes {

@@ -311,6 +311,7 @@ impl Translator {
                     "cached_tokens",
                 )
             }),
+            cache_write: None,
             reasoning: detail(
                 ["output_tokens_details", "completion_tokens_details"],
                 "reasoning_tokens",

@@ -113,6 +113,7 @@ fn usage(plan: &Plan) -> Usage {
         completion: Some(completion),
         total: Some(plan.prompt_words.saturating_add(completion)),
         cached: None,
+        cache_write: None,
         reasoning: (reasoning > 0).then_some(reasoning),
     }
 }

@@ -426,9 +426,9 @@ async fn oversized_bodies_are_refused_or_cut_short() {
 #[tokio::test]
 async fn models_are_read_in_every_shape() {
     for body in [
-        r#"{"data":[{"id":"m","owned_by":"o","created":5,"context_length":9},{"no":1}]}"#,
-        r#"[{"id":"m","owned_by":"o","created":5,"max_model_len":9}]"#,
-        r#"{"models":[{"name":"m","owned_by":"o","created":5,"context_window":9}]}"#,
+        r#"{"data":[{"id":"m","owned_by":"o","created":5,"context_length":9,"capabilities":["tools"]},{"no":1}]}"#,
+        r#"[{"id":"m","owned_by":"o","created":5,"max_model_len":9,"supported_parameters":["tools","top_p"]}]"#,
+        r#"{"models":[{"name":"m","owned_by":"o","created":5,"context_window":9,"capabilities":{"function_calling":true}}]}"#,
     ] {
         let server = serve(answer("200 OK", "", body)).await;
         let models = provider(&server.address)
@@ -440,6 +440,7 @@ async fn models_are_read_in_every_shape() {
             owned_by: Some("o".into()),
             created: Some(5),
             context_length: Some(9),
+            capabilities: vec!["tools".into()],
         };
         assert_eq!(models, [expected], "{body}");
         assert!(server.seen.lock().unwrap().starts_with("GET /v1/models "));

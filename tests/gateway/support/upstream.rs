@@ -63,6 +63,7 @@ type Script = dyn Fn(&Received) -> Vec<Step> + Send + Sync;
 
 struct Inner {
     script: Box<Script>,
+    models: Value,
     received: Mutex<Vec<Received>>,
     arrived: Notify,
     gate: Semaphore,
@@ -85,10 +86,24 @@ impl Drop for Upstream {
 impl Upstream {
     /// Answers completions by `script`, and lists the model `fake`.
     pub async fn start(script: impl Fn(&Received) -> Vec<Step> + Send + Sync + 'static) -> Self {
+        let models = json!([{"id": "fake", "object": "model", "created": 1, "owned_by": "test"}]);
+        Self::with(models, script).await
+    }
+
+    /// Lists `models`, and answers no completion.
+    pub async fn listing(models: &Value) -> Self {
+        Self::with(models.clone(), |_| vec![Step::Close]).await
+    }
+
+    async fn with(
+        models: Value,
+        script: impl Fn(&Received) -> Vec<Step> + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let inner = Arc::new(Inner {
             script: Box::new(script),
+            models,
             received: Mutex::default(),
             arrived: Notify::new(),
             gate: Semaphore::new(0),
@@ -212,7 +227,7 @@ async fn serve(mut stream: TcpStream, inner: Arc<Inner>) {
         let steps = if request.path == "/v1/models" {
             vec![json_answer(
                 200,
-                &json!({"object": "list", "data": [{"id": "fake", "object": "model", "created": 1, "owned_by": "test"}]}),
+                &json!({"object": "list", "data": inner.models}),
             )]
         } else {
             (inner.script)(&request)

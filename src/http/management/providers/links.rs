@@ -24,6 +24,7 @@ use crate::http::management::changes::{self, Change};
 use crate::http::management::fields::Fields;
 use crate::http::management::models::{find_model, missing_model};
 use crate::http::management::providers::find;
+use crate::routing::facts;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -82,7 +83,11 @@ async fn link(
     let mut fields = Fields::of(&body);
     let model = fields.required("model_id", 200);
     let is_default = fields.boolean("is_default").unwrap_or(false);
-    let config = fields.object("config").map(Into::into);
+    let config = fields.object("config");
+    for fault in config.as_ref().map(facts::faults).unwrap_or_default() {
+        fields.fault(fault);
+    }
+    let config = config.map(Into::into);
     fields.end()?;
     let model = model.ok_or(ApiError::Internal)?;
     find_model(&app, &model).await?;

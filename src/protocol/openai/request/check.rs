@@ -57,21 +57,24 @@ fn invalid_json(error: &serde_json::Error) -> FieldError {
     )
 }
 
-/// Checks every message, one level deep, and returns how many there are.
-pub(super) fn messages(fields: &Members<'_>, errors: &mut Vec<FieldError>) -> usize {
+/// Checks every message, one level deep. Returns how many there are, and the first of the user.
+pub(super) fn messages<'a>(
+    fields: &Members<'a>,
+    errors: &mut Vec<FieldError>,
+) -> (usize, Option<&'a RawValue>) {
     let Some(messages) = fields.get("messages") else {
         errors.push(FieldError::of(
             "messages",
             "missing_required_parameter",
             "`messages` is required",
         ));
-        return 0;
+        return (0, None);
     };
-    let messages: Vec<&RawValue> = if let Ok(list) = serde_json::from_str(messages.get()) {
+    let messages: Vec<&'a RawValue> = if let Ok(list) = serde_json::from_str(messages.get()) {
         list
     } else {
         errors.push(wrong_type("messages", "an array", messages));
-        return 0;
+        return (0, None);
     };
     if messages.is_empty() {
         errors.push(FieldError::of(
@@ -80,16 +83,24 @@ pub(super) fn messages(fields: &Members<'_>, errors: &mut Vec<FieldError>) -> us
             "`messages` must hold at least one message",
         ));
     }
+    let mut first_of_user = None;
     for (at, message) in messages.iter().enumerate() {
-        one_message(&format!("messages[{at}]"), message, errors);
+        let is_of_user = one_message(&format!("messages[{at}]"), message, errors);
+        if is_of_user && first_of_user.is_none() {
+            first_of_user = Some(*message);
+        }
     }
-    messages.len()
+    (messages.len(), first_of_user)
 }
 
-fn one_message(path: &str, message: &RawValue, errors: &mut Vec<FieldError>) {
+/// Returns whether it is the user's.
+fn one_message(path: &str, message: &RawValue, errors: &mut Vec<FieldError>) -> bool {
     let fields = match members(message) {
         Ok(fields) if kind_of(message) == Kind::Object => fields,
-        _ => return errors.push(wrong_type(path, "an object", message)),
+        _ => {
+            errors.push(wrong_type(path, "an object", message));
+            return false;
+        }
     };
     let role = role(&format!("{path}.role"), fields.get("role"), errors);
     let content = format!("{path}.content");
@@ -117,6 +128,7 @@ fn one_message(path: &str, message: &RawValue, errors: &mut Vec<FieldError>) {
             }
         }
     }
+    role.as_deref() == Some("user")
 }
 
 fn role(path: &str, role: Option<&RawValue>, errors: &mut Vec<FieldError>) -> Option<String> {

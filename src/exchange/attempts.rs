@@ -1,0 +1,251 @@
+//! Which target is tried next, and when: the plan's order, what has failed already, and who has room.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::select_all;
+use tokio::time::Instant;
+
+use crate::actors::router::plan::{RoutePlan, closed_words};
+use crate::actors::router::target::{Entrance, Target};
+use crate::providers::{UpstreamError, Verdict};
+use crate::routing::node::Closed;
+use crate::routing::retry;
+use crate::settings::{self, Settings};
+
+/// How far a request goes to be served.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Policy {
+    /// Attempts at all targets together.
+    pub(crate) attempts: u32,
+    /// Whether another target may be tried.
+    pub(crate) fallbacks: bool,
+    /// Whether another target may go on with an answer.
+    pub(crate) mid_stream: bool,
+    /// Requests that may wait for one provider.
+    pub(crate) queue: u32,
+    /// How long one may wait for a target.
+    pub(crate) patience: Duration,
+}
+
+impl Policy {
+    pub(crate) fn of(settings: &Settings) -> Self {
+        let number = |key| u32::try_from(settings.integer(key)).unwrap_or_default();
+        Self {
+            attempts: number(settings::ROUTING_RETRIES) + 1,
+            fallbacks: settings.flag(settings::ROUTING_FALLBACKS),
+            mid_stream: settings.flag(settings::ROUTING_MID_STREAM),
+            queue: number(settings::ROUTING_QUEUE),
+            patience: settings.millis(settings::ROUTING_QUEUE_TIMEOUT),
+        }
+    }
+}
+
+/// No target takes the request.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct NobodyTakesIt {
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+    pub(crate) retry_after: Duration,
+}
+
+/// A target that has let the request in.
+pub(crate) struct Picked {
+    pub(crate) target: Arc<Target>,
+    pub(crate) entrance: Entrance,
+    place: usize,
+}
+
+/// The targets of one request, and how they did so far.
+pub(crate) struct Picker {
+    chances: Vec<Chance>,
+    policy: Policy,
+    tokens: u64,
+    /// Each target is tried once, and nothing waits: a replay.
+    is_once: bool,
+    waited: Duration,
+}
+
+struct Chance {
+    target: Arc<Target>,
+    tries: u32,
+    /// It cannot serve this request.
+    is_out: bool,
+    not_before: Option<Instant>,
+}
+
+impl Picker {
+    pub(crate) fn new(plan: &RoutePlan, policy: Policy) -> Self {
+        let closed = plan.closed.iter().map(|(target, _)| target);
+        let mut chances: Vec<_> = plan
+            .targets
+            .iter()
+            .chain(closed)
+            .map(|target| Chance {
+                target: target.clone(),
+                tries: 0,
+                is_out: false,
+                not_before: None,
+            })
+            .collect();
+        if !policy.fallbacks {
+            chances.truncate(1);
+        }
+        Self {
+            chances,
+            policy,
+            tokens: plan.needs.tokens,
+            is_once: plan.is_once,
+            waited: Duration::ZERO,
+        }
+    }
+
+    /// Whether any target is left.
+    pub(crate) fn has_chance(&self) -> bool {
+        self.chances.iter().any(|chance| !chance.is_out)
+    }
+
+    /// The next target that lets the request in; waits for one if that is likely to help. Dropping it loses no place.
+    pub(crate) async fn next(&mut self) -> Result<Picked, NobodyTakesIt> {
+        let began = Instant::now();
+        let mut queued = None;
+        loop {
+            let now = Instant::now();
+            let closed = match self.enter(now) {
+                Ok(picked) => {
+                    self.waited += now - began;
+                    return Ok(picked);
+                }
+                Err(closed) => closed,
+            };
+            let left = (began + self.policy.patience).saturating_duration_since(now + self.waited);
+            let ready = |until: Instant| until <= now + left;
+            let busy: Vec<_> = closed
+                .iter()
+                .filter(|(_, closed)| *closed == Closed::Full)
+                .collect();
+            let soonest = closed
+                .iter()
+                .filter(|(_, closed)| !matches!(closed, Closed::Broken { .. }))
+                .filter_map(|(_, closed)| closed.until())
+                .filter(|until| ready(*until))
+                .min();
+            if left.is_zero() || (busy.is_empty() && soonest.is_none()) {
+                return Err(nobody(&closed, now));
+            }
+            if queued.is_none() {
+                let first = busy
+                    .first()
+                    .map_or_else(|| closed.first(), |first| Some(*first));
+                let Some((chance, _)) = first else {
+                    return Err(nobody(&closed, now));
+                };
+                let node = &chance.provider_node;
+                let Some(place) = node.queue(self.policy.queue) else {
+                    return Err(full(chance, self.policy.queue));
+                };
+                queued = Some(place);
+            }
+            let until = soonest.unwrap_or(now + left).min(now + left);
+            let mut leaving: Vec<_> = Vec::new();
+            for (target, _) in &busy {
+                leaving.push(target.provider_node.somebody_left().boxed());
+                leaving.push(target.node.somebody_left().boxed());
+            }
+            leaving.push(tokio::time::sleep_until(until).boxed());
+            select_all(leaving).await;
+        }
+    }
+
+    /// Tries the doors, those first that were tried least.
+    fn enter(&self, now: Instant) -> Result<Picked, Vec<(Arc<Target>, Closed)>> {
+        let mut order: Vec<usize> = (0..self.chances.len()).collect();
+        order.sort_by_key(|place| self.chances.get(*place).map(|chance| chance.tries));
+        let mut closed = Vec::new();
+        for place in order {
+            let Some(chance) = self.chances.get(place).filter(|chance| !chance.is_out) else {
+                continue;
+            };
+            if let Some(until) = chance.not_before.filter(|until| *until > now) {
+                closed.push((chance.target.clone(), Closed::Resting { until }));
+                continue;
+            }
+            match chance.target.enter(self.tokens, now) {
+                Ok(entrance) => {
+                    return Ok(Picked {
+                        target: chance.target.clone(),
+                        entrance,
+                        place,
+                    });
+                }
+                Err(why) => closed.push((chance.target.clone(), why)),
+            }
+        }
+        Err(closed)
+    }
+
+    /// `picked` failed. `dice` is any number.
+    pub(crate) fn failed(&mut self, picked: &Picked, error: &UpstreamError, dice: u64) {
+        let (verdict, patience, is_once) = (error.verdict(), self.policy.patience, self.is_once);
+        let too_small = picked.target.facts.context_length;
+        for (place, chance) in self.chances.iter_mut().enumerate() {
+            let is_same = place == picked.place;
+            match verdict {
+                Verdict::Caller => chance.is_out = true,
+                Verdict::TooLong => {
+                    let holds = chance.target.facts.context_length;
+                    let is_no_larger = holds
+                        .zip(too_small)
+                        .is_some_and(|(holds, small)| holds <= small);
+                    chance.is_out |= is_same || is_no_larger;
+                }
+                Verdict::Filtered | Verdict::Elsewhere => chance.is_out |= is_same,
+                Verdict::Passing if is_same => {
+                    chance.tries += 1;
+                    let asked = error.retry_after().unwrap_or_default();
+                    chance.not_before =
+                        Some(Instant::now() + asked.max(retry::pause(chance.tries, dice)));
+                    chance.is_out |= is_once || asked > patience;
+                }
+                Verdict::Passing => {}
+            }
+        }
+    }
+
+    /// An answer that `target` began is not gone on with by itself.
+    pub(crate) fn rule_out(&mut self, target: &Target) {
+        for chance in &mut self.chances {
+            chance.is_out |= chance.target.is_same(target);
+        }
+    }
+}
+
+fn nobody(closed: &[(Arc<Target>, Closed)], now: Instant) -> NobodyTakesIt {
+    let words: Vec<_> = closed
+        .iter()
+        .map(|(target, closed)| format!("`{}`: {}", target.name(), closed_words(*closed, now)))
+        .collect();
+    let until = closed.iter().filter_map(|(_, closed)| closed.until()).min();
+    let wait = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
+    NobodyTakesIt {
+        code: "no_target_available",
+        message: format!(
+            "no target takes the request now ({}); try again later, or name another model",
+            words.join("; ")
+        ),
+        retry_after: wait.max(Duration::from_secs(1)),
+    }
+}
+
+fn full(target: &Target, most: u32) -> NobodyTakesIt {
+    NobodyTakesIt {
+        code: "queue_full",
+        message: format!(
+            "the provider `{}` is busy, and {most} requests wait for it already; try again shortly",
+            target.provider
+        ),
+        retry_after: Duration::from_secs(1),
+    }
+}

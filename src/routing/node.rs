@@ -1,0 +1,393 @@
+//! What is known of one provider, or of one target (a model at a provider), while it is used: its breaker, its latency,
+//! its limits, and who is being served.
+//!
+//! Nodes live above the router, so its crash forgets nothing, and requests enter and leave them without asking an actor.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::routing::breaker::{Breaker, Gate};
+use crate::routing::latency::Latency;
+use crate::routing::rate::Rate;
+use crate::tasks::lock;
+
+/// What a configuration allows; none means no bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Requests served at once.
+    pub(crate) concurrent: Option<u32>,
+    pub(crate) requests_per_minute: Option<u32>,
+    pub(crate) tokens_per_minute: Option<u32>,
+}
+
+/// Why a request may not enter now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closed {
+    /// The breaker is open.
+    Broken { until: Instant },
+    /// The breaker lets one probe through, and that is under way.
+    Probing,
+    /// The upstream asked to be left alone.
+    Resting { until: Instant },
+    /// As many as may are being served.
+    Full,
+    /// The limit per minute is used up.
+    Limited { until: Instant },
+}
+
+impl Closed {
+    /// When it is worth another try, where that is known.
+    pub(crate) fn until(self) -> Option<Instant> {
+        match self {
+            Self::Broken { until } | Self::Resting { until } | Self::Limited { until } => {
+                Some(until)
+            }
+            Self::Probing | Self::Full => None,
+        }
+    }
+}
+
+/// What a plan looks at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Glance {
+    pub(crate) closed: Option<Closed>,
+    /// Something is wrong that another target does not share: it comes last.
+    pub(crate) is_avoided: bool,
+    pub(crate) in_flight: u32,
+    /// Time to the first content, ms; 0 when nothing is known.
+    pub(crate) latency: f64,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Node {
+    inner: Mutex<Inner>,
+    /// Somebody left.
+    left: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    breaker: Breaker,
+    latency: Latency,
+    resting: Option<Instant>,
+    avoided: Option<Instant>,
+    in_flight: u32,
+    waiting: u32,
+    limits: Limits,
+    requests: Option<Rate>,
+    tokens: Option<Rate>,
+    last_error: Option<&'static str>,
+}
+
+/// What health shows.
+#[derive(Clone, Debug)]
+pub(crate) struct Shown {
+    /// `closed`, `open` or `half_open`.
+    pub(crate) breaker: &'static str,
+    /// How long until a probe is let through.
+    pub(crate) reopens_in: Option<Duration>,
+    pub(crate) resting_for: Option<Duration>,
+    pub(crate) failures_in_row: u32,
+    pub(crate) in_flight: u32,
+    pub(crate) waiting: u32,
+    pub(crate) latency_ms: Option<f64>,
+    pub(crate) last_error: Option<&'static str>,
+}
+
+impl Node {
+    /// Puts new limits in force; what was counted under equal ones goes on.
+    pub(crate) fn limit(&self, limits: Limits) {
+        let mut inner = lock(&self.inner);
+        if inner.limits == limits {
+            return;
+        }
+        inner.limits = limits;
+        inner.requests = limits.requests_per_minute.map(Rate::new);
+        inner.tokens = limits.tokens_per_minute.map(Rate::new);
+        drop(inner);
+        self.left.notify_waiters();
+    }
+
+    pub(crate) fn glance(&self, tokens: u64, now: Instant) -> Glance {
+        let inner = lock(&self.inner);
+        Glance {
+            closed: inner.closed(tokens, now),
+            is_avoided: inner.avoided.is_some_and(|until| until > now),
+            in_flight: inner.in_flight,
+            latency: inner.latency.millis(now),
+        }
+    }
+
+    /// Lets a request of about `tokens` in, or says why not.
+    pub(crate) fn enter(self: &Arc<Self>, tokens: u64, now: Instant) -> Result<Pass, Closed> {
+        let mut inner = lock(&self.inner);
+        if let Some(closed) = inner.closed(tokens, now) {
+            return Err(closed);
+        }
+        let is_probe = inner.breaker.gate(now) == Gate::Probe;
+        if is_probe {
+            inner.breaker.probe();
+        }
+        if let Some(rate) = &mut inner.requests {
+            rate.take(1, now);
+        }
+        if let Some(rate) = &mut inner.tokens {
+            rate.take(tokens, now);
+        }
+        inner.in_flight += 1;
+        drop(inner);
+        Ok(Pass {
+            node: self.clone(),
+            tokens,
+            is_probe,
+            is_judged: false,
+        })
+    }
+
+    /// A place in the queue before it; none when `most` wait already.
+    pub(crate) fn queue(self: &Arc<Self>, most: u32) -> Option<Waiting> {
+        let mut inner = lock(&self.inner);
+        if inner.waiting >= most {
+            return None;
+        }
+        inner.waiting += 1;
+        Some(Waiting(self.clone()))
+    }
+
+    /// Resolves when somebody has left since; who waits longest is told first.
+    pub(crate) async fn somebody_left(&self) {
+        self.left.notified().await;
+    }
+
+    /// The upstream wants to be left alone until then.
+    pub(crate) fn rest(&self, until: Instant) {
+        let mut inner = lock(&self.inner);
+        inner.resting = inner.resting.max(Some(until));
+    }
+
+    /// Others are preferred until then.
+    pub(crate) fn avoid(&self, until: Instant) {
+        lock(&self.inner).avoided = Some(until);
+    }
+
+    /// It answered something else than a completion, such as its list of models.
+    pub(crate) fn seen(&self, now: Instant) {
+        lock(&self.inner).breaker.seen(now);
+    }
+
+    /// Its configuration changed: what it did before says nothing any more.
+    pub(crate) fn forget(&self) {
+        let mut inner = lock(&self.inner);
+        inner.breaker = Breaker::default();
+        inner.resting = None;
+        inner.avoided = None;
+        inner.last_error = None;
+    }
+
+    pub(crate) fn shown(&self, now: Instant) -> Shown {
+        let inner = lock(&self.inner);
+        let left = |until: Instant| until.saturating_duration_since(now);
+        let (breaker, reopens_in) = match inner.breaker.gate(now) {
+            Gate::Closed => ("closed", None),
+            Gate::Open { until } => ("open", Some(left(until))),
+            Gate::Probe => ("open", Some(Duration::ZERO)),
+            Gate::Probing => ("half_open", None),
+        };
+        Shown {
+            breaker,
+            reopens_in,
+            resting_for: inner.resting.map(left).filter(|left| !left.is_zero()),
+            failures_in_row: inner.breaker.failures_in_row(),
+            in_flight: inner.in_flight,
+            waiting: inner.waiting,
+            latency_ms: inner.latency.last(),
+            last_error: inner.last_error,
+        }
+    }
+}
+
+impl Inner {
+    fn closed(&self, tokens: u64, now: Instant) -> Option<Closed> {
+        match self.breaker.gate(now) {
+            Gate::Open { until } => return Some(Closed::Broken { until }),
+            Gate::Probing => return Some(Closed::Probing),
+            Gate::Closed | Gate::Probe => {}
+        }
+        if let Some(until) = self.resting.filter(|until| *until > now) {
+            return Some(Closed::Resting { until });
+        }
+        if self
+            .limits
+            .concurrent
+            .is_some_and(|most| self.in_flight >= most)
+        {
+            return Some(Closed::Full);
+        }
+        let waits = [(&self.requests, 1), (&self.tokens, tokens)]
+            .into_iter()
+            .filter_map(|(rate, amount)| rate.as_ref()?.ready(amount, now));
+        waits.max().map(|until| Closed::Limited { until })
+    }
+}
+
+/// A request that is being served. Its end, whatever it is, frees its place; one that nobody judged counts as neither.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    node: Arc<Node>,
+    tokens: u64,
+    is_probe: bool,
+    is_judged: bool,
+}
+
+impl Pass {
+    /// The first content came after `took`.
+    pub(crate) fn began(&self, took: Duration, now: Instant) {
+        lock(&self.node.inner).latency.observe(took, now);
+    }
+
+    /// It served. `tokens` is what it came to, where that is known. Returns whether that closed the breaker.
+    pub(crate) fn succeeded(&mut self, tokens: Option<u64>, now: Instant) -> bool {
+        self.is_judged = true;
+        let mut inner = lock(&self.node.inner);
+        let more = tokens.unwrap_or_default().saturating_sub(self.tokens);
+        if let Some(rate) = inner.tokens.as_mut().filter(|_| more > 0) {
+            rate.take(more, now);
+        }
+        inner.avoided = None;
+        inner.breaker.succeeded(self.is_probe)
+    }
+
+    /// It failed for a reason of its own. Returns whether that opened the breaker.
+    pub(crate) fn failed(&mut self, code: &'static str, now: Instant) -> bool {
+        self.is_judged = true;
+        let mut inner = lock(&self.node.inner);
+        inner.last_error = Some(code);
+        inner.breaker.failed(self.is_probe, now)
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        let mut inner = lock(&self.node.inner);
+        inner.in_flight -= 1;
+        if !self.is_judged {
+            inner.breaker.abandoned(self.is_probe, Instant::now());
+        }
+        drop(inner);
+        self.node.left.notify_one();
+    }
+}
+
+/// A place in the queue.
+#[derive(Debug)]
+pub(crate) struct Waiting(Arc<Node>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        lock(&self.0.inner).waiting -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(limits: Limits) -> Arc<Node> {
+        let node = Arc::new(Node::default());
+        node.limit(limits);
+        node
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn as_many_as_may_are_served_and_who_leaves_makes_room() {
+        let now = Instant::now();
+        let node = node(Limits {
+            concurrent: Some(2),
+            ..Limits::default()
+        });
+        let first = node.enter(1, now).expect("room");
+        let second = node.enter(1, now).expect("room");
+        assert_eq!(node.enter(1, now).err(), Some(Closed::Full));
+        let waiting = node.queue(1).expect("a place");
+        assert!(node.queue(1).is_none(), "the queue is bounded");
+        let left = node.somebody_left();
+        drop(first);
+        left.await;
+        drop(waiting);
+        assert!(node.enter(1, now).is_ok());
+        drop(second);
+        assert_eq!(node.shown(now).in_flight, 0);
+        assert_eq!(node.shown(now).waiting, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn limits_per_minute_hold_and_what_came_to_more_is_counted() {
+        let now = Instant::now();
+        let by_requests = node(Limits {
+            requests_per_minute: Some(2),
+            ..Limits::default()
+        });
+        for _ in 0..2 {
+            drop(by_requests.enter(1, now).expect("room"));
+        }
+        let until = now + Duration::from_secs(30);
+        assert_eq!(
+            by_requests.enter(1, now).err(),
+            Some(Closed::Limited { until })
+        );
+        let by_tokens = node(Limits {
+            tokens_per_minute: Some(6_000),
+            ..Limits::default()
+        });
+        let mut pass = by_tokens.enter(1_000, now).expect("room");
+        assert!(by_tokens.enter(5_000, now).is_ok());
+        pass.succeeded(Some(2_000), now);
+        let until = now + Duration::from_secs(10) + Duration::from_secs(1);
+        assert_eq!(
+            by_tokens.glance(100, now).closed,
+            Some(Closed::Limited { until })
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_break_it_and_only_one_probe_passes() {
+        let now = Instant::now();
+        let node = node(Limits::default());
+        for number in 1..=5 {
+            let mut pass = node.enter(1, now).expect("closed still");
+            assert_eq!(pass.failed("upstream_error", now), number == 5);
+        }
+        let until = now + Duration::from_secs(10);
+        assert_eq!(node.enter(1, now).err(), Some(Closed::Broken { until }));
+        tokio::time::advance(Duration::from_secs(10)).await;
+        let now = Instant::now();
+        let probe = node.enter(1, now).expect("the probe");
+        assert_eq!(node.enter(1, now).err(), Some(Closed::Probing));
+        // Its client left: the next one may probe.
+        drop(probe);
+        let mut probe = node.enter(1, now).expect("another probe");
+        assert!(probe.succeeded(None, now));
+        assert!(node.enter(1, now).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_wants_to_rest_rests_and_one_to_avoid_comes_last() {
+        let now = Instant::now();
+        let node = node(Limits::default());
+        let until = now + Duration::from_secs(7);
+        node.rest(until);
+        node.rest(now + Duration::from_secs(1));
+        assert_eq!(node.enter(1, now).err(), Some(Closed::Resting { until }));
+        assert!(node.enter(1, until).is_ok());
+        node.avoid(until);
+        let glance = node.glance(1, now);
+        assert!(glance.is_avoided);
+        assert!(!node.glance(1, until).is_avoided);
+        node.forget();
+        assert!(node.enter(1, now).is_ok());
+    }
+}
