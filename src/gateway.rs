@@ -29,6 +29,7 @@ use crate::db::keys::KeyRow;
 use crate::db::ops::WriteOp;
 use crate::db::providers::StoredProvider;
 use crate::exchange::Exchanges;
+use crate::exchange::cache::Cache;
 use crate::exchange::qwen::QwenWeb;
 use crate::http::access::Gate;
 use crate::http::{App, Integrity, ports, serve};
@@ -211,6 +212,7 @@ impl Gateway {
                 settings: settings.clone(),
                 tasks: tasks.clone(),
                 admission,
+                cache: Cache::default(),
                 retries: Arc::default(),
                 dice: Arc::new(Dice::new(seed())),
             },

@@ -23,6 +23,7 @@ use crate::actors::database::{Database, StoreError};
 use crate::actors::events::Events;
 use crate::actors::supervisor::ChildSpec;
 use crate::clock::now_ms;
+use crate::db::cache::Bounds;
 use crate::db::history::words;
 use crate::db::ops::{WriteOp, Written};
 use crate::db::retention::{self, Counts, FileSize, Outlived, Plan, Rules, Upkeep};
@@ -238,6 +239,15 @@ fn rules(settings: &Settings) -> Rules {
         bytes: settings.integer(settings::RETENTION_MAX_SIZE) * MIB,
         bodies_days: settings.integer(settings::RETENTION_BODIES_DAYS),
         audit_days: settings.integer(settings::RETENTION_AUDIT_DAYS),
+        cache: bounds(settings),
+    }
+}
+
+/// How much the response cache may hold.
+pub(crate) fn bounds(settings: &Settings) -> Bounds {
+    Bounds {
+        entries: settings.integer(settings::CACHE_MAX_ENTRIES),
+        bytes: settings.integer(settings::CACHE_MAX_BYTES),
     }
 }
 

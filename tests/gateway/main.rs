@@ -15,6 +15,7 @@
 
 mod support;
 
+mod cache;
 mod cli;
 mod completions;
 mod contract;
