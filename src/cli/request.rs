@@ -48,6 +48,7 @@ const FIELDS: &[Column] = &[
     ("error", "/response/error", Show::Text),
     ("tokens in", "/response/prompt_tokens", Show::Text),
     ("tokens out", "/response/completion_tokens", Show::Text),
+    ("cost", "/response/cost_microusd", Show::Cost),
     ("first byte", "/response/ttft_ms", Show::Took),
     ("duration", "/response/duration_ms", Show::Took),
 ];

@@ -6,6 +6,7 @@ use crate::db::patch::Patch;
 use crate::db::testing::{
     self, content, sample_activity, sample_outcome, sample_provider, sample_request, sample_virtual,
 };
+use crate::routing::budgets::Budgets;
 
 /// One of each, in an order in which all of them have something to do.
 fn all_kinds() -> Vec<WriteOp> {
@@ -270,8 +271,7 @@ fn sample_key(id: &str) -> KeyRow {
         expires_at: Some(9),
         disabled: false,
         rate_per_minute: Some(60),
-        tokens_per_day: None,
-        tokens_per_month: None,
+        budgets: Budgets::default(),
         created_at: 5,
         updated_at: 5,
         last_used_at: None,
