@@ -15,6 +15,7 @@
 
 mod support;
 
+mod budgets;
 mod cli;
 mod completions;
 mod contract;
