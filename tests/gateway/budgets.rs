@@ -24,9 +24,10 @@ async fn upstream() -> Upstream {
     .await
 }
 
-async fn vendor(gateway: &TestGateway, kind: &str, upstream: &Upstream) {
+/// Registers `upstream` as a provider of the type `openai`.
+async fn vendor(gateway: &TestGateway, id: &str, upstream: &Upstream) {
     let config = json!({"baseURL": upstream.base_url(), "apiKey": "sk-upstream"});
-    let body = json!({"id": kind, "name": kind, "type": kind, "config": config});
+    let body = json!({"id": id, "name": id, "type": "openai", "config": config});
     let response = gateway.post(&gateway.api("/api/providers"), &body).await;
     assert_eq!(response.status(), 201);
 }
@@ -119,6 +120,29 @@ async fn what_an_exchange_cost_is_in_rows_sums_and_exports() {
         .filter_map(|line| line.split(',').nth(place))
         .collect();
     assert!(told.contains(&"3000") && told.contains(&"3500"), "{told:?}");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn an_attempt_that_failed_costs_what_it_told() {
+    let gateway = TestGateway::start().await;
+    let broken = Upstream::start(|_| {
+        // Some tell their usage all along.
+        let told = format!("{}{}", delta("Well, "), usage(1_000, 10));
+        vec![sse_head(), Step::Chunk(told.into_bytes()), Step::Close]
+    })
+    .await;
+    let sound = upstream().await;
+    vendor(&gateway, "broken", &broken).await;
+    vendor(&gateway, "sound", &sound).await;
+    let request = gateway.client.post(gateway.router("/v1/chat/completions"));
+    let request = request.header("x-qwarden-target", "broken/gpt-4o, sound/gpt-4o");
+    let response = request.json(&say_streamed("gpt-4o", "hi")).send().await;
+    let text = response.expect("an answer").text().await.expect("text");
+    assert!(text.contains("[DONE]"), "{text}");
+    let row = "SELECT attempts || ' ' || total_tokens || ' ' || cost_microusd FROM responses";
+    // 1000 at 2.5 and 10 at 10 dollars, then what the sound one told.
+    assert_eq!(gateway.cell::<String>(row), "2 1100 6100");
     gateway.stop().await;
 }
 

@@ -153,13 +153,10 @@ fn a_link_says_better_and_what_it_says_wrongly_is_told() {
     for (config, key) in [
         (json!({"price": 3}), "price"),
         (json!({"price": {"input": 1}}), "price.output"),
-        (
-            json!({"price": {"input": -1, "output": 1}}),
-            "`config.price.input`",
-        ),
+        (json!({"price": {"input": -1, "output": 1}}), "price.input"),
         (
             json!({"price": {"input": 1, "output": 1, "in": 1}}),
-            "`config.price.in`",
+            "price.in",
         ),
         (json!({"context_length": 0}), "context_length"),
         (json!({"max_output": "many"}), "max_output"),
