@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use ractor::{Actor, ActorCell, ActorId, ActorStatus, SupervisionEvent};
 use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::actors::address::{Address, Message, Reply, Unavailable};
 use crate::actors::behaviour::{Behaviour, Own, Supervised};
@@ -170,6 +171,8 @@ pub(crate) struct Children<M: Message> {
     /// Deaths heard before the start that made the child reported back.
     early_deaths: HashMap<ActorId, String>,
     stopping: bool,
+    /// Ends the pauses when nobody is left who would hear of their end.
+    over: DropGuard,
 }
 
 struct Child {
@@ -209,6 +212,7 @@ impl<M: Message> Children<M> {
             observe,
             early_deaths: HashMap::new(),
             stopping: false,
+            over: CancellationToken::new().drop_guard(),
         }
     }
 
@@ -497,9 +501,12 @@ impl<M: Message> Children<M> {
             return;
         }
         let (own, wrap) = (self.own.clone(), self.wrap);
+        let over = self.over.token().clone();
         self.tasks.spawn("restart backoff", async move {
-            tokio::time::sleep(pause).await;
-            own.tell(wrap(report));
+            tokio::select! {
+                () = over.cancelled() => {}
+                () = tokio::time::sleep(pause) => own.tell(wrap(report)),
+            }
         });
     }
 }

@@ -23,6 +23,8 @@ pub(crate) struct Policy {
     pub(crate) fallbacks: bool,
     /// Whether another target may go on with an answer.
     pub(crate) mid_stream: bool,
+    /// Whether another target is asked beside one that takes unusually long.
+    pub(crate) hedge: bool,
     /// Requests that may wait for one provider.
     pub(crate) queue: u32,
     /// How long one may wait for a target.
@@ -36,6 +38,7 @@ impl Policy {
             attempts: number(settings::ROUTING_RETRIES) + 1,
             fallbacks: settings.flag(settings::ROUTING_FALLBACKS),
             mid_stream: settings.flag(settings::ROUTING_MID_STREAM),
+            hedge: settings.flag(settings::ROUTING_HEDGE),
             queue: number(settings::ROUTING_QUEUE),
             patience: settings.millis(settings::ROUTING_QUEUE_TIMEOUT),
         }
@@ -46,6 +49,7 @@ impl Policy {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct NobodyTakesIt {
+    pub(crate) status: u16,
     pub(crate) code: &'static str,
     pub(crate) message: String,
     pub(crate) retry_after: Duration,
@@ -159,6 +163,23 @@ impl Picker {
         }
     }
 
+    /// Another target than `picked`, if one lets the request in at once.
+    pub(crate) fn another(&self, picked: &Picked) -> Option<Picked> {
+        let now = Instant::now();
+        self.chances.iter().enumerate().find_map(|(place, chance)| {
+            let is_free = place != picked.place
+                && !chance.is_out
+                && chance.not_before.is_none_or(|until| until <= now)
+                && !chance.target.is_same(&picked.target);
+            let entrance = is_free.then(|| chance.target.enter(self.tokens, now).ok())??;
+            Some(Picked {
+                target: chance.target.clone(),
+                entrance,
+                place,
+            })
+        })
+    }
+
     /// Tries the doors, those first that were tried least.
     fn enter(&self, now: Instant) -> Result<Picked, Vec<(Arc<Target>, Closed)>> {
         let mut order: Vec<usize> = (0..self.chances.len()).collect();
@@ -207,7 +228,8 @@ impl Picker {
                     let asked = error.retry_after().unwrap_or_default();
                     chance.not_before =
                         Some(Instant::now() + asked.max(retry::pause(chance.tries, dice)));
-                    chance.is_out |= is_once || asked > patience;
+                    chance.is_out |=
+                        is_once || asked > patience || chance.target.adapter.retries_itself();
                 }
                 Verdict::Passing => {}
             }
@@ -225,11 +247,26 @@ impl Picker {
 fn nobody(closed: &[(Arc<Target>, Closed)], now: Instant) -> NobodyTakesIt {
     let words: Vec<_> = closed
         .iter()
-        .map(|(target, closed)| format!("`{}`: {}", target.name(), closed_words(*closed, now)))
+        .map(|(target, closed)| {
+            let last = target.last_error();
+            let after = last.map_or_else(String::new, |code| format!(", after `{code}`"));
+            format!("`{}`: {}{after}", target.name(), closed_words(*closed, now))
+        })
         .collect();
     let until = closed.iter().filter_map(|(_, closed)| closed.until()).min();
     let wait = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
+    let is_limit = |(target, closed): &(Arc<Target>, Closed)| match closed {
+        Closed::Limited { .. } => true,
+        Closed::Resting { .. } => target.last_error() == Some("upstream_rate_limited"),
+        _ => false,
+    };
     NobodyTakesIt {
+        // Whoever waits for a limit to pass is told so: clients know that better than an outage.
+        status: if closed.iter().all(is_limit) && !closed.is_empty() {
+            429
+        } else {
+            503
+        },
         code: "no_target_available",
         message: format!(
             "no target takes the request now ({}); try again later, or name another model",
@@ -241,6 +278,7 @@ fn nobody(closed: &[(Arc<Target>, Closed)], now: Instant) -> NobodyTakesIt {
 
 fn full(target: &Target, most: u32) -> NobodyTakesIt {
     NobodyTakesIt {
+        status: 503,
         code: "queue_full",
         message: format!(
             "the provider `{}` is busy, and {most} requests wait for it already; try again shortly",

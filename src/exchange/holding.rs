@@ -16,7 +16,8 @@ const LONGEST_CALL: usize = 4 * 1024 * 1024;
 /// An event, and what is in it.
 pub(super) struct Held {
     pub(super) raw: Bytes,
-    pub(super) scan: Scan,
+    /// None for a comment.
+    pub(super) scan: Option<Scan>,
 }
 
 /// See the module.
@@ -57,7 +58,10 @@ impl Holding {
         );
         self.follow_calls(&scan);
         self.bytes += raw.len();
-        self.held.push(Held { raw, scan });
+        self.held.push(Held {
+            raw,
+            scan: Some(scan),
+        });
         let is_much = self.held.len() > MOST_EVENTS || self.bytes > MOST_BYTES;
         self.has_begun |= is_content || is_end || is_much;
         let is_held = self.call.is_some() && self.bytes <= LONGEST_CALL;
@@ -66,6 +70,17 @@ impl Holding {
         } else {
             Vec::new()
         }
+    }
+
+    /// Takes what is no event, such as a comment; returns it when nothing is held before it.
+    pub(super) fn take_aside(&mut self, raw: Bytes) -> Option<Bytes> {
+        if self.has_begun && self.held.is_empty() {
+            return Some(raw);
+        }
+        if self.held.len() <= MOST_EVENTS {
+            self.held.push(Held { raw, scan: None });
+        }
+        None
     }
 
     /// Everything that is held; the stream is over.

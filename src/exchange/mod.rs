@@ -9,6 +9,7 @@
 
 mod attempts;
 pub(crate) mod downlink;
+mod hedging;
 mod holding;
 pub(crate) mod qwen;
 pub(crate) mod record;
@@ -190,7 +191,9 @@ impl Exchanges {
                 idle: silence.unwrap_or(settings.millis(settings::SERVER_TIMEOUT)),
             },
             has_own_deadline: silence.is_some(),
-            holds_calls: policy.mid_stream,
+            // Who wants to watch calls being written takes them as they come.
+            holds_calls: policy.mid_stream
+                && settings.text(settings::TOOLS_STREAMING) != Some("incremental"),
             told: Told::default(),
             graft: None,
             retries: self.retries.clone(),
@@ -257,7 +260,7 @@ enum Attempted {
 impl Exchange {
     async fn drive(mut self, plan: RoutePlan, policy: Policy) {
         let mut picker = Picker::new(&plan, policy);
-        let is_replay = plan.is_once;
+        let (is_replay, tokens) = (plan.is_once, plan.needs.tokens);
         drop(plan);
         let mut number = 0;
         let mut failure: Option<UpstreamError> = None;
@@ -278,7 +281,19 @@ impl Exchange {
             if let Err(interrupted) = self.splice(&target).await {
                 return self.interrupted(interrupted).await;
             }
-            match self.attempt(&picked, tape).await {
+            let hedge = (number == 1 && policy.hedge && !self.request.stream)
+                .then(|| hedging::patience(&target, tokens))
+                .flatten();
+            let attempted = match hedge {
+                Some(patience) => {
+                    self.hedged(&mut picker, &mut picked, &mut number, tape, patience)
+                        .await
+                }
+                None => self.attempt(&picked, tape).await,
+            };
+            // Of two that were asked one is left.
+            let target = picked.target.clone();
+            match attempted {
                 Attempted::Over => {
                     let now = tokio::time::Instant::now();
                     if picked.entrance.succeeded(self.recorder.tokens(), now) {
@@ -351,45 +366,62 @@ impl Exchange {
     }
 
     async fn attempt(&mut self, picked: &Picked, tape: Tape) -> Attempted {
-        let target = &*picked.target;
         let began = tokio::time::Instant::now();
+        let call = self.call(&picked.target, tape);
+        let deadlines = call.deadlines;
+        let asking = picked.target.adapter.complete(call);
+        match self.downlink.patiently(asking).await {
+            Ok(answer) => self.take(picked, answer, deadlines, began).await,
+            Err(interrupted) => Attempted::Interrupted(interrupted),
+        }
+    }
+
+    fn call(&self, target: &Target, tape: Tape) -> Call {
         let mut deadlines = self.deadlines;
         if let Some(timeout) = target.timeout.filter(|_| !self.has_own_deadline) {
             deadlines.first_byte = timeout;
             deadlines.idle = timeout;
         }
-        let call = Call {
+        Call {
             body: self.body_for(target),
             stream: self.request.stream,
             deadlines,
             request_id: self.request_id.clone(),
             session: self.session.clone(),
             tape,
-        };
-        let answer = match self.downlink.patiently(target.adapter.complete(call)).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return Attempted::Failed(error),
-            Err(interrupted) => return Attempted::Interrupted(interrupted),
-        };
+        }
+    }
+
+    /// Takes what `picked` answered.
+    async fn take(
+        &mut self,
+        picked: &Picked,
+        answer: Result<Answer, UpstreamError>,
+        deadlines: Deadlines,
+        began: tokio::time::Instant,
+    ) -> Attempted {
+        let target = &*picked.target;
         match answer {
-            Answer::Whole {
+            Err(error) => Attempted::Failed(error),
+            Ok(Answer::Whole {
                 status,
                 headers,
                 body,
-            } => {
+            }) => {
                 self.answered(target, status, &headers);
                 let attempted = self.whole(target, body).await;
                 let now = tokio::time::Instant::now();
                 if matches!(attempted, Attempted::Over) {
                     picked.entrance.began(now - began, now);
+                    picked.entrance.took(now - began);
                 }
                 attempted
             }
-            Answer::Stream {
+            Ok(Answer::Stream {
                 status,
                 headers,
                 bytes,
-            } => {
+            }) => {
                 self.answered(target, status, &headers);
                 self.stream(picked, bytes, deadlines, began).await
             }
@@ -469,10 +501,10 @@ impl Exchange {
 
     /// No target takes it, and none was asked.
     async fn nobody(mut self, nobody: NobodyTakesIt) {
-        let (message, code) = (nobody.message.clone(), nobody.code);
-        let farewell = self.downlink.farewell(&message, code, 503);
+        let (message, code, status) = (nobody.message.clone(), nobody.code, nobody.status);
+        let farewell = self.downlink.farewell(&message, code, status);
         let ending = Ending::Failed { message, code };
-        self.recorder.finish(ending, 503, self.received).await;
+        self.recorder.finish(ending, status, self.received).await;
         if let Some(farewell) = farewell {
             // A client that is gone by now needs none.
             let _ = self.downlink.end(farewell).await;

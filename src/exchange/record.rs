@@ -74,15 +74,18 @@ pub(crate) struct Recorder {
     attempt_content: Option<Instant>,
     upstream_status: Option<u16>,
     attempts: Vec<AttemptRow>,
-    attempt_began: Instant,
+    /// When each of them began.
+    began_at: Vec<Instant>,
+    /// The one that is spoken of.
+    current: usize,
     commit_wait: Duration,
     keep_answers: bool,
     is_searched: bool,
     most_bytes: usize,
     finished: bool,
     account: Option<Account>,
-    /// Of the attempt under way.
-    price: Option<Price>,
+    /// Of the attempts, like `began_at`.
+    prices: Vec<Option<Price>>,
     /// What the attempts before it used.
     earlier: Earlier,
     taping: Taping,
@@ -144,14 +147,15 @@ impl Recorder {
             attempt_content: None,
             upstream_status: None,
             attempts: Vec::new(),
-            attempt_began: now,
+            began_at: Vec::new(),
+            current: 0,
             commit_wait: settings.millis(settings::HISTORY_COMMIT_WAIT),
             keep_answers: settings.flag(settings::LOGGING_RESPONSES),
             is_searched,
             most_bytes,
             finished: false,
             account: subject.account.clone(),
-            price: None,
+            prices: Vec::new(),
             earlier: Earlier::default(),
             taping: Taping::new(settings, subject),
         }
@@ -206,8 +210,9 @@ impl Recorder {
                    "upstreamModel": target.upstream_model, "attempt": number}),
         );
         self.settle();
-        self.price = target.facts.price;
-        self.attempt_began = Instant::now();
+        self.prices.push(target.facts.price);
+        self.current = self.attempts.len();
+        self.began_at.push(Instant::now());
         self.attempt_content = None;
         self.upstream_status = None;
         self.attempts.push(AttemptRow {
@@ -224,6 +229,16 @@ impl Recorder {
             resumed_at: None,
         });
         self.taping.attempt(number, target, request)
+    }
+
+    /// The attempt that is spoken of, by its place.
+    pub(crate) fn current(&self) -> usize {
+        self.current
+    }
+
+    /// Speaks of another attempt that is still under way.
+    pub(crate) fn turn_to(&mut self, place: usize) {
+        self.current = place;
     }
 
     pub(crate) fn upstream_answered(&mut self, status: u16) {
@@ -249,26 +264,34 @@ impl Recorder {
             return;
         };
         self.earlier.usage = Some(usage);
-        if let Some(price) = self.price {
+        if let Some(price) = self.price() {
             let cost = price.cost_microusd(&usage);
             self.earlier.cost = Some(self.earlier.cost.unwrap_or_default().saturating_add(cost));
         }
     }
 
+    fn price(&self) -> Option<Price> {
+        self.prices.get(self.current).copied().flatten()
+    }
+
     fn close_attempt(&mut self, outcome: AttemptOutcome, error: Option<(String, &'static str)>) {
-        let (took, status) = (millis(self.attempt_began.elapsed()), self.upstream_status);
+        let (Some(attempt), Some(began)) = (
+            self.attempts.get_mut(self.current),
+            self.began_at.get(self.current),
+        ) else {
+            return;
+        };
+        let (took, status) = (millis(began.elapsed()), self.upstream_status);
         let first = self
             .attempt_content
-            .map(|at| millis(at.saturating_duration_since(self.attempt_began)));
-        if let Some(attempt) = self.attempts.last_mut() {
-            attempt.duration_ms = took;
-            attempt.upstream_status = status;
-            attempt.ttft_ms = first;
-            attempt.outcome = outcome;
-            if let Some((message, code)) = error {
-                attempt.error = Some(message);
-                attempt.error_code = Some(code.to_owned());
-            }
+            .map(|at| millis(at.saturating_duration_since(*began)));
+        attempt.duration_ms = took;
+        attempt.upstream_status = status;
+        attempt.ttft_ms = first;
+        attempt.outcome = outcome;
+        if let Some((message, code)) = error {
+            attempt.error = Some(message);
+            attempt.error_code = Some(code.to_owned());
         }
     }
 
@@ -293,7 +316,7 @@ impl Recorder {
 
     /// The attempt goes on with an answer of which the client has so many characters.
     pub(crate) fn goes_on(&mut self, characters: usize) {
-        if let Some(attempt) = self.attempts.last_mut() {
+        if let Some(attempt) = self.attempts.get_mut(self.current) {
             attempt.resumed_at = i64::try_from(characters).ok();
         }
     }
@@ -379,7 +402,7 @@ impl Recorder {
         let usage = self.told_usage.or_else(|| self.assembled.usage());
         // The answer that is kept tells its usage, so it must not be taken out.
         let cost = usage
-            .zip(self.price)
+            .zip(self.price())
             .map(|(usage, price)| price.cost_microusd(&usage));
         let cost = match (self.earlier.cost, cost) {
             (Some(earlier), Some(cost)) => Some(earlier.saturating_add(cost)),
@@ -391,7 +414,7 @@ impl Recorder {
         let words = self
             .is_searched
             .then(|| answer.as_deref().map_or_else(String::new, texts::of_answer));
-        let last = self.attempts.last();
+        let last = self.attempts.get(self.current);
         OutcomeRow {
             response_id: new_id(),
             status,

@@ -130,14 +130,11 @@ impl Exchange {
     async fn frame(&mut self, reading: &mut Reading<'_>, frame: Frame) -> Step {
         let event = frame.event.as_ref().filter(|event| !event.data.is_empty());
         let Some(event) = event else {
-            // A comment: nothing of the answer, and a reason to have a response head only if there is one.
-            if self.told.is_anything()
-                && self.graft.is_none()
-                && !reading.holding.is_inside_a_call()
-            {
-                return self.forward(frame.raw).await;
-            }
-            return Step::Go;
+            // A comment: nothing of the answer.
+            return match reading.holding.take_aside(frame.raw) {
+                Some(raw) if self.graft.is_none() => self.forward(raw).await,
+                _ => Step::Go,
+            };
         };
         let scan = match chunk::scan(&event.data) {
             Ok(scan) => scan,
@@ -180,11 +177,13 @@ impl Exchange {
 
     /// Sends an event on: from here on it is a part of the answer.
     async fn release(&mut self, held: Held) -> Step {
-        self.recorder.saw(&held.scan);
-        self.told.add(&held.scan);
-        if held.scan.usage_only && !self.request.include_usage {
-            // We asked for it, the client did not: it must not see what it did not ask for.
-            return Step::Go;
+        if let Some(scan) = held.scan {
+            self.recorder.saw(&scan);
+            self.told.add(&scan);
+            if scan.usage_only && !self.request.include_usage {
+                // We asked for it, the client did not: it must not see what it did not ask for.
+                return Step::Go;
+            }
         }
         self.forward(held.raw).await
     }

@@ -531,8 +531,12 @@ impl ApiError {
             Self::NoTarget(reason) => no_target(reason),
             Self::Upstream { error, attempts } => upstream(error, *attempts),
             Self::Closed(nobody) => Told::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "overloaded_error",
+                StatusCode::from_u16(nobody.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE),
+                if nobody.status == 429 {
+                    "rate_limit_error"
+                } else {
+                    "overloaded_error"
+                },
                 nobody.code,
                 &nobody.message,
             )

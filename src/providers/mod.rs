@@ -98,6 +98,11 @@ pub(crate) trait Provider: Send + Sync + 'static {
     /// The kind of adapter: metric label and log field. A vendor's preset name, or `generic-openai`.
     fn kind(&self) -> &'static str;
 
+    /// Whether it tries again by itself what passes: then it is not asked once more for the same request.
+    fn retries_itself(&self) -> bool {
+        false
+    }
+
     /// Makes one attempt. Resolves when headers came (stream) or the body is whole; dropping it or the stream cancels it.
     fn complete(&self, call: Call) -> BoxFuture<'_, Result<Answer, UpstreamError>>;
 

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::routing::breaker::{Breaker, Gate};
 use crate::routing::latency::Latency;
 use crate::routing::rate::Rate;
+use crate::routing::usual::Usual;
 use crate::tasks::lock;
 
 /// What a configuration allows; none means no bound.
@@ -73,6 +74,7 @@ pub(crate) struct Node {
 struct Inner {
     breaker: Breaker,
     latency: Latency,
+    usual: Usual,
     resting: Option<Instant>,
     avoided: Option<Instant>,
     in_flight: u32,
@@ -163,15 +165,26 @@ impl Node {
         self.left.notified().await;
     }
 
-    /// The upstream wants to be left alone until then.
-    pub(crate) fn rest(&self, until: Instant) {
+    /// The upstream wants to be left alone until then, for the reason of this code.
+    pub(crate) fn rest(&self, until: Instant, code: &'static str) {
         let mut inner = lock(&self.inner);
+        inner.last_error = Some(code);
         inner.resting = inner.resting.max(Some(until));
     }
 
     /// Others are preferred until then.
     pub(crate) fn avoid(&self, until: Instant) {
         lock(&self.inner).avoided = Some(until);
+    }
+
+    /// The code of what went wrong last.
+    pub(crate) fn last_error(&self) -> Option<&'static str> {
+        lock(&self.inner).last_error
+    }
+
+    /// What nearly all of its whole answers stay below; none while little is known.
+    pub(crate) fn usual(&self) -> Option<Duration> {
+        lock(&self.inner).usual.p95()
     }
 
     /// It answered something else than a completion, such as its list of models.
@@ -247,6 +260,11 @@ impl Pass {
     /// The first content came after `took`.
     pub(crate) fn began(&self, took: Duration, now: Instant) {
         lock(&self.node.inner).latency.observe(took, now);
+    }
+
+    /// A whole answer came after `took`.
+    pub(crate) fn took(&self, took: Duration) {
+        lock(&self.node.inner).usual.took(took);
     }
 
     /// It served. `tokens` is what it came to, where that is known. Returns whether that closed the breaker.
@@ -379,8 +397,8 @@ mod tests {
         let now = Instant::now();
         let node = node(Limits::default());
         let until = now + Duration::from_secs(7);
-        node.rest(until);
-        node.rest(now + Duration::from_secs(1));
+        node.rest(until, "upstream_rate_limited");
+        node.rest(now + Duration::from_secs(1), "upstream_rate_limited");
         assert_eq!(node.enter(1, now).err(), Some(Closed::Resting { until }));
         assert!(node.enter(1, until).is_ok());
         node.avoid(until);

@@ -22,6 +22,7 @@ mod contract;
 mod durability;
 mod errors;
 mod events;
+mod hedging;
 mod history;
 mod import;
 mod layers;

@@ -613,12 +613,13 @@ async fn broken_and_failed_answers_are_replayed_as_they_went() {
         "config": {"baseURL": "http://127.0.0.1:9/v1"}});
     gateway.post(&gateway.api("/api/providers"), &nobody).await;
     for (model, text, events) in [
-        ("p1/fake", "please cut", 3),
-        ("p1/fake", "please end early", 3),
-        ("p1/fake", "please hang", 3),
-        ("p1/fake", "please err", 3),
-        ("p1/fake", "please say nothing", 1),
-        ("p1/fake", "go down", 1),
+        // A model each: a breaker that opens leaves nothing to record.
+        ("p1/cut", "please cut", 3),
+        ("p1/end", "please end early", 3),
+        ("p1/hang", "please hang", 3),
+        ("p1/err", "please err", 3),
+        ("p1/nothing", "please say nothing", 1),
+        ("p1/down", "go down", 1),
         ("nobody/fake", "hi", 1),
     ] {
         let id = chat(&gateway, &say_streamed(model, text), None).await;

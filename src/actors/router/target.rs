@@ -85,6 +85,13 @@ impl Target {
         }
     }
 
+    /// The code of what went wrong last.
+    pub(crate) fn last_error(&self) -> Option<&'static str> {
+        self.node
+            .last_error()
+            .or_else(|| self.provider_node.last_error())
+    }
+
     pub(crate) fn glance(&self, tokens: u64, now: Instant) -> Glance {
         let (provider, own) = (
             self.provider_node.glance(tokens, now),
@@ -122,6 +129,11 @@ impl Entrance {
         self.own.began(took, now);
     }
 
+    /// A whole answer came after `took`.
+    pub(crate) fn took(&self, took: Duration) {
+        self.own.took(took);
+    }
+
     /// Returns whether that closed a breaker.
     pub(crate) fn succeeded(&mut self, tokens: Option<u64>, now: Instant) -> bool {
         let provider = self.provider.succeeded(tokens, now);
@@ -135,7 +147,7 @@ impl Entrance {
             (Blame::Target, _) => {
                 self.provider.succeeded(None, now);
                 if let Some(wait) = error.retry_after() {
-                    target.node.rest(now + wait);
+                    target.node.rest(now + wait, error.code());
                 }
                 return self.own.failed(error.code(), now);
             }
@@ -145,7 +157,8 @@ impl Entrance {
             }
             (Blame::Nobody, Verdict::Elsewhere) => target.node.avoid(now + AVOIDED),
             (Blame::Nobody, Verdict::Passing) => {
-                target.node.rest(now + error.retry_after().unwrap_or(RESTS));
+                let wait = error.retry_after().unwrap_or(RESTS);
+                target.node.rest(now + wait, error.code());
             }
         }
         false

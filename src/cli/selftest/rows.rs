@@ -57,8 +57,8 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         fault: "tool call cut",
-        expected: "an error; the call is never said to be complete",
-        look: |bench| bench.broken("tool-cut", "").boxed(),
+        expected: "502, and nothing of the call",
+        look: |bench| bench.call_cut().boxed(),
     },
     Row {
         fault: "upstream refuses",
@@ -191,13 +191,22 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
+    async fn call_cut(&self) -> Result<(), String> {
+        let answer = self.ask("scripted/tool-cut").await?;
+        check(answer.status() == 502, || {
+            format!("status {}", answer.status())
+        })?;
+        let body = answer.text().await.map_err(words)?;
+        check(!body.contains("tool_calls"), || format!("it came: {body}"))
+    }
+
     async fn refused(&self) -> Result<(), String> {
         let answer = self.ask("scripted/refuse").await?;
         let retry = answer.headers().get("retry-after").cloned();
         check(answer.status() == 503, || {
             format!("status {}", answer.status())
         })?;
-        check(retry.as_ref().is_some_and(|after| after == "7"), || {
+        check(retry.as_ref().is_some_and(|after| after == "30"), || {
             format!("retry-after is {retry:?}")
         })
     }

@@ -68,7 +68,7 @@ async fn answer(mut stream: TcpStream, gate: &Notify) -> std::io::Result<()> {
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let model = body["model"].as_str().unwrap_or_default();
     if model == "refuse" {
-        let answer = "HTTP/1.1 503 Service Unavailable\r\nretry-after: 7\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        let answer = "HTTP/1.1 503 Service Unavailable\r\nretry-after: 30\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
         return stream.write_all(answer.as_bytes()).await;
     }
     stream.write_all(HEAD.as_bytes()).await?;

@@ -325,6 +325,10 @@ impl Provider for QwenWeb {
         DIRECT
     }
 
+    fn retries_itself(&self) -> bool {
+        true
+    }
+
     fn complete(&self, call: Call) -> BoxFuture<'_, Result<Answer, UpstreamError>> {
         self.clone().answer(call).boxed()
     }
