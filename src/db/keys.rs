@@ -166,3 +166,50 @@ fn key(row: &Row<'_>) -> rusqlite::Result<KeyRow> {
         last_used_at: row.get("last_used_at")?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::ops::WriteOp;
+    use crate::db::testing::{self, sample_outcome, sample_request};
+
+    /// 2026-11-29T12:00:00Z.
+    const NOON: i64 = 1_795_953_600_000;
+    const DAY: i64 = 86_400_000;
+
+    #[test]
+    fn usage_is_that_of_the_day_and_the_month_and_goes_with_its_key() {
+        let conn = testing::database();
+        conn.execute_batch(
+            "INSERT INTO api_keys (id, name, prefix, hash, created_at, updated_at) VALUES ('k', 'K', 'qw-', 'h', 1, 1)",
+        )
+        .unwrap();
+        let ends = [NOON - 40 * DAY, NOON - DAY, NOON, NOON + 1];
+        for (number, at) in ends.into_iter().enumerate() {
+            for key in ["k", "gone"] {
+                let mut request = (*sample_request(&format!("{key}{number}"))).clone();
+                request.key_id = Some(key.into());
+                let mut outcome = sample_outcome(&format!("a{key}{number}"));
+                outcome.finished_at = at;
+                let op = WriteOp::FinishExchange {
+                    request: request.into(),
+                    outcome,
+                };
+                op.apply(&conn).unwrap();
+                op.apply(&conn).unwrap();
+            }
+        }
+        let used = usage(&conn, NOON + DAY / 4).unwrap();
+        let spent = |requests| Spent {
+            requests,
+            tokens: 15 * requests,
+            cost_microusd: 42 * requests,
+        };
+        assert_eq!(used.len(), 1);
+        assert_eq!(used["k"], Used::of(NOON, spent(2), spent(3)));
+        let tomorrow = usage(&conn, NOON + DAY).unwrap();
+        assert_eq!(tomorrow["k"].day.spent, Spent::default());
+        delete(&conn, "k").unwrap();
+        assert!(usage(&conn, NOON).unwrap().is_empty());
+    }
+}

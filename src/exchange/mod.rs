@@ -8,6 +8,7 @@
 //! After it the next one goes on where the answer broke off, if that is safe (`seam`).
 
 mod attempts;
+pub(crate) mod cache;
 pub(crate) mod downlink;
 mod hedging;
 mod holding;
@@ -34,6 +35,7 @@ use crate::actors::router::resolve::NoTarget;
 use crate::actors::router::target::Target;
 pub(crate) use crate::exchange::attempts::NobodyTakesIt;
 use crate::exchange::attempts::{Picked, Picker, Policy};
+use crate::exchange::cache::{Cache, Caching, Lookup, Verdict};
 use crate::exchange::downlink::{Downlink, Interrupted, Pieces};
 use crate::exchange::record::{Ending, Recorder, Subject};
 use crate::exchange::seam::{Graft, Told};
@@ -59,6 +61,7 @@ pub(crate) struct Exchanges {
     pub(crate) tasks: Tasks,
     /// Completions served at once; beyond it requests are refused early (R27).
     pub(crate) admission: Arc<Semaphore>,
+    pub(crate) cache: Cache,
     /// Retries that all may still make (R22).
     pub(crate) retries: Arc<Budget>,
     /// Chance, for jitter.
@@ -86,6 +89,8 @@ pub(crate) struct Incoming {
     pub(crate) wishes: Wishes,
     /// Where it goes, when the port decides that and not the router.
     pub(crate) plan: Option<RoutePlan>,
+    /// What the cache may do for it; none when it is not to be asked.
+    pub(crate) caching: Option<Caching>,
 }
 
 /// What goes to the client.
@@ -95,6 +100,8 @@ pub(crate) struct Delivery {
     pub(crate) attempts: u32,
     /// Fields of the request that had no effect.
     pub(crate) ignored: Vec<&'static str>,
+    /// What the cache did; none when that is of no interest.
+    pub(crate) cache: Option<Verdict>,
     pub(crate) content: Content,
 }
 
@@ -139,6 +146,13 @@ impl Exchanges {
             &incoming.request,
             &incoming.subject,
         );
+        let keeping = match self.look_up(&incoming, &settings).await {
+            Lookup::Hit(hit) => {
+                return self.give(*hit, incoming, recorder, &settings, permit).await;
+            }
+            Lookup::Miss(keeping) => keeping,
+        };
+        recorder.keeping(keeping.clone());
         let question = question(&incoming);
         let mut policy = Policy::of(&settings);
         policy.fallbacks &= !incoming.wishes.no_fallback;
@@ -178,13 +192,15 @@ impl Exchanges {
         recorder.begin();
         let (head, delivered) = oneshot::channel();
         let in_flight = incoming.connections.enter();
+        let mut downlink = Downlink::new(
+            head,
+            &incoming.connections,
+            settings.millis(settings::SERVER_KEEP_ALIVE),
+            incoming.request.stream,
+        );
+        downlink.keeping(keeping);
         let exchange = Exchange {
-            downlink: Downlink::new(
-                head,
-                &incoming.connections,
-                settings.millis(settings::SERVER_KEEP_ALIVE),
-                incoming.request.stream,
-            ),
+            downlink,
             deadlines: Deadlines {
                 connect: settings.millis(settings::SERVER_CONNECT_TIMEOUT),
                 first_byte: silence.unwrap_or(settings.millis(settings::SERVER_TIMEOUT)),

@@ -13,8 +13,10 @@ use crate::actors::router::plan::RoutePlan;
 use crate::actors::router::target::Target;
 use crate::clock::{new_id, now_ms};
 use crate::db::body::Body;
+use crate::db::cache::Key;
 use crate::db::history::{AttemptOutcome, AttemptRow, ExchangeStatus, OutcomeRow, RequestRow};
 use crate::db::ops::WriteOp;
+use crate::exchange::cache::{Given, Keeping};
 use crate::exchange::taping::Taping;
 use crate::protocol::openai::answer::Assembled;
 use crate::protocol::openai::chunk::{Scan, Usage};
@@ -89,6 +91,9 @@ pub(crate) struct Recorder {
     /// What the attempts before it used.
     earlier: Earlier,
     taping: Taping,
+    keeping: Keeping,
+    /// What the cache gave instead of an upstream.
+    given: Option<(Key, Given)>,
 }
 
 impl Recorder {
@@ -158,7 +163,19 @@ impl Recorder {
             prices: Vec::new(),
             earlier: Earlier::default(),
             taping: Taping::new(settings, subject),
+            keeping: Keeping::default(),
+            given: None,
         }
+    }
+
+    /// What keeps the answer for the cache once it is whole.
+    pub(crate) fn keeping(&mut self, keeping: Keeping) {
+        self.keeping = keeping;
+    }
+
+    /// The answer comes from the cache: there is no attempt.
+    pub(crate) fn given(&mut self, key: Key, given: Given) {
+        self.given = Some((key, given));
     }
 
     /// Keeps where the request may go.
@@ -228,6 +245,7 @@ impl Recorder {
             error_code: None,
             resumed_at: None,
         });
+        self.keeping.asks(target);
         self.taping.attempt(number, target, request)
     }
 
@@ -351,6 +369,10 @@ impl Recorder {
         if std::mem::replace(&mut self.finished, true) {
             return;
         }
+        if matches!(ending, Ending::Completed) {
+            // In front of the outcome, so that who waits for that can count on the cache.
+            self.keeping.keep(&self.database);
+        }
         let outcome = Box::new(self.outcome(&ending, http_status, received));
         if let Some(account) = &self.account {
             account.add(outcome.finished_at, &outcome.spent());
@@ -382,7 +404,8 @@ impl Recorder {
                    "status": outcome.status.as_str(), "httpStatus": outcome.http_status,
                    "durationMs": outcome.duration_ms, "ttftMs": outcome.ttft_ms,
                    "totalTokens": outcome.total_tokens, "costMicrousd": outcome.cost_microusd, "finishReason": outcome.finish_reason,
-                   "attempts": outcome.attempts.len(), "error": outcome.error}),
+                   "attempts": outcome.attempts.len(), "fromCache": outcome.from_cache.is_some(),
+                   "error": outcome.error}),
         );
     }
 
@@ -408,6 +431,8 @@ impl Recorder {
             (Some(earlier), Some(cost)) => Some(earlier.saturating_add(cost)),
             (earlier, cost) => earlier.or(cost),
         };
+        // What the cache gave cost nothing.
+        let cost = cost.or(self.given.as_ref().map(|_| 0));
         let usage = usage.or(self.earlier.usage).unwrap_or_default();
         let count = |tokens: Option<u64>| tokens.and_then(|tokens| i64::try_from(tokens).ok());
         let answer = self.kept_answer();
@@ -415,11 +440,16 @@ impl Recorder {
             .is_searched
             .then(|| answer.as_deref().map_or_else(String::new, texts::of_answer));
         let last = self.attempts.get(self.current);
+        let (from_cache, given) = self.given.take().unzip();
+        let given = given.or_else(|| last.map(Given::by));
+        let (provider_id, upstream_model) = given
+            .map(|given| (given.provider, given.upstream_model))
+            .unzip();
         OutcomeRow {
             response_id: new_id(),
             status,
-            provider_id: last.map(|attempt| attempt.provider_id.clone()),
-            upstream_model: last.map(|attempt| attempt.upstream_model.clone()),
+            provider_id,
+            upstream_model,
             finished_at: now_ms(),
             openai_response: answer.map(Body::of),
             words,
@@ -444,6 +474,7 @@ impl Recorder {
             duration_ms: millis(received.elapsed()),
             attempts: std::mem::take(&mut self.attempts),
             recording: self.taping.finish(status, http_status),
+            from_cache,
         }
     }
 

@@ -282,3 +282,29 @@ async fn a_key_that_used_up_its_dollars_is_refused_until_it_gets_more() {
     assert_eq!(complete(&gateway, &secret, &ask).await.status(), 200);
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn what_the_cache_gives_counts_for_nothing() {
+    let mut settings = required().to_vec();
+    settings.push(("cache.enabled", json!(true)));
+    let gateway = TestGateway::with(&settings).await;
+    let upstream = upstream().await;
+    vendor(&gateway, "openai", &upstream).await;
+    let (id, secret) = key(&gateway, json!({})).await;
+    let mut ask = say("openai/gpt-4o", "hi");
+    ask["temperature"] = json!(0);
+    for _ in 0..2 {
+        let response = complete(&gateway, &secret, &ask).await;
+        response.bytes().await.expect("a body");
+    }
+    assert_eq!(upstream.completions().len(), 1);
+    let costs = "SELECT group_concat(cost_microusd, ' ') FROM (SELECT cost_microusd FROM responses ORDER BY id)";
+    assert_eq!(gateway.cell::<String>(costs), "3000 0");
+    let (_, shown) = gateway.get(&gateway.api(&format!("/api/keys/{id}"))).await;
+    let used = &shown["usage"]["today"];
+    assert_eq!(
+        (&used["requests"], &used["tokens"], &used["cost"]),
+        (&json!(2), &json!(1_100), &json!(0.003))
+    );
+    gateway.stop().await;
+}

@@ -16,6 +16,7 @@
 mod support;
 
 mod budgets;
+mod cache;
 mod cli;
 mod completions;
 mod contract;
