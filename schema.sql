@@ -163,7 +163,8 @@ CREATE INDEX session_turns_by_chat ON session_turns (chat_id);
 
 -- What clients asked, one row per exchange, written before an upstream is called. `provider_id` names the provider that
 -- answered last and refers to nothing: history outlives a provider. A body is JSON text, or a BLOB: the same text packed
--- by Zstandard. `bodies_dropped` = 1: notes stand where the bodies were, the answer's too. `plan` says which targets it had.
+-- by Zstandard. `bodies_dropped` = 1: notes stand where the bodies were, the answer's too. `plan` says which targets it had,
+-- `key_id` whose key it came with; the key may be gone.
 CREATE TABLE requests (
     id                INTEGER PRIMARY KEY AUTOINCREMENT,
     request_id        TEXT    NOT NULL UNIQUE,
@@ -184,7 +185,8 @@ CREATE TABLE requests (
     tags              TEXT    CHECK (json_valid(tags)),
     created_at        INTEGER NOT NULL,
     bodies_dropped    INTEGER NOT NULL DEFAULT 0 CHECK (bodies_dropped IN (0, 1)),
-    plan              TEXT    CHECK (json_valid(plan))
+    plan              TEXT    CHECK (json_valid(plan)),
+    key_id            TEXT
 ) STRICT;
 
 CREATE INDEX requests_by_time ON requests (timestamp DESC);
@@ -194,6 +196,7 @@ CREATE INDEX requests_by_status ON requests (status, timestamp DESC);
 CREATE INDEX requests_by_session ON requests (session_id, timestamp DESC) WHERE session_id IS NOT NULL;
 CREATE INDEX requests_by_client_id ON requests (client_request_id) WHERE client_request_id IS NOT NULL;
 CREATE INDEX requests_by_replay ON requests (json_extract(tags, '$.replay_of')) WHERE tags IS NOT NULL;
+CREATE INDEX requests_by_key ON requests (key_id, timestamp DESC) WHERE key_id IS NOT NULL;
 CREATE INDEX requests_with_bodies ON requests (timestamp, id) WHERE bodies_dropped = 0;
 
 -- Every try at a target that an exchange made, in order. `resumed_at`: it went on with an answer of which the client had so
@@ -432,7 +435,7 @@ CREATE TABLE operations (
 -- Access -------------------------------------------------------------------------------------------------------------
 
 -- Keys of the clients of :3000 and :3001, as salted hashes; `prefix` is the part that is shown. `allowed_models` = NULL:
--- every model. The budgets count tokens per day and month (UTC).
+-- every model. The budgets count per day and month (UTC).
 CREATE TABLE api_keys (
     id               TEXT    NOT NULL PRIMARY KEY CHECK (id <> ''),
     name             TEXT    NOT NULL CHECK (name <> ''),
@@ -446,7 +449,19 @@ CREATE TABLE api_keys (
     tokens_per_month INTEGER CHECK (tokens_per_month >= 0),
     created_at       INTEGER NOT NULL,
     updated_at       INTEGER NOT NULL,
-    last_used_at     INTEGER
+    last_used_at     INTEGER,
+    cost_per_day_microusd   INTEGER CHECK (cost_per_day_microusd >= 0),
+    cost_per_month_microusd INTEGER CHECK (cost_per_month_microusd >= 0)
 ) STRICT;
 
 CREATE INDEX api_keys_by_prefix ON api_keys (prefix);
+
+-- What was used with a key, by the day (UTC, Unix ms of its beginning).
+CREATE TABLE key_usage (
+    key_id        TEXT    NOT NULL REFERENCES api_keys (id) ON DELETE CASCADE,
+    day           INTEGER NOT NULL,
+    requests      INTEGER NOT NULL DEFAULT 0,
+    tokens        INTEGER NOT NULL DEFAULT 0,
+    cost_microusd INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (key_id, day)
+) STRICT, WITHOUT ROWID;

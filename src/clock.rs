@@ -35,6 +35,31 @@ pub(crate) fn from_compact_utc(text: &str) -> Option<i64> {
     (compact_utc(at_ms) == text).then_some(at_ms)
 }
 
+const DAY_MS: i64 = 86_400_000;
+
+/// When the day of `at_ms` began (UTC), and when the next one does. All of it Unix ms.
+pub(crate) fn utc_day(at_ms: i64) -> (i64, i64) {
+    let began = at_ms.saturating_sub(at_ms.rem_euclid(DAY_MS));
+    (began, began.saturating_add(DAY_MS))
+}
+
+/// When the month of `at_ms` began (UTC), and when the next one does. All of it Unix ms.
+pub(crate) fn utc_month(at_ms: i64) -> (i64, i64) {
+    let month = |at_ms| {
+        let utc = jiff::tz::TimeZone::UTC;
+        let at = jiff::Timestamp::from_millisecond(at_ms).ok()?;
+        let date = at.to_zoned(utc.clone()).date();
+        let began = |date: jiff::civil::Date| {
+            let began = date.to_zoned(utc.clone()).ok()?;
+            Some(began.timestamp().as_millisecond())
+        };
+        let next = date.last_of_month().tomorrow().ok()?;
+        Some((began(date.first_of_month())?, began(next)?))
+    };
+    // Only the end of the calendar has no month.
+    month(at_ms).unwrap_or_else(|| utc_day(at_ms))
+}
+
 /// A new `UUIDv7`: unique, and sorted by the time it was made.
 pub(crate) fn new_id() -> String {
     uuid::Uuid::now_v7().to_string()
@@ -52,6 +77,15 @@ mod tests {
             from_compact_utc("20231114T221320Z"),
             Some(1_700_000_000_000)
         );
+        assert_eq!(
+            utc_day(1_700_000_000_123),
+            (1_699_920_000_000, 1_700_006_400_000)
+        );
+        let (began, ends) = utc_month(1_709_251_199_999);
+        assert_eq!(rfc3339(began), "2024-02-01T00:00:00.000Z");
+        assert_eq!(rfc3339(ends), "2024-03-01T00:00:00.000Z");
+        assert_eq!(utc_month(ends).0, ends);
+        assert_eq!(utc_month(i64::MAX).0, utc_day(i64::MAX).0);
         for odd in [
             "",
             "20231114T221320",

@@ -1,5 +1,6 @@
 //! The one place that knows all parts: opens the database, grows the tree, gives each listener the service of its port.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -36,6 +37,7 @@ use crate::http::{App, Integrity, ports, serve};
 use crate::providers::OwnPorts;
 use crate::providers::http::Http;
 use crate::providers::qwen::Login;
+use crate::routing::budgets::Used;
 use crate::routing::dice::{Dice, hash};
 use crate::secrets::{KeyPlace, Vault};
 use crate::settings::{self, Settings};
@@ -118,6 +120,7 @@ impl Gateway {
             settings,
             warnings,
             keys,
+            used,
             providers,
             writer,
         } = prepare_database(&instance, &flags).await?;
@@ -234,7 +237,7 @@ impl Gateway {
                 tasks.clone(),
             ),
             own,
-            keys: Keys::new(handles.database.clone(), keys),
+            keys: Keys::new(handles.database.clone(), keys, used),
             vault,
             gate: Gate::default(),
             qwen_port: qwen.clone(),
@@ -413,6 +416,7 @@ struct Prepared {
     settings: Settings,
     warnings: Vec<String>,
     keys: Vec<KeyRow>,
+    used: HashMap<String, Used>,
     providers: Vec<StoredProvider>,
     writer: WriteConnection,
 }
@@ -441,6 +445,10 @@ async fn prepare_database(
         .run(crate::db::keys::all)
         .await
         .map_err(|error| database_error(&error))?;
+    let used = readers
+        .run(|conn| crate::db::keys::usage(conn, now_ms()))
+        .await
+        .map_err(|error| database_error(&error))?;
     let providers = readers
         .run(crate::db::providers::all)
         .await
@@ -466,6 +474,7 @@ async fn prepare_database(
         settings,
         warnings,
         keys,
+        used,
         providers,
         writer,
     })

@@ -1,7 +1,8 @@
-//! The keys of clients: who may ask for completions, for which models, how often.
+//! The keys of clients: who may ask for completions, for which models, how often, for how much.
 //!
 //! Not an actor: the keys live in a watch channel above all of them, loaded once and again after each change, so that no
-//! request waits for the database and nothing of it can crash.
+//! request waits for the database and nothing of it can crash. What was used with a key lies beside them: read once, then
+//! counted as exchanges end, in step with table `key_usage`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -10,9 +11,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::actors::database::{Database, StoreError};
-use crate::clock::now_ms;
+use crate::clock::{now_ms, rfc3339};
 use crate::db::keys::{self, KeyRow};
 use crate::db::ops::{WriteOp, Written};
+use crate::routing::budgets::{Spent, Used};
 use crate::secrets::tokens::Hashed;
 use crate::tasks::lock;
 
@@ -26,6 +28,21 @@ pub(crate) struct Keys {
     database: Database,
     sender: Arc<watch::Sender<Arc<Vec<Key>>>>,
     meters: Arc<Mutex<HashMap<String, Meter>>>,
+    accounts: Arc<Mutex<HashMap<String, Account>>>,
+}
+
+/// What is used with one key. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Account {
+    key: Arc<str>,
+    used: Arc<Mutex<Used>>,
+}
+
+/// A key that may be used now.
+#[derive(Clone)]
+pub(crate) struct Admitted {
+    pub(crate) row: Arc<KeyRow>,
+    pub(crate) account: Account,
 }
 
 struct Key {
@@ -55,19 +72,28 @@ pub(crate) enum NoKey {
     Expired,
     #[error("this API key is over its {per_minute} requests per minute")]
     TooFast { per_minute: i64, after: Duration },
+    #[error("this API key has used up its {what}; it can be used again from {}", rfc3339(*until))]
+    Exhausted {
+        what: String,
+        /// Unix time, ms.
+        until: i64,
+        after: Duration,
+    },
 }
 
 impl Keys {
-    pub(crate) fn new(database: Database, rows: Vec<KeyRow>) -> Self {
+    pub(crate) fn new(database: Database, rows: Vec<KeyRow>, used: HashMap<String, Used>) -> Self {
+        let account = |(key, used): (String, Used)| (key.clone(), Account::new(&key, used));
         Self {
             database,
             sender: Arc::new(watch::channel(Arc::new(loaded(rows))).0),
             meters: Arc::default(),
+            accounts: Arc::new(Mutex::new(used.into_iter().map(account).collect())),
         }
     }
 
     /// The key among `presented` that may be used now. `counts` says whether this is a request of its rate.
-    pub(crate) fn admit(&self, presented: &[&str], counts: Counts) -> Result<Arc<KeyRow>, NoKey> {
+    pub(crate) fn admit(&self, presented: &[&str], counts: Counts) -> Result<Admitted, NoKey> {
         if presented.is_empty() {
             return Err(NoKey::Missing);
         }
@@ -84,11 +110,28 @@ impl Keys {
         if row.expires_at.is_some_and(|at| at <= now_ms) {
             return Err(NoKey::Expired);
         }
+        let account = self.account(&row.id);
+        if counts == Counts::Yes {
+            account.check(&row, now_ms)?;
+        }
         if self.use_it(&row, counts)? {
             let (id, at) = (row.id.clone(), now_ms);
             drop(self.database.record(WriteOp::KeyUsed { id, at }));
         }
-        Ok(row)
+        Ok(Admitted { row, account })
+    }
+
+    /// What was used with a key today and this month.
+    pub(crate) fn used(&self, id: &str) -> Used {
+        self.account(id).used(now_ms())
+    }
+
+    fn account(&self, id: &str) -> Account {
+        let mut accounts = lock(&self.accounts);
+        let account = accounts.entry(id.to_owned());
+        account
+            .or_insert_with(|| Account::new(id, Used::default()))
+            .clone()
     }
 
     /// Takes one request off the key's rate. Says whether its use is to be stored.
@@ -140,6 +183,7 @@ impl Keys {
         let written = self.database.write(op).await?;
         self.reload().await?;
         lock(&self.meters).remove(id);
+        lock(&self.accounts).remove(id);
         Ok(written != Written::Rows(0))
     }
 
@@ -150,7 +194,42 @@ impl Keys {
     }
 }
 
-/// Whether a request counts for the rate of its key.
+impl Account {
+    fn new(key: &str, used: Used) -> Self {
+        Self {
+            key: key.into(),
+            used: Arc::new(Mutex::new(used)),
+        }
+    }
+
+    /// The key's id.
+    pub(crate) fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Adds what an exchange took that ended `at` (Unix ms).
+    pub(crate) fn add(&self, at: i64, spent: &Spent) {
+        lock(&self.used).add(at, spent);
+    }
+
+    fn used(&self, now: i64) -> Used {
+        lock(&self.used).at(now)
+    }
+
+    fn check(&self, row: &KeyRow, now: i64) -> Result<(), NoKey> {
+        let exhausted = lock(&self.used).exhausted(&row.budgets, now);
+        exhausted.map_or(Ok(()), |exhausted| {
+            let left = exhausted.until.saturating_sub(now);
+            Err(NoKey::Exhausted {
+                what: exhausted.what,
+                until: exhausted.until,
+                after: Duration::from_millis(u64::try_from(left).unwrap_or_default()),
+            })
+        })
+    }
+}
+
+/// Whether a request counts for the rate and the budgets of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Counts {
     Yes,

@@ -48,6 +48,7 @@ const FIELDS: &[Column] = &[
     ("error", "/response/error", Show::Text),
     ("tokens in", "/response/prompt_tokens", Show::Text),
     ("tokens out", "/response/completion_tokens", Show::Text),
+    ("cost", "/response/cost_microusd", Show::Cost),
     ("first byte", "/response/ttft_ms", Show::Took),
     ("duration", "/response/duration_ms", Show::Took),
 ];
@@ -135,6 +136,9 @@ pub(crate) struct Which {
     /// Only streamed ones (true), or only others (false).
     #[arg(long)]
     stream: Option<bool>,
+    /// Only with the API key of this id.
+    #[arg(long, value_name = "ID")]
+    key: Option<String>,
     /// Only those that failed.
     #[arg(long)]
     errors: bool,
@@ -156,6 +160,7 @@ impl Which {
             .query("provider", self.provider)
             .query("status", self.status.map(Status::as_str))
             .query("stream", self.stream)
+            .query("key", self.key)
             .query("has_error", self.errors.then_some(true))
             .query("start_date", self.since)
             .query("end_date", self.until)

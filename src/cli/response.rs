@@ -38,6 +38,7 @@ const FIELDS: &[Column] = &[
     ("tokens in", "/prompt_tokens", Show::Text),
     ("tokens out", "/completion_tokens", Show::Text),
     ("tokens", "/total_tokens", Show::Text),
+    ("cost", "/cost_microusd", Show::Cost),
     ("attempts", "/attempts", Show::Text),
     ("first byte", "/ttft_ms", Show::Took),
     ("duration", "/duration_ms", Show::Took),

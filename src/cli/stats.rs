@@ -19,6 +19,7 @@ const ANSWERS: &[Column] = &[
     ("tokens", "/total_tokens", Show::Text),
     ("tokens in", "/total_prompt_tokens", Show::Text),
     ("tokens out", "/total_completion_tokens", Show::Text),
+    ("cost", "/cost_microusd", Show::Cost),
     ("average time", "/avg_duration_ms", Show::Took),
     ("half within", "/p50_duration_ms", Show::Took),
     ("95 % within", "/p95_duration_ms", Show::Took),
@@ -32,6 +33,7 @@ const GROUPS: &[Column] = &[
     ("FAILED", "/failed", Show::Text),
     ("SUCCESS %", "/success_rate", Show::Text),
     ("TOKENS", "/total_tokens", Show::Text),
+    ("COST", "/cost_microusd", Show::Cost),
     ("AVERAGE", "/avg_duration_ms", Show::Took),
     ("95 %", "/p95_duration_ms", Show::Took),
 ];

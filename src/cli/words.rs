@@ -28,6 +28,8 @@ pub(crate) enum Show {
     Took,
     /// Seconds something has lasted.
     Lasted,
+    /// Millionths of a dollar.
+    Cost,
 }
 
 /// The colour of a text.
@@ -89,6 +91,7 @@ pub(crate) fn show(value: Option<&Value>, how: Show) -> String {
         Show::Seconds => number.map(|at| time(at.saturating_mul(1_000))),
         Show::Ago => number.map(|at| ago(now_ms().saturating_sub(at))),
         Show::Took => number.map(took),
+        Show::Cost => number.map(cost),
         Show::Lasted => number.map(|seconds| span(seconds.saturating_mul(1_000))),
     };
     // A value of another type than the contract's is shown as it is.
@@ -164,6 +167,17 @@ fn took(ms: i64) -> String {
     span(ms)
 }
 
+/// Dollars with as many digits as say something: `$12.35`, `$0.0042`.
+fn cost(microusd: i64) -> String {
+    let (dollars, rest) = (microusd / 1_000_000, (microusd % 1_000_000).abs());
+    if dollars == 0 && rest > 0 {
+        let digits = format!("{rest:06}");
+        format!("$0.{}", digits.trim_end_matches('0'))
+    } else {
+        format!("${dollars}.{:02}", rest / 10_000)
+    }
+}
+
 /// In the largest unit that fits.
 fn span(ms: i64) -> String {
     let seconds = ms / 1_000;
@@ -201,6 +215,9 @@ mod tests {
             (json!(950), Show::Took, "950 ms"),
             (json!(61_000), Show::Took, "1 min"),
             (json!(7_300), Show::Lasted, "2 h"),
+            (json!(0), Show::Cost, "$0.00"),
+            (json!(4_200), Show::Cost, "$0.0042"),
+            (json!(12_345_678), Show::Cost, "$12.34"),
         ] {
             assert_eq!(show(Some(&value), how), text, "{value} {how:?}");
         }

@@ -64,6 +64,7 @@ pub(crate) fn fill(path: &Path, count: i64, from: i64) -> Result<(), DbError> {
             total_tokens: Some(1_000),
             cached_tokens: None,
             reasoning_tokens: None,
+            cost_microusd: None,
             duration_ms: number * 7_919 % 60_000,
             ttft_ms: Some(number * 104_729 % 3_000),
         };

@@ -94,7 +94,7 @@ pub(crate) struct Link {
     pub(crate) provider_id: String,
     pub(crate) model_id: String,
     pub(crate) is_default: bool,
-    /// What to send along with each request for it.
+    /// What is known of it here: `price`, `context_length`, `tools` and the like.
     pub(crate) config: Option<Value>,
     /// Unix time, ms.
     pub(crate) created_at: i64,
@@ -119,7 +119,7 @@ pub(crate) struct LinkedModel {
     #[serde(flatten)]
     pub(crate) model: ModelRow,
     pub(crate) is_default: bool,
-    /// What to send along with each request for it.
+    /// What is known of it here: `price`, `context_length`, `tools` and the like.
     pub(crate) provider_config: Option<Value>,
 }
 

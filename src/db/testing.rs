@@ -134,6 +134,7 @@ pub(crate) fn sample_request(id: &str) -> Arc<RequestRow> {
         model: "m".into(),
         stream: true,
         plan: None,
+        key_id: None,
         words: "asked".into(),
     })
 }
@@ -166,6 +167,7 @@ pub(crate) fn sample_outcome(response_id: &str) -> Box<OutcomeRow> {
         total_tokens: None,
         cached_tokens: Some(1),
         reasoning_tokens: None,
+        cost_microusd: Some(42),
         finish_reason: Some("stop".into()),
         error: None,
         error_code: None,

@@ -9,13 +9,15 @@ use crate::db::history::{ExchangeStatus, OutcomeRow};
 pub(super) const HOUR_MS: i64 = 3_600_000;
 /// No exchange counts for more: an upstream that claims absurd numbers would overflow the sums, and end the counting.
 const MOST: i64 = 1_000_000_000;
+/// The same for its cost: a million dollars.
+const DEAREST: i64 = 1_000_000_000_000;
 
 const ADD: &str = "
     INSERT INTO usage_rollups (hour, provider, model, requests, completed, failed, client_closed, attempts,
                                prompt_tokens, completion_tokens, total_tokens, cached_tokens, reasoning_tokens,
-                               duration_ms)
+                               duration_ms, cost_microusd)
     VALUES (:hour, :provider, :model, 1, :completed, :failed, :client_closed, :attempts, :prompt_tokens,
-            :completion_tokens, :total_tokens, :cached_tokens, :reasoning_tokens, :duration_ms)
+            :completion_tokens, :total_tokens, :cached_tokens, :reasoning_tokens, :duration_ms, :cost_microusd)
         ON CONFLICT (hour, provider, model) DO UPDATE
        SET requests = requests + 1,
            completed = completed + excluded.completed,
@@ -27,7 +29,8 @@ const ADD: &str = "
            total_tokens = total_tokens + excluded.total_tokens,
            cached_tokens = cached_tokens + excluded.cached_tokens,
            reasoning_tokens = reasoning_tokens + excluded.reasoning_tokens,
-           duration_ms = duration_ms + excluded.duration_ms";
+           duration_ms = duration_ms + excluded.duration_ms,
+           cost_microusd = cost_microusd + excluded.cost_microusd";
 
 const LATENCIES: &str = "
     SELECT durations, first_contents FROM usage_latencies WHERE hour = ?1 AND provider = ?2 AND model = ?3";
@@ -53,6 +56,7 @@ pub(super) struct Spent<'a> {
     pub(super) total_tokens: Option<i64>,
     pub(super) cached_tokens: Option<i64>,
     pub(super) reasoning_tokens: Option<i64>,
+    pub(super) cost_microusd: Option<i64>,
     pub(super) duration_ms: i64,
     pub(super) ttft_ms: Option<i64>,
 }
@@ -61,7 +65,7 @@ pub(super) struct Spent<'a> {
 pub(super) fn add(conn: &Connection, model: &str, outcome: &OutcomeRow) -> Result<(), DbError> {
     // An answer that was given again cost nothing, and says nothing of how fast a provider is.
     let is_spent = outcome.from_cache.is_none();
-    let tokens = |count: Option<i64>| count.filter(|_| is_spent);
+    let told = |count: Option<i64>| count.filter(|_| is_spent);
     let provider = outcome.provider_id.as_deref().filter(|_| is_spent);
     let spent = Spent {
         provider: provider.unwrap_or_default(),
@@ -69,11 +73,12 @@ pub(super) fn add(conn: &Connection, model: &str, outcome: &OutcomeRow) -> Resul
         finished_at: outcome.finished_at,
         status: outcome.status,
         attempts: outcome.attempts.len(),
-        prompt_tokens: tokens(outcome.prompt_tokens),
-        completion_tokens: tokens(outcome.completion_tokens),
-        total_tokens: tokens(outcome.total_tokens),
-        cached_tokens: tokens(outcome.cached_tokens),
-        reasoning_tokens: tokens(outcome.reasoning_tokens),
+        prompt_tokens: told(outcome.prompt_tokens),
+        completion_tokens: told(outcome.completion_tokens),
+        total_tokens: told(outcome.total_tokens),
+        cached_tokens: told(outcome.cached_tokens),
+        reasoning_tokens: told(outcome.reasoning_tokens),
+        cost_microusd: outcome.cost_microusd,
         duration_ms: outcome.duration_ms,
         ttft_ms: outcome.ttft_ms,
     };
@@ -86,9 +91,11 @@ pub(super) fn add_spent(conn: &Connection, spent: &Spent<'_>) -> Result<(), DbEr
         bounded(spent.prompt_tokens),
         bounded(spent.completion_tokens),
     );
-    let total = spent
-        .total_tokens
-        .map_or(prompt + completion, |total| bounded(Some(total)));
+    let total = tokens(
+        spent.prompt_tokens,
+        spent.completion_tokens,
+        spent.total_tokens,
+    );
     let is = |status| spent.status == status;
     let hour = spent
         .finished_at
@@ -108,6 +115,7 @@ pub(super) fn add_spent(conn: &Connection, spent: &Spent<'_>) -> Result<(), DbEr
         ":cached_tokens": bounded(spent.cached_tokens),
         ":reasoning_tokens": bounded(spent.reasoning_tokens),
         ":duration_ms": bounded(Some(spent.duration_ms)),
+        ":cost_microusd": cost(spent.cost_microusd),
     })?;
     Ok(())
 }
@@ -159,6 +167,19 @@ pub(crate) fn totals(conn: &Connection) -> Result<Totals, DbError> {
             duration_ms: row.get("duration_ms")?,
         })
     })?)
+}
+
+/// For how many tokens an exchange counts.
+pub(super) fn tokens(prompt: Option<i64>, completion: Option<i64>, total: Option<i64>) -> i64 {
+    total.map_or_else(
+        || bounded(prompt) + bounded(completion),
+        |total| bounded(Some(total)),
+    )
+}
+
+/// For how many micro-dollars it counts.
+pub(super) fn cost(cost: Option<i64>) -> i64 {
+    cost.unwrap_or(0).clamp(0, DEAREST)
 }
 
 fn bounded(count: Option<i64>) -> i64 {

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::actors::database::Database;
 use crate::actors::events::Events;
+use crate::actors::keys::Account;
 use crate::actors::router::plan::RoutePlan;
 use crate::actors::router::target::Target;
 use crate::clock::{new_id, now_ms};
@@ -23,6 +24,7 @@ use crate::protocol::openai::request::ChatRequest;
 use crate::protocol::openai::texts;
 use crate::providers::UpstreamError;
 use crate::providers::tape::Tape;
+use crate::routing::facts::Price;
 use crate::settings::{self, Settings};
 
 /// Who asked, and how.
@@ -34,6 +36,8 @@ pub(crate) struct Subject {
     pub(crate) client_request_id: Option<String>,
     /// Our id of the exchange that this one repeats.
     pub(crate) replay_of: Option<String>,
+    /// Of the key that pays for it.
+    pub(crate) account: Option<Account>,
     pub(crate) path: &'static str,
     pub(crate) port: u16,
     pub(crate) user_agent: Option<String>,
@@ -46,6 +50,15 @@ pub(crate) enum Ending {
     Completed,
     Failed { message: String, code: &'static str },
     ClientClosed,
+}
+
+/// What attempts used that another one followed.
+#[derive(Default)]
+struct Earlier {
+    /// Of the last one that told it.
+    usage: Option<Usage>,
+    /// Micro-dollars; none while no price is known.
+    cost: Option<u64>,
 }
 
 /// Gathers one exchange's rows.
@@ -72,6 +85,11 @@ pub(crate) struct Recorder {
     is_searched: bool,
     most_bytes: usize,
     finished: bool,
+    account: Option<Account>,
+    /// Of the attempts, like `began_at`.
+    prices: Vec<Option<Price>>,
+    /// What the attempts before it used.
+    earlier: Earlier,
     taping: Taping,
     keeping: Keeping,
     /// What the cache gave instead of an upstream.
@@ -114,6 +132,10 @@ impl Recorder {
             model: request.model.clone().unwrap_or_default(),
             stream: request.stream,
             plan: None,
+            key_id: subject
+                .account
+                .as_ref()
+                .map(|account| account.key().to_owned()),
             words,
         };
         let now = Instant::now();
@@ -137,6 +159,9 @@ impl Recorder {
             is_searched,
             most_bytes,
             finished: false,
+            account: subject.account.clone(),
+            prices: Vec::new(),
+            earlier: Earlier::default(),
             taping: Taping::new(settings, subject),
             keeping: Keeping::default(),
             given: None,
@@ -201,6 +226,8 @@ impl Recorder {
             json!({"requestId": self.request.request_id, "provider": target.provider,
                    "upstreamModel": target.upstream_model, "attempt": number}),
         );
+        self.settle();
+        self.prices.push(target.facts.price);
         self.current = self.attempts.len();
         self.began_at.push(Instant::now());
         self.attempt_content = None;
@@ -248,6 +275,23 @@ impl Recorder {
         self.close_attempt(AttemptOutcome::Cancelled, None);
     }
 
+    /// Puts down what the attempt used so far: another one's usage takes its place.
+    fn settle(&mut self) {
+        let told = self.told_usage.take();
+        let Some(usage) = told.or_else(|| self.assembled.take_usage()) else {
+            return;
+        };
+        self.earlier.usage = Some(usage);
+        if let Some(price) = self.price() {
+            let cost = price.cost_microusd(&usage);
+            self.earlier.cost = Some(self.earlier.cost.unwrap_or_default().saturating_add(cost));
+        }
+    }
+
+    fn price(&self) -> Option<Price> {
+        self.prices.get(self.current).copied().flatten()
+    }
+
     fn close_attempt(&mut self, outcome: AttemptOutcome, error: Option<(String, &'static str)>) {
         let (Some(attempt), Some(began)) = (
             self.attempts.get_mut(self.current),
@@ -283,6 +327,7 @@ impl Recorder {
 
     /// What the last attempt brought never reached the client.
     pub(crate) fn begins_anew(&mut self) {
+        self.settle();
         self.assembled = Assembled::default();
         self.first_content = None;
     }
@@ -329,6 +374,9 @@ impl Recorder {
             self.keeping.keep(&self.database);
         }
         let outcome = Box::new(self.outcome(&ending, http_status, received));
+        if let Some(account) = &self.account {
+            account.add(outcome.finished_at, &outcome.spent());
+        }
         self.mention(&outcome);
         let queued = self.database.record(WriteOp::FinishExchange {
             request: self.request.clone(),
@@ -355,7 +403,7 @@ impl Recorder {
                    "provider": outcome.provider_id, "stream": request.stream, "path": request.path,
                    "status": outcome.status.as_str(), "httpStatus": outcome.http_status,
                    "durationMs": outcome.duration_ms, "ttftMs": outcome.ttft_ms,
-                   "totalTokens": outcome.total_tokens, "finishReason": outcome.finish_reason,
+                   "totalTokens": outcome.total_tokens, "costMicrousd": outcome.cost_microusd, "finishReason": outcome.finish_reason,
                    "attempts": outcome.attempts.len(), "fromCache": outcome.from_cache.is_some(),
                    "error": outcome.error}),
         );
@@ -374,10 +422,18 @@ impl Recorder {
                 Some((*code).to_owned()),
             ),
         };
-        let usage = self
-            .told_usage
-            .or_else(|| self.assembled.usage())
-            .unwrap_or_default();
+        let usage = self.told_usage.or_else(|| self.assembled.usage());
+        // The answer that is kept tells its usage, so it must not be taken out.
+        let cost = usage
+            .zip(self.price())
+            .map(|(usage, price)| price.cost_microusd(&usage));
+        let cost = match (self.earlier.cost, cost) {
+            (Some(earlier), Some(cost)) => Some(earlier.saturating_add(cost)),
+            (earlier, cost) => earlier.or(cost),
+        };
+        // What the cache gave cost nothing.
+        let cost = cost.or(self.given.as_ref().map(|_| 0));
+        let usage = usage.or(self.earlier.usage).unwrap_or_default();
         let count = |tokens: Option<u64>| tokens.and_then(|tokens| i64::try_from(tokens).ok());
         let answer = self.kept_answer();
         let words = self
@@ -402,6 +458,7 @@ impl Recorder {
             total_tokens: count(usage.total),
             cached_tokens: count(usage.cached),
             reasoning_tokens: count(usage.reasoning),
+            cost_microusd: count(cost),
             finish_reason: self
                 .finish_reason
                 .take()

@@ -106,6 +106,7 @@ async fn play(recording: &Recording) -> Result<Received, Unplayable> {
             request_id: recording.request_id.clone(),
             client_request_id: None,
             replay_of: None,
+            account: None,
             path: "/v1/chat/completions",
             port: 0,
             user_agent: None,

@@ -1,15 +1,12 @@
 //! Who may ask for completions: everybody of this machine, or who has a key; `auth.requireKeys` says which.
 
-use std::sync::Arc;
-
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hyper::Method;
 use hyper::http::Extensions;
 
-use crate::actors::keys::{Counts, NoKey};
-use crate::db::keys::KeyRow;
+use crate::actors::keys::{Account, Admitted, Counts, NoKey};
 use crate::http::App;
 use crate::http::access;
 use crate::http::error::ApiError;
@@ -18,21 +15,29 @@ use crate::settings;
 
 /// What a client may ask for; everything, unless its key says less.
 #[derive(Clone, Default)]
-pub(crate) struct Allowed(Option<Arc<KeyRow>>);
+pub(crate) struct Allowed(Option<Admitted>);
 
 impl Allowed {
     pub(crate) fn in_request(extensions: &Extensions) -> Self {
         extensions.get::<Self>().cloned().unwrap_or_default()
     }
 
+    /// Where what its key uses is put down.
+    pub(crate) fn account(&self) -> Option<Account> {
+        self.0.as_ref().map(|key| key.account.clone())
+    }
+
     pub(crate) fn permits(&self, model: &str) -> bool {
-        let list = self.0.as_ref().and_then(|key| key.allowed_models.as_ref());
+        let list = self
+            .0
+            .as_ref()
+            .and_then(|key| key.row.allowed_models.as_ref());
         list.is_none_or(|list| list.iter().any(|allowed| covers(allowed, model)))
     }
 
     /// The key the client came with, where one is needed.
     pub(crate) fn key_id(&self) -> Option<&str> {
-        self.0.as_ref().map(|key| key.id.as_str())
+        self.0.as_ref().map(|key| key.row.id.as_str())
     }
 
     /// Refuses a model that is not allowed; no name is one of those that were allowed by name.
@@ -89,6 +94,11 @@ fn refused(reason: &NoKey) -> ApiError {
     match reason {
         NoKey::TooFast { after, .. } => ApiError::TooMany {
             code: "rate_limit_exceeded",
+            message: reason.to_string(),
+            after: *after,
+        },
+        NoKey::Exhausted { after, .. } => ApiError::TooMany {
+            code: "budget_exhausted",
             message: reason.to_string(),
             after: *after,
         },

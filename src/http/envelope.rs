@@ -115,8 +115,12 @@ fn written(
         Retry::Never => {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
-        Retry::After(after) => {
-            headers.insert(SHOULD_RETRY, HeaderValue::from_static("true"));
+        Retry::After(after) | Retry::Later(after) => {
+            let should = match told.retry {
+                Retry::After(_) => "true",
+                Retry::Never | Retry::Later(_) => "false",
+            };
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static(should));
             let seconds = after.as_millis().div_ceil(1_000).max(1);
             headers.insert(
                 RETRY_AFTER,

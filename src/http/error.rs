@@ -168,6 +168,8 @@ pub(crate) enum ApiError {
 pub(crate) enum Retry {
     Never,
     After(Duration),
+    /// So late that no client should wait for it.
+    Later(Duration),
 }
 
 /// An error as the client reads it.
@@ -184,6 +186,8 @@ pub(crate) struct Told {
 
 /// When a passing error says nothing of its own about when to come back.
 const SOON: Duration = Duration::from_secs(1);
+/// Longer than that a client should not be kept waiting for its turn.
+const PATIENCE: Duration = Duration::from_mins(1);
 const INVALID: &str = "invalid_request_error";
 
 impl Told {
@@ -212,6 +216,15 @@ impl Told {
             retry: Retry::After(after),
             ..self
         }
+    }
+
+    fn retry_or_later(self, after: Duration) -> Self {
+        let retry = if after > PATIENCE {
+            Retry::Later(after)
+        } else {
+            Retry::After(after)
+        };
+        Self { retry, ..self }
     }
 
     fn details(self, details: Value) -> Self {
@@ -470,7 +483,7 @@ impl ApiError {
                 code,
                 message.clone(),
             )
-            .retry(*after),
+            .retry_or_later(*after),
             Self::ProviderDisabled { id } => Told::new(
                 S::BAD_REQUEST,
                 "provider_disabled_error",

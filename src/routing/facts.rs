@@ -15,10 +15,10 @@ use crate::protocol::openai::chunk::Usage;
 const TABLE: &str = include_str!("../../assets/models.json");
 
 /// One dollar, in micro-dollars.
-pub(crate) const DOLLAR: f64 = 1_000_000.0;
+const DOLLAR: f64 = 1_000_000.0;
 const MILLION: u128 = 1_000_000;
-/// Dollars for a million tokens that nobody takes: what is beyond is a slip.
-const DEAREST: f64 = 1_000_000.0;
+/// No price and no budget is beyond so many dollars: that is a slip.
+pub(crate) const DEAREST: f64 = 1_000_000.0;
 /// No model has so many tokens.
 const LONGEST: u64 = 1_000_000_000;
 
@@ -119,19 +119,21 @@ impl Facts {
     }
 }
 
-/// What is wrong with a link's `config`, in the words of an error; nothing when it can be used.
-pub(crate) fn faults(config: &serde_json::Map<String, Value>) -> Vec<String> {
+/// What is wrong with a link's `config`: keys, and what they must be.
+pub(crate) fn faults(config: &serde_json::Map<String, Value>) -> Vec<(String, String)> {
     let mut faults = Vec::new();
+    let mut fault = |key: String, must: String| faults.push((key, must));
     for key in NUMBERS {
         if config.get(key).is_some_and(|value| length(value).is_none()) {
-            faults.push(format!(
-                "`config.{key}` must be a number of tokens from 1 to {LONGEST}"
-            ));
+            fault(
+                key.into(),
+                format!("must be a number of tokens from 1 to {LONGEST}"),
+            );
         }
     }
     for key in FLAGS {
         if config.get(key).is_some_and(|value| !value.is_boolean()) {
-            faults.push(format!("`config.{key}` must be true or false"));
+            fault(key.into(), "must be true or false".into());
         }
     }
     match config.get("price") {
@@ -144,21 +146,21 @@ pub(crate) fn faults(config: &serde_json::Map<String, Value>) -> Vec<String> {
                     None => is_needed,
                 };
                 if is_wrong {
-                    faults.push(format!(
-                        "`config.price.{key}` must be dollars for a million tokens, from 0 to {DEAREST}"
-                    ));
+                    let must = format!("must be dollars for a million tokens, from 0 to {DEAREST}");
+                    fault(format!("price.{key}"), must);
                 }
             }
             for key in price.keys().filter(|key| !PRICES.contains(&key.as_str())) {
-                faults.push(format!(
-                    "`config.price.{key}` is not known; there are: `{}`",
-                    PRICES.join("`, `")
-                ));
+                let known = PRICES.join("`, `");
+                fault(
+                    format!("price.{key}"),
+                    format!("is not known; there are: `{known}`"),
+                );
             }
         }
-        Some(_) => faults.push(
-            "`config.price` must be an object with `input` and `output`, or null for an unknown price"
-                .into(),
+        Some(_) => fault(
+            "price".into(),
+            "must be an object with `input` and `output`, or null for an unknown price".into(),
         ),
     }
     faults
@@ -181,8 +183,8 @@ fn price_of(price: &Value) -> Option<Price> {
     })
 }
 
-/// Dollars as micro-dollars.
-fn microusd(value: &Value) -> Option<u64> {
+/// Dollars as micro-dollars; none when it is no amount of money.
+pub(crate) fn microusd(value: &Value) -> Option<u64> {
     let dollars = value
         .as_f64()
         .filter(|dollars| (0.0..=DEAREST).contains(dollars))?;
@@ -193,6 +195,15 @@ fn microusd(value: &Value) -> Option<u64> {
     )]
     let micro = (dollars * DOLLAR).round() as u64;
     Some(micro)
+}
+
+/// The other way round.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "to the cent up to billions of dollars"
+)]
+pub(crate) fn dollars(microusd: i64) -> f64 {
+    microusd as f64 / DOLLAR
 }
 
 /// The table as it lies in the file.

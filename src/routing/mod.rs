@@ -1,6 +1,7 @@
 //! What decides where a request goes: pure state, told the time, that knows neither actors nor clients.
 
 pub(crate) mod breaker;
+pub(crate) mod budgets;
 pub(crate) mod dice;
 pub(crate) mod facts;
 mod latency;

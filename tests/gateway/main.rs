@@ -15,6 +15,7 @@
 
 mod support;
 
+mod budgets;
 mod cache;
 mod cli;
 mod completions;

@@ -263,10 +263,18 @@ impl<'a> World<'a> {
         let listing = self.listings.of(entry.id());
         let mut listed = listing.models.iter().flatten();
         let listed = listed.find(|listed| listed.id == model);
+        // What a list leaves out may be there all the same.
+        let tells = |word: &str| {
+            let told = &listed?.capabilities;
+            told.iter().any(|told| told == word).then_some(true)
+        };
         let known = Facts {
             context_length: listed
                 .and_then(|listed| listed.context_length)
                 .or(known.context_length),
+            tools: tells("tools").or(known.tools),
+            vision: tells("vision").or(known.vision),
+            structured: tells("structured_output").or(known.structured),
             ..known
         };
         let mut links = entry.stored.models.iter();

@@ -8,26 +8,28 @@ use crate::db::body::Body;
 use crate::db::cache::{self, Key};
 use crate::db::error::DbError;
 use crate::db::history::words;
+use crate::db::keys;
 use crate::db::recordings::{self, Packed};
 use crate::db::usage;
+use crate::routing::budgets::Spent;
 
 /// A session that was deleted meanwhile is left out: history is never refused for its content.
 const BEGIN: &str = "
     INSERT INTO requests (request_id, client_request_id, session_id, timestamp, method, path, port, user_agent,
-                          openai_request, model, stream, plan, tags, created_at)
+                          openai_request, model, stream, plan, tags, key_id, created_at)
     VALUES (:request_id, :client_request_id, (SELECT id FROM sessions WHERE id = :session_id), :timestamp, :method,
             :path, :port, :user_agent,
             :openai_request, :model, :stream, :plan, CASE WHEN :replay_of IS NOT NULL THEN json_object('replay_of', :replay_of) END,
-            :timestamp)
+            :key_id, :timestamp)
         ON CONFLICT (request_id) DO NOTHING";
 
 const RESPOND: &str = "
     INSERT INTO responses (request_id, session_id, response_id, timestamp, openai_response, prompt_tokens,
-                           completion_tokens, total_tokens, cached_tokens, reasoning_tokens, finish_reason, error,
+                           completion_tokens, total_tokens, cached_tokens, reasoning_tokens, cost_microusd, finish_reason, error,
                            error_code, provider_id, upstream_model, http_status, upstream_status, attempts, queue_ms,
                            ttft_ms, duration_ms, created_at, from_cache)
     SELECT id, session_id, :response_id, :finished_at,
-           :openai_response, :prompt_tokens, :completion_tokens, :total_tokens, :cached_tokens, :reasoning_tokens, :finish_reason,
+           :openai_response, :prompt_tokens, :completion_tokens, :total_tokens, :cached_tokens, :reasoning_tokens, :cost_microusd, :finish_reason,
            :error, :error_code, :provider_id, :upstream_model, :http_status, :upstream_status, :attempts, :queue_ms,
            :ttft_ms, :duration_ms, :finished_at, :from_cache
       FROM requests
@@ -71,6 +73,8 @@ pub(crate) struct RequestRow {
     pub(crate) stream: bool,
     /// Where it may go, as JSON.
     pub(crate) plan: Option<String>,
+    /// The id of the client's key, if it sent one.
+    pub(crate) key_id: Option<String>,
     /// What of it can be searched for.
     pub(crate) words: String,
 }
@@ -113,6 +117,8 @@ pub(crate) struct OutcomeRow {
     pub(crate) total_tokens: Option<i64>,
     pub(crate) cached_tokens: Option<i64>,
     pub(crate) reasoning_tokens: Option<i64>,
+    /// Of all attempts; none when no price is known.
+    pub(crate) cost_microusd: Option<i64>,
     pub(crate) finish_reason: Option<String>,
     pub(crate) error: Option<String>,
     pub(crate) error_code: Option<String>,
@@ -129,6 +135,22 @@ pub(crate) struct OutcomeRow {
     pub(crate) recording: Option<Packed>,
     /// The kept answer that was given again; no upstream was asked.
     pub(crate) from_cache: Option<Key>,
+}
+
+impl OutcomeRow {
+    /// What it counts for; an answer that was given again took no tokens.
+    pub(crate) fn spent(&self) -> Spent {
+        let tokens = usage::tokens(
+            self.prompt_tokens,
+            self.completion_tokens,
+            self.total_tokens,
+        );
+        Spent {
+            requests: 1,
+            tokens: if self.from_cache.is_some() { 0 } else { tokens },
+            cost_microusd: usage::cost(self.cost_microusd),
+        }
+    }
 }
 
 /// How one try at a target ended.
@@ -192,6 +214,7 @@ pub(in crate::db) fn begin(conn: &Connection, request: &RequestRow) -> Result<()
         ":model": request.model,
         ":stream": request.stream,
         ":plan": request.plan,
+        ":key_id": request.key_id,
     })?;
     Ok(())
 }
@@ -230,6 +253,9 @@ pub(in crate::db) fn finish(
             .query_row([&request.request_id], |row| row.get(0))?;
         words::put(conn, id, &request.words, answer)?;
     }
+    if let Some(key) = &request.key_id {
+        keys::spend(conn, key, outcome.finished_at, &outcome.spent())?;
+    }
     usage::add(conn, &request.model, outcome)
 }
 
@@ -252,6 +278,7 @@ fn respond(conn: &Connection, request_id: &str, outcome: &OutcomeRow) -> Result<
         ":total_tokens": outcome.total_tokens,
         ":cached_tokens": outcome.cached_tokens,
         ":reasoning_tokens": outcome.reasoning_tokens,
+        ":cost_microusd": outcome.cost_microusd,
         ":finish_reason": outcome.finish_reason,
         ":error": outcome.error,
         ":error_code": outcome.error_code,

@@ -22,6 +22,8 @@ pub(crate) struct RequestFilter {
     pub(crate) status: Option<String>,
     pub(crate) stream: Option<bool>,
     pub(crate) has_error: Option<bool>,
+    /// The id of the client's key.
+    pub(crate) key: Option<String>,
     /// Unix time, ms; included.
     pub(crate) from: Option<i64>,
     /// Unix time, ms; included.
@@ -90,6 +92,8 @@ pub(crate) struct ListedRequest {
     pub(crate) model: String,
     pub(crate) stream: bool,
     pub(crate) provider: Option<String>,
+    /// The id of the client's key, if it sent one.
+    pub(crate) key_id: Option<String>,
     pub(crate) status: String,
     #[schema(value_type = Value)]
     pub(crate) openai_request: Option<Box<RawValue>>,
@@ -109,6 +113,8 @@ pub(crate) struct Summary {
     pub(crate) response_id: String,
     pub(crate) finish_reason: Option<String>,
     pub(crate) total_tokens: Option<i64>,
+    /// Millionths of a US dollar; none when no price is known.
+    pub(crate) cost_microusd: Option<i64>,
     pub(crate) duration_ms: i64,
     pub(crate) ttft_ms: Option<i64>,
     pub(crate) http_status: u16,
@@ -181,8 +187,9 @@ pub(crate) fn requests(
     let sql = format!(
         "SELECT requests.id AS id, requests.request_id AS uuid, requests.session_id AS session_id,
                 requests.timestamp AS timestamp, method, path, model, stream, requests.provider_id AS provider_id,
-                status, {bodies}, requests.created_at AS created_at, response_id, finish_reason, total_tokens,
-                duration_ms, ttft_ms, http_status, error, error_code, from_cache
+                key_id, status, {bodies}, requests.created_at AS created_at, response_id, finish_reason, total_tokens,
+                cost_microusd, duration_ms, ttft_ms, http_status, error, error_code,
+                from_cache
            FROM (SELECT requests.id AS wanted FROM requests{}
                   ORDER BY requests.timestamp DESC, requests.id DESC LIMIT {} OFFSET {})
            JOIN requests ON requests.id = wanted
@@ -355,6 +362,7 @@ fn request_filter(wanted: &RequestFilter) -> Filter {
     filter.and("requests.provider_id = ?", wanted.provider.clone());
     filter.and("requests.status = ?", wanted.status.clone());
     filter.and("requests.stream = ?", wanted.stream);
+    filter.and("requests.key_id = ?", wanted.key.clone());
     filter.and("requests.timestamp >= ?", wanted.from);
     filter.and("requests.timestamp <= ?", wanted.until);
     match wanted.has_error {
@@ -409,6 +417,7 @@ fn listed_request(row: &Row<'_>) -> rusqlite::Result<ListedRequest> {
                 response_id,
                 finish_reason: row.get("finish_reason")?,
                 total_tokens: row.get("total_tokens")?,
+                cost_microusd: row.get("cost_microusd")?,
                 duration_ms: row.get("duration_ms")?,
                 ttft_ms: row.get("ttft_ms")?,
                 http_status: row.get("http_status")?,
@@ -428,6 +437,7 @@ fn listed_request(row: &Row<'_>) -> rusqlite::Result<ListedRequest> {
         model: row.get("model")?,
         stream: row.get("stream")?,
         provider: row.get("provider_id")?,
+        key_id: row.get("key_id")?,
         status: row.get("status")?,
         openai_request: body::read(row, "openai_request")?,
         qwen_request: body::read(row, "qwen_request")?,

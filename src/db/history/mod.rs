@@ -26,7 +26,7 @@ const COUNTS: &str = "
 
 const REQUEST: &str = "
     SELECT id, request_id, client_request_id, session_id, timestamp, method, path, port, user_agent, openai_request,
-           qwen_request, model, stream, provider_id, status, json_extract(tags, '$.replay_of') AS replay_of, plan, created_at,
+           qwen_request, model, stream, provider_id, status, json_extract(tags, '$.replay_of') AS replay_of, plan, key_id, created_at,
            EXISTS (SELECT 1 FROM recordings WHERE recordings.request_id = requests.id) AS has_recording
       FROM requests
      WHERE request_id = :uuid OR id = :number";
@@ -80,6 +80,8 @@ pub(crate) struct StoredExchange {
     pub(crate) model: String,
     pub(crate) stream: bool,
     pub(crate) provider: Option<String>,
+    /// The id of the client's key, if it sent one.
+    pub(crate) key_id: Option<String>,
     pub(crate) status: String,
     pub(crate) created_at: i64,
     /// The UUID of the exchange that this one repeats.
@@ -113,6 +115,7 @@ pub(crate) struct StoredResponse {
     pub(crate) total_tokens: Option<i64>,
     pub(crate) cached_tokens: Option<i64>,
     pub(crate) reasoning_tokens: Option<i64>,
+    /// Of all attempts, millionths of a US dollar; none when no price is known.
     pub(crate) cost_microusd: Option<i64>,
     pub(crate) finish_reason: Option<String>,
     pub(crate) error: Option<String>,
@@ -194,6 +197,7 @@ fn stored_exchange(row: &Row<'_>) -> rusqlite::Result<StoredExchange> {
         model: row.get("model")?,
         stream: row.get("stream")?,
         provider: row.get("provider_id")?,
+        key_id: row.get("key_id")?,
         status: row.get("status")?,
         replay_of: row.get("replay_of")?,
         replays: Vec::new(),

@@ -369,6 +369,7 @@ fn add_response(conn: &Connection, row: &OldResponse) -> Result<Fate, DbError> {
         total_tokens: row.total_tokens,
         cached_tokens: None,
         reasoning_tokens: None,
+        cost_microusd: None,
         duration_ms: row.duration_ms,
         ttft_ms: None,
     };

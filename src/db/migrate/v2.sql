@@ -26,7 +26,8 @@ UPDATE sqlite_schema SET sql = 'CREATE TABLE requests (
     tags              TEXT    CHECK (json_valid(tags)),
     created_at        INTEGER NOT NULL,
     bodies_dropped    INTEGER NOT NULL DEFAULT 0 CHECK (bodies_dropped IN (0, 1)),
-    plan              TEXT    CHECK (json_valid(plan))
+    plan              TEXT    CHECK (json_valid(plan)),
+    key_id            TEXT
 ) STRICT'
  WHERE type = 'table' AND name = 'requests';
 
@@ -82,6 +83,8 @@ UPDATE sqlite_schema SET sql = 'CREATE TABLE responses (
 
 PRAGMA writable_schema = RESET;
 
+CREATE INDEX requests_by_key ON requests (key_id, timestamp DESC) WHERE key_id IS NOT NULL;
+
 CREATE INDEX requests_with_bodies ON requests (timestamp, id) WHERE bodies_dropped = 0;
 
 CREATE VIRTUAL TABLE history_words USING fts5 (
@@ -119,10 +122,21 @@ CREATE TABLE api_keys (
     tokens_per_month INTEGER CHECK (tokens_per_month >= 0),
     created_at       INTEGER NOT NULL,
     updated_at       INTEGER NOT NULL,
-    last_used_at     INTEGER
+    last_used_at     INTEGER,
+    cost_per_day_microusd   INTEGER CHECK (cost_per_day_microusd >= 0),
+    cost_per_month_microusd INTEGER CHECK (cost_per_month_microusd >= 0)
 ) STRICT;
 
 CREATE INDEX api_keys_by_prefix ON api_keys (prefix);
+
+CREATE TABLE key_usage (
+    key_id        TEXT    NOT NULL REFERENCES api_keys (id) ON DELETE CASCADE,
+    day           INTEGER NOT NULL,
+    requests      INTEGER NOT NULL DEFAULT 0,
+    tokens        INTEGER NOT NULL DEFAULT 0,
+    cost_microusd INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (key_id, day)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE recordings (
     request_id INTEGER NOT NULL PRIMARY KEY REFERENCES requests (id) ON DELETE CASCADE,

@@ -6,6 +6,7 @@ use crate::db::patch::Patch;
 use crate::db::testing::{
     self, content, sample_activity, sample_outcome, sample_provider, sample_request, sample_virtual,
 };
+use crate::routing::budgets::Budgets;
 
 /// One of each, in an order in which all of them have something to do.
 fn all_kinds() -> Vec<WriteOp> {
@@ -195,6 +196,10 @@ fn all_kinds() -> Vec<WriteOp> {
             most: 100,
         },
         WriteOp::PutKey(Box::new(sample_key("one"))),
+        WriteOp::FinishExchange {
+            request: paid_request("one"),
+            outcome: sample_outcome("a-paid"),
+        },
         WriteOp::PutKey(Box::new(sample_key("two"))),
         WriteOp::KeyUsed {
             id: "one".into(),
@@ -279,6 +284,13 @@ fn seal_of_a_key(provider: &str) -> WriteOp {
     }
 }
 
+fn paid_request(key: &str) -> Arc<RequestRow> {
+    Arc::new(RequestRow {
+        key_id: Some(key.into()),
+        ..RequestRow::clone(&sample_request("paid"))
+    })
+}
+
 fn sample_key(id: &str) -> KeyRow {
     KeyRow {
         id: id.into(),
@@ -289,8 +301,7 @@ fn sample_key(id: &str) -> KeyRow {
         expires_at: Some(9),
         disabled: false,
         rate_per_minute: Some(60),
-        tokens_per_day: None,
-        tokens_per_month: None,
+        budgets: Budgets::default(),
         created_at: 5,
         updated_at: 5,
         last_used_at: None,

@@ -51,6 +51,7 @@ use crate::providers::qwen::{Answered, DIRECT, Login, PROVIDER, Site};
 use crate::providers::{
     Answer, AnswerHeaders, ByteStream, Call, Phase, Provider, UpstreamError, UpstreamModel,
 };
+use crate::routing::facts;
 use crate::routing::node::Node;
 use crate::settings::{self, Settings};
 use crate::tasks::{Owned, Tasks, lock};
@@ -201,6 +202,7 @@ impl QwenWeb {
     pub(crate) fn plan(&self) -> RoutePlan {
         // The model is the request's.
         let mut target = Target::bare(PROVIDER, "", Arc::new(self.clone()));
+        target.facts = facts::facts(DIRECT, "");
         target.provider_node = self.inner.node.clone();
         RoutePlan::only(target)
     }

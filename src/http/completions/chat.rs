@@ -69,10 +69,12 @@ pub(crate) async fn complete_with(
         .get::<Connections>()
         .cloned()
         .unwrap_or_default();
+    let allowed = Allowed::in_request(request.extensions());
     let subject = Subject {
         request_id: id.as_ref().map_or_else(new_id, |id| id.own.clone()),
         client_request_id: id.and_then(|id| id.client),
         replay_of: None,
+        account: allowed.account(),
         path: PATH,
         port: port.address().port(),
         user_agent: header(request.headers(), &USER_AGENT),
@@ -81,7 +83,6 @@ pub(crate) async fn complete_with(
     let session = SESSIONS
         .iter()
         .find_map(|name| header(request.headers(), name));
-    let allowed = Allowed::in_request(request.extensions());
     let wish = wish(request.headers());
     let wishes = wishes(request.headers())?;
     let limit = app.settings.borrow().size(settings::SERVER_MAX_BODY);

@@ -83,7 +83,7 @@ pub(crate) struct NewLinkBody {
     #[schema(min_length = 1, max_length = 200)]
     model_id: String,
     is_default: Option<bool>,
-    /// What to send along with each request for it.
+    /// What is known of it here: `price`, `context_length`, `tools` and the like.
     config: Option<Map<String, Value>>,
 }
 
@@ -276,6 +276,12 @@ pub(crate) struct NewKeyBody {
     tokens_per_day: Option<i64>,
     #[schema(minimum = 0)]
     tokens_per_month: Option<i64>,
+    /// US dollars.
+    #[schema(minimum = 0, maximum = 1_000_000)]
+    cost_per_day: Option<f64>,
+    /// US dollars.
+    #[schema(minimum = 0, maximum = 1_000_000)]
+    cost_per_month: Option<f64>,
 }
 
 /// What is to change of a client's key; null takes a limit away.
@@ -294,4 +300,10 @@ pub(crate) struct KeyBody {
     tokens_per_day: Option<i64>,
     #[schema(minimum = 0)]
     tokens_per_month: Option<i64>,
+    /// US dollars.
+    #[schema(minimum = 0, maximum = 1_000_000)]
+    cost_per_day: Option<f64>,
+    /// US dollars.
+    #[schema(minimum = 0, maximum = 1_000_000)]
+    cost_per_month: Option<f64>,
 }

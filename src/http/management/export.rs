@@ -25,7 +25,7 @@ const CHUNK: i64 = 100;
 const CHUNK_BYTES: usize = 1 << 20;
 
 /// The columns of the table, in order.
-const COLUMNS: [&str; 24] = [
+const COLUMNS: [&str; 25] = [
     "id",
     "request_id",
     "client_request_id",
@@ -43,6 +43,7 @@ const COLUMNS: [&str; 24] = [
     "prompt_tokens",
     "completion_tokens",
     "total_tokens",
+    "cost_microusd",
     "ttft_ms",
     "duration_ms",
     "attempts",
@@ -252,6 +253,7 @@ fn cells(exchange: &StoredExchange) -> [Cell; COLUMNS.len()] {
         told(|answer| answer.prompt_tokens),
         told(|answer| answer.completion_tokens),
         told(|answer| answer.total_tokens),
+        told(|answer| answer.cost_microusd),
         told(|answer| answer.ttft_ms),
         told(|answer| Some(answer.duration_ms)),
         told(|answer| Some(answer.attempts)),

@@ -21,6 +21,8 @@ use crate::http::management::changes::{self, Change};
 use crate::http::management::conventions::{Unkept, Version};
 use crate::http::management::fields::Fields;
 use crate::http::params::{PageInfo, PageParams, Params};
+use crate::routing::budgets::{Budgets, Span};
+use crate::routing::facts::{DEAREST, dollars, microusd};
 use crate::secrets::tokens::{self, Hashed};
 
 const LISTED: i64 = 50;
@@ -52,6 +54,10 @@ struct Shown {
     rate_per_minute: Option<i64>,
     tokens_per_day: Option<i64>,
     tokens_per_month: Option<i64>,
+    /// US dollars.
+    cost_per_day: Option<f64>,
+    /// US dollars.
+    cost_per_month: Option<f64>,
     /// Unix time, ms.
     created_at: i64,
     /// Unix time, ms.
@@ -60,13 +66,53 @@ struct Shown {
     last_used_at: Option<i64>,
 }
 
+/// A key, and what was used with it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ApiKeyWithUsage)]
+struct Viewed {
+    #[serde(flatten)]
+    shown: Shown,
+    usage: Usage,
+}
+
+/// What was used with a key.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ApiKeyUsage)]
+struct Usage {
+    today: UsageOf,
+    this_month: UsageOf,
+}
+
+/// What was used in a day or a month (UTC).
+#[derive(Serialize, ToSchema)]
+#[schema(as = ApiKeyUsageOf)]
+struct UsageOf {
+    requests: i64,
+    tokens: i64,
+    /// US dollars, as far as prices are known.
+    cost: f64,
+    /// Unix time, ms.
+    resets_at: i64,
+}
+
+impl From<Span> for UsageOf {
+    fn from(span: Span) -> Self {
+        Self {
+            requests: span.spent.requests,
+            tokens: span.spent.tokens,
+            cost: dollars(span.spent.cost_microusd),
+            resets_at: span.until,
+        }
+    }
+}
+
 /// Keys of a list.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ApiKeyList)]
 struct KeyList {
     #[serde(flatten)]
     page: PageInfo,
-    keys: Vec<Shown>,
+    keys: Vec<Viewed>,
 }
 
 /// A key that was made.
@@ -89,8 +135,10 @@ impl From<&KeyRow> for Shown {
             expires_at: row.expires_at,
             disabled: row.disabled,
             rate_per_minute: row.rate_per_minute,
-            tokens_per_day: row.tokens_per_day,
-            tokens_per_month: row.tokens_per_month,
+            tokens_per_day: row.budgets.tokens_per_day,
+            tokens_per_month: row.budgets.tokens_per_month,
+            cost_per_day: row.budgets.cost_per_day_microusd.map(dollars),
+            cost_per_month: row.budgets.cost_per_month_microusd.map(dollars),
             created_at: row.created_at,
             updated_at: row.updated_at,
             last_used_at: row.last_used_at,
@@ -103,7 +151,7 @@ impl From<&KeyRow> for Shown {
 async fn list(State(app): State<App>, params: Params) -> Result<Json<KeyList>, ApiError> {
     let page = params.page(LISTED)?;
     let rows = app.keys.all().await?;
-    let (keys, page) = page.of(rows.iter().map(Shown::from).collect());
+    let (keys, page) = page.of(rows.iter().map(|row| viewed(&app, row)).collect());
     Ok(Json(KeyList { page, keys }))
 }
 
@@ -124,8 +172,7 @@ async fn create(State(app): State<App>, request: Request) -> Result<Response, Ap
         expires_at: None,
         disabled: false,
         rate_per_minute: None,
-        tokens_per_day: None,
-        tokens_per_month: None,
+        budgets: Budgets::default(),
         created_at: now,
         updated_at: now,
         last_used_at: None,
@@ -150,36 +197,36 @@ async fn create(State(app): State<App>, request: Request) -> Result<Response, Ap
 
 /// One key.
 #[utoipa::path(get, path = "/api/keys/{id}", tag = "keys",
-    params(("id" = String, Path)), responses((status = 200, body = Shown)))]
+    params(("id" = String, Path)), responses((status = 200, body = Viewed)))]
 async fn show(
     State(app): State<App>,
     Path(id): Path<String>,
-) -> Result<(Extension<Version>, Json<Shown>), ApiError> {
-    let mut shown = Shown::from(&find(&app, &id).await?);
-    let used = shown.last_used_at.take();
-    let version = Version::of(&shown);
-    shown.last_used_at = used;
-    Ok((Extension(version), Json(shown)))
+) -> Result<(Extension<Version>, Json<Viewed>), ApiError> {
+    let mut viewed = viewed(&app, &find(&app, &id).await?);
+    let used = viewed.shown.last_used_at.take();
+    let version = Version::of(&viewed.shown);
+    viewed.shown.last_used_at = used;
+    Ok((Extension(version), Json(viewed)))
 }
 
 /// Changes what the body names; the next request finds it changed.
 #[utoipa::path(put, path = "/api/keys/{id}", tag = "keys",
-    params(("id" = String, Path)), request_body = KeyBody, responses((status = 200, body = Shown)))]
+    params(("id" = String, Path)), request_body = KeyBody, responses((status = 200, body = Viewed)))]
 async fn change(
     State(app): State<App>,
     Path(id): Path<String>,
     request: Request,
-) -> Result<Json<Shown>, ApiError> {
+) -> Result<Json<Viewed>, ApiError> {
     let body = extract::json_object(request).await?;
     let before = find(&app, &id).await?;
     let mut after = filled(&body, before.clone())?;
     if after == before {
-        return Ok(Json(Shown::from(&before)));
+        return Ok(Json(viewed(&app, &before)));
     }
     after.updated_at = now_ms();
     app.keys.put(after.clone()).await?;
     told(&app, "updated", Some(&before), Some(&after)).await;
-    Ok(Json(Shown::from(&after)))
+    Ok(Json(viewed(&app, &after)))
 }
 
 /// Forgets a key, from the next request on.
@@ -230,8 +277,26 @@ fn filled(body: &Map<String, Value>, row: KeyRow) -> Result<KeyRow, ApiError> {
     };
     let expires_at = number("expires_at", 0, i64::MAX, row.expires_at);
     let rate_per_minute = number("rate_per_minute", 1, FASTEST, row.rate_per_minute);
-    let tokens_per_day = number("tokens_per_day", 0, i64::MAX, row.tokens_per_day);
-    let tokens_per_month = number("tokens_per_month", 0, i64::MAX, row.tokens_per_month);
+    let old = row.budgets;
+    let tokens_per_day = number("tokens_per_day", 0, i64::MAX, old.tokens_per_day);
+    let tokens_per_month = number("tokens_per_month", 0, i64::MAX, old.tokens_per_month);
+    let mut cost = |key: &str, old: Option<i64>| match body.get(key) {
+        None => old,
+        Some(Value::Null) => None,
+        Some(value) => {
+            let cost = microusd(value).and_then(|cost| i64::try_from(cost).ok());
+            if cost.is_none() {
+                fields.fault(format!("`{key}` must be dollars, from 0 to {DEAREST}"));
+            }
+            cost
+        }
+    };
+    let budgets = Budgets {
+        tokens_per_day,
+        tokens_per_month,
+        cost_per_day_microusd: cost("cost_per_day", old.cost_per_day_microusd),
+        cost_per_month_microusd: cost("cost_per_month", old.cost_per_month_microusd),
+    };
     fields.end()?;
     Ok(KeyRow {
         name: name.unwrap_or(row.name),
@@ -239,10 +304,20 @@ fn filled(body: &Map<String, Value>, row: KeyRow) -> Result<KeyRow, ApiError> {
         expires_at,
         disabled,
         rate_per_minute,
-        tokens_per_day,
-        tokens_per_month,
+        budgets,
         ..row
     })
+}
+
+fn viewed(app: &App, row: &KeyRow) -> Viewed {
+    let used = app.keys.used(&row.id);
+    Viewed {
+        shown: Shown::from(row),
+        usage: Usage {
+            today: used.day.into(),
+            this_month: used.month.into(),
+        },
+    }
 }
 
 async fn find(app: &App, id: &str) -> Result<KeyRow, ApiError> {

@@ -82,6 +82,7 @@ async fn replay(
         request_id: new_id(),
         client_request_id: None,
         replay_of: Some(stored.request_id.clone()),
+        account: None,
         is_recorded: false,
         path: PATH,
         port: stored.port.unwrap_or_default(),

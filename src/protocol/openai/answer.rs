@@ -105,6 +105,11 @@ impl Assembled {
         self.usage
     }
 
+    /// What comes after this is told anew.
+    pub(crate) fn take_usage(&mut self) -> Option<Usage> {
+        self.usage.take()
+    }
+
     /// The finish reason of the first choice.
     pub(crate) fn finish_reason(&self) -> Option<String> {
         self.choices

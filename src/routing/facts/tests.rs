@@ -134,7 +134,7 @@ fn costs_count_the_cache_and_are_rounded_once() {
 fn a_link_says_better_and_what_it_says_wrongly_is_told() {
     let known = facts("openai", "gpt-4o");
     let config = json!({"price": {"input": 1, "output": 2.5}, "context_length": 9_000, "tools": false, "temperature": 0});
-    assert_eq!(faults(config.as_object().unwrap()), [""; 0]);
+    assert!(faults(config.as_object().unwrap()).is_empty());
     let said = known.overridden(&config);
     assert_eq!(said.price, Some(dollars(1.0, 2.5, 1.0)));
     assert_eq!(
@@ -151,24 +151,18 @@ fn a_link_says_better_and_what_it_says_wrongly_is_told() {
         known
     );
     for (config, key) in [
-        (json!({"price": 3}), "`config.price`"),
-        (json!({"price": {"input": 1}}), "`config.price.output`"),
-        (
-            json!({"price": {"input": -1, "output": 1}}),
-            "`config.price.input`",
-        ),
+        (json!({"price": 3}), "price"),
+        (json!({"price": {"input": 1}}), "price.output"),
+        (json!({"price": {"input": -1, "output": 1}}), "price.input"),
         (
             json!({"price": {"input": 1, "output": 1, "in": 1}}),
-            "`config.price.in`",
+            "price.in",
         ),
-        (json!({"context_length": 0}), "`config.context_length`"),
-        (json!({"max_output": "many"}), "`config.max_output`"),
-        (json!({"vision": "yes"}), "`config.vision`"),
+        (json!({"context_length": 0}), "context_length"),
+        (json!({"max_output": "many"}), "max_output"),
+        (json!({"vision": "yes"}), "vision"),
     ] {
         let told = faults(config.as_object().unwrap());
-        assert!(
-            told.len() == 1 && told[0].starts_with(key),
-            "{config}: {told:?}"
-        );
+        assert!(told.len() == 1 && told[0].0 == key, "{config}: {told:?}");
     }
 }

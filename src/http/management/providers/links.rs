@@ -84,11 +84,12 @@ async fn link(
     let model = fields.required("model_id", 200);
     let is_default = fields.boolean("is_default").unwrap_or(false);
     let config = fields.object("config");
-    for fault in config.as_ref().map(facts::faults).unwrap_or_default() {
-        fields.fault(fault);
+    fields.end()?;
+    let faults = config.as_ref().map(facts::faults).unwrap_or_default();
+    if !faults.is_empty() {
+        return Err(ApiError::InvalidConfig(faults));
     }
     let config = config.map(Into::into);
-    fields.end()?;
     let model = model.ok_or(ApiError::Internal)?;
     find_model(&app, &model).await?;
     let new = NewLink {
