@@ -77,7 +77,8 @@ impl Exchange {
             let (limit, phase) = if reading.has_content {
                 (progress_limit(deadlines.idle), Phase::Progress)
             } else {
-                (deadlines.first_byte.max(deadlines.idle), Phase::FirstByte)
+                // Silence is noticed by who reads: this is for one that sends everything but content.
+                (deadlines.first_byte + deadlines.idle, Phase::FirstByte)
             };
             let left = if reading.has_content {
                 limit.saturating_sub(progress.elapsed())

@@ -23,6 +23,7 @@ mod contract;
 mod durability;
 mod errors;
 mod events;
+mod failover;
 mod hedging;
 mod history;
 mod import;
