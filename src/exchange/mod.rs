@@ -138,7 +138,11 @@ impl Exchanges {
             &incoming.request,
             &incoming.subject,
         );
-        let question = question(&incoming);
+        let question = question(
+            &incoming.request,
+            incoming.session.as_deref(),
+            &incoming.wishes,
+        );
         let mut policy = Policy::of(&settings);
         policy.fallbacks &= !incoming.wishes.no_fallback;
         let planned = match incoming.plan {
@@ -210,10 +214,9 @@ impl Exchanges {
 }
 
 /// What the router has to know of a request.
-pub(crate) fn question(incoming: &Incoming) -> Question {
-    let request = &incoming.request;
+pub(crate) fn question(request: &ChatRequest, session: Option<&str>, wishes: &Wishes) -> Question {
     // What the client calls its session, else what stays the same from turn to turn.
-    let conversation = match &incoming.session {
+    let conversation = match session {
         Some(session) => dice::hash(session.as_bytes()),
         None => dice::hash(request.prefix()),
     };
@@ -221,7 +224,7 @@ pub(crate) fn question(incoming: &Incoming) -> Question {
         model: request.model.clone(),
         needs: Needs::of(request),
         conversation,
-        only: incoming.wishes.targets.clone(),
+        only: wishes.targets.clone(),
     }
 }
 

@@ -119,6 +119,8 @@ async fn play(recording: &Recording) -> Result<Received, Unplayable> {
             closed: Vec::new(),
             lacking: Vec::new(),
             strategy: Strategy::Priority,
+            places: Vec::new(),
+            model: "".into(),
             via: None,
             needs: Needs::default(),
             is_guess: false,

@@ -21,6 +21,7 @@ mod contract;
 mod durability;
 mod errors;
 mod events;
+mod explain;
 mod history;
 mod import;
 mod layers;

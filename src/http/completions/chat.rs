@@ -76,9 +76,7 @@ pub(crate) async fn complete_with(
         user_agent: header(request.headers(), &USER_AGENT),
         is_recorded: header(request.headers(), &RECORD).as_deref() == Some("true"),
     };
-    let session = SESSIONS
-        .iter()
-        .find_map(|name| header(request.headers(), name));
+    let session = session(request.headers());
     let allowed = Allowed::in_request(request.extensions());
     let wishes = wishes(request.headers())?;
     let limit = app.settings.borrow().size(settings::SERVER_MAX_BODY);
@@ -146,6 +144,11 @@ fn respond(delivery: Delivery) -> Response {
     response
 }
 
+/// What the client calls its session.
+pub(crate) fn session(headers: &HeaderMap) -> Option<String> {
+    SESSIONS.iter().find_map(|name| header(headers, name))
+}
+
 /// What a request says of its own about how it is served.
 pub(crate) fn wishes(headers: &HeaderMap) -> Result<Wishes, ApiError> {
     let refused = |param, message: &str| ApiError::Query {
@@ -154,10 +157,6 @@ pub(crate) fn wishes(headers: &HeaderMap) -> Result<Wishes, ApiError> {
         message: message.into(),
     };
     let targets = header(headers, &TARGET).unwrap_or_default();
-    let targets = targets
-        .split(',')
-        .map(str::trim)
-        .filter(|name| !name.is_empty());
     let no_fallback = match header(headers, &NO_FALLBACK).as_deref() {
         None | Some("false" | "0") => false,
         Some("true" | "1") => true,
@@ -181,10 +180,19 @@ pub(crate) fn wishes(headers: &HeaderMap) -> Result<Wishes, ApiError> {
         },
     };
     Ok(Wishes {
-        targets: targets.map(str::to_owned).collect(),
+        targets: names(&targets),
         no_fallback,
         timeout,
     })
+}
+
+/// The names of a list by comma.
+pub(crate) fn names(list: &str) -> Vec<String> {
+    let names = list.split(',').map(str::trim);
+    names
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 fn header(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
