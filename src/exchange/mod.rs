@@ -199,6 +199,7 @@ impl Exchanges {
                 && settings.text(settings::TOOLS_STREAMING) != Some("incremental"),
             told: Told::default(),
             graft: None,
+            router: self.router.clone(),
             retries: self.retries.clone(),
             dice: self.dice.clone(),
             request: incoming.request,
@@ -244,6 +245,7 @@ struct Exchange {
     told: Told,
     /// Makes the current attempt's events continue what was told; none when it begins the answer.
     graft: Option<Graft>,
+    router: Router,
     retries: Arc<Budget>,
     dice: Arc<Dice>,
     received: Instant,
@@ -287,11 +289,7 @@ impl Exchange {
                 Attempted::Over => {
                     let now = tokio::time::Instant::now();
                     if picked.entrance.succeeded(self.recorder.tokens(), now) {
-                        tracing::info!(
-                            provider = target.provider,
-                            model = target.upstream_model,
-                            "a breaker closed"
-                        );
+                        self.recorder.breaker_closed(&target);
                     }
                     return;
                 }
@@ -300,7 +298,8 @@ impl Exchange {
                     self.recorder.attempt_failed(&error);
                     let now = tokio::time::Instant::now();
                     if picked.entrance.failed(&target, &error, now) {
-                        tracing::warn!(provider = target.provider, model = target.upstream_model, %error, "a breaker opened");
+                        self.recorder.breaker_opened(&target, &error);
+                        self.router.suspect(&target.provider);
                     }
                     picker.failed(&picked, &error, self.dice.throw());
                     drop(picked.entrance);

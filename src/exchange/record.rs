@@ -19,7 +19,7 @@ use crate::protocol::openai::answer::Assembled;
 use crate::protocol::openai::chunk::{Scan, Usage};
 use crate::protocol::openai::request::ChatRequest;
 use crate::protocol::openai::texts;
-use crate::providers::UpstreamError;
+use crate::providers::{Blame, UpstreamError};
 use crate::providers::tape::Tape;
 use crate::settings::{self, Settings};
 
@@ -302,6 +302,31 @@ impl Recorder {
         {
             self.database.count_late_ack();
         }
+    }
+
+    /// Tells that what was asked fails too often to be asked on.
+    pub(crate) fn breaker_opened(&self, target: &Target, error: &UpstreamError) {
+        let model = (error.blame() != Blame::Provider).then_some(&target.upstream_model);
+        tracing::warn!(provider = target.provider, model, %error, "a breaker opened");
+        let name = model.map_or_else(|| target.provider.clone(), |_| target.name());
+        self.events.mention(
+            "provider:breaker_opened",
+            "breaker_opened",
+            format!("{name} fails again and again and is left alone"),
+            json!({"provider": target.provider, "model": model, "error": error.code(), "requestId": self.request.request_id}),
+        );
+    }
+
+    /// Tells that it serves again: the model, and with it the provider.
+    pub(crate) fn breaker_closed(&self, target: &Target) {
+        let (provider, model) = (&target.provider, &target.upstream_model);
+        tracing::info!(provider, model, "a breaker closed");
+        self.events.mention(
+            "provider:breaker_closed",
+            "breaker_closed",
+            format!("{} serves again", target.name()),
+            json!({"provider": provider, "model": model, "requestId": self.request.request_id}),
+        );
     }
 
     fn mention(&self, outcome: &OutcomeRow) {
