@@ -402,6 +402,10 @@ impl Exchange {
 
     fn answered(&mut self, target: &Target, status: u16, headers: &AnswerHeaders) {
         self.recorder.upstream_answered(status);
+        if let Some(wait) = headers.used_up_for {
+            let until = tokio::time::Instant::now() + wait;
+            target.node.rest(until, "upstream_rate_limited");
+        }
         self.downlink.ignoring(&headers.ignored);
         tracing::debug!(
             request.id = self.request_id,
