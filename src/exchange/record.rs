@@ -1,5 +1,6 @@
 //! What is kept of an exchange: the request row before the upstream is called, the rest before the client's last byte.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,8 +20,8 @@ use crate::protocol::openai::answer::Assembled;
 use crate::protocol::openai::chunk::{Scan, Usage};
 use crate::protocol::openai::request::ChatRequest;
 use crate::protocol::openai::texts;
-use crate::providers::{Blame, UpstreamError};
 use crate::providers::tape::Tape;
+use crate::providers::{Blame, UpstreamError};
 use crate::settings::{self, Settings};
 
 /// Who asked, and how.
@@ -32,6 +33,8 @@ pub(crate) struct Subject {
     pub(crate) client_request_id: Option<String>,
     /// Our id of the exchange that this one repeats.
     pub(crate) replay_of: Option<String>,
+    /// What the client wants to find it by.
+    pub(crate) tags: BTreeMap<String, String>,
     pub(crate) path: &'static str,
     pub(crate) port: u16,
     pub(crate) user_agent: Option<String>,
@@ -96,6 +99,7 @@ impl Recorder {
             request_id: subject.request_id.clone(),
             client_request_id: subject.client_request_id.clone(),
             replay_of: subject.replay_of.clone(),
+            tags: subject.tags.clone(),
             session_id: None,
             timestamp: now_ms(),
             method: "POST".into(),

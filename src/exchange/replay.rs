@@ -4,6 +4,7 @@
 //! No network, no file, no waiting: none of the actors behind the handles is ever started, and what would be stored is
 //! dropped.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -105,6 +106,7 @@ async fn play(recording: &Recording) -> Result<Received, Unplayable> {
             request_id: recording.request_id.clone(),
             client_request_id: None,
             replay_of: None,
+            tags: BTreeMap::new(),
             path: "/v1/chat/completions",
             port: 0,
             user_agent: None,

@@ -30,7 +30,11 @@ async fn failing(status: u16, headers: &'static [(&'static str, &'static str)]) 
     Upstream::start(move |_| {
         let body = json!({"error": {"message": "no", "type": "server_error"}});
         let mut all = vec![("content-type", "application/json".to_owned())];
-        all.extend(headers.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        all.extend(
+            headers
+                .iter()
+                .map(|(name, value)| (*name, (*value).to_owned())),
+        );
         vec![Step::Whole(status, all, body.to_string().into_bytes())]
     })
     .await
@@ -84,8 +88,18 @@ async fn a_plan_is_told_and_nothing_is_sent() {
 
     let told = explained(&gateway, "", &say("coder", "hi")).await;
     assert_eq!(
-        (&told["model"], &told["resolved"], &told["via"], &told["strategy"]),
-        (&json!("coder"), &json!("coder"), &json!("coder"), &json!("priority"))
+        (
+            &told["model"],
+            &told["resolved"],
+            &told["via"],
+            &told["strategy"]
+        ),
+        (
+            &json!("coder"),
+            &json!("coder"),
+            &json!("coder"),
+            &json!("priority")
+        )
     );
     assert_eq!(names(&told["targets"]), ["one/small", "two/big"]);
     assert_eq!(told["targets"][0]["reason"], "first in order");
@@ -94,7 +108,8 @@ async fn a_plan_is_told_and_nothing_is_sent() {
 
     // What a target lacks keeps it from being asked, as long as another one has it.
     let mut tools = say("coder", "hi");
-    tools["tools"] = json!([{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]);
+    tools["tools"] =
+        json!([{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]);
     let long = say("coder", &"word ".repeat(1_000));
     for (body, reason) in [
         (&tools, "it does not call tools"),
@@ -109,7 +124,10 @@ async fn a_plan_is_told_and_nothing_is_sent() {
         );
     }
     // The same wishes as a completion's, in headers or in the query.
-    for query in ["?target=two/big,one/small", "?target=two%2Fbig&no_fallback=true"] {
+    for query in [
+        "?target=two/big,one/small",
+        "?target=two%2Fbig&no_fallback=true",
+    ] {
         let told = explained(&gateway, query, &say("coder", "hi")).await;
         assert_eq!(names(&told["targets"])[0], "two/big", "{query}");
         assert_eq!(told["via"], Value::Null);
@@ -124,7 +142,12 @@ async fn a_plan_is_told_and_nothing_is_sent() {
     // Refused as a completion would be.
     let (status, told) = explain(&gateway, "", &json!({"model": 7, "stream": "yes"})).await;
     assert_eq!(status, 400);
-    assert!(told["error"]["errors"].as_array().is_some_and(|all| all.len() > 1), "{told}");
+    assert!(
+        told["error"]["errors"]
+            .as_array()
+            .is_some_and(|all| all.len() > 1),
+        "{told}"
+    );
     let (status, told) = explain(&gateway, "", &say("nobody/m", "hi")).await;
     let asked = gateway.chat(&say("nobody/m", "hi")).await;
     assert_eq!(asked.status(), status);
@@ -134,19 +157,30 @@ async fn a_plan_is_told_and_nothing_is_sent() {
     assert!(one.completions().is_empty() && two.completions().is_empty());
     let user = User::of(&gateway);
     let shown = user.run(&["route", "coder", "--tools"]).await.ok();
-    for words in ["the virtual model coder", "TARGET", "two/big", "it does not call tools"] {
+    for words in [
+        "the virtual model coder",
+        "TARGET",
+        "two/big",
+        "it does not call tools",
+    ] {
         assert!(shown.out.contains(words), "{shown:?}");
     }
     let line = ["route", "coder", "--tokens", "5000", "--image", "--json"];
     let told = user.run(&line).await.ok().json();
-    assert_eq!((names(&told["targets"]), &told["needs"]["vision"]), (vec!["two/big"], &json!(true)));
+    assert_eq!(
+        (names(&told["targets"]), &told["needs"]["vision"]),
+        (vec!["two/big"], &json!(true))
+    );
     gateway.stop().await;
 }
 
 #[tokio::test]
 async fn asking_takes_nobodys_turn() {
     let (one, two) = (answering().await, answering().await);
-    for (strategy, reason) in [("weighted", "its share is due: weight 3"), ("round_robin", "its turn")] {
+    for (strategy, reason) in [
+        ("weighted", "its share is due: weight 3"),
+        ("round_robin", "its turn"),
+    ] {
         let gateway = TestGateway::start().await;
         gateway.provider("one", &one).await;
         gateway.provider("two", &two).await;
@@ -160,13 +194,20 @@ async fn asking_takes_nobodys_turn() {
                 told.push(plan["targets"][0]["provider"].clone());
             }
             let answer = gateway.chat(&say("coder", "hi")).await;
-            let served = answer.headers()["x-qwarden-provider"].to_str().expect("text").to_owned();
+            let served = answer.headers()["x-qwarden-provider"]
+                .to_str()
+                .expect("text")
+                .to_owned();
             answer.bytes().await.expect("a body");
             assert_eq!(told, [&*served; 3], "{strategy}");
         }
         let plan = explained(&gateway, "", &say("coder", "hi")).await;
         assert_eq!(plan["targets"][0]["reason"], reason);
-        let share = if strategy == "weighted" { (3, 1) } else { (2, 2) };
+        let share = if strategy == "weighted" {
+            (3, 1)
+        } else {
+            (2, 2)
+        };
         assert_eq!(one.completions().len(), before.0 + share.0);
         assert_eq!(two.completions().len(), before.1 + share.1);
         gateway.stop().await;
@@ -195,7 +236,12 @@ async fn what_is_passed_over_is_told_with_why_and_until_when() {
         (&json!("broken"), &json!("m"), &json!("upstream_error"))
     );
     for _ in 0..2 {
-        gateway.chat(&say("coder", "hi")).await.bytes().await.expect("a body");
+        gateway
+            .chat(&say("coder", "hi"))
+            .await
+            .bytes()
+            .await
+            .expect("a body");
     }
     let told = explained(&gateway, "", &say("coder", "hi")).await;
     assert_eq!(names(&told["targets"]), ["well/m"]);
@@ -211,26 +257,53 @@ async fn what_is_passed_over_is_told_with_why_and_until_when() {
             "{told}"
         );
         let now = std::time::SystemTime::now();
-        let now = now.duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-        assert!(skipped["until"].as_u64().map(u128::from) > Some(now.as_millis()), "{told}");
+        let now = now
+            .duration_since(std::time::UNIX_EPOCH)
+            .expect("after 1970");
+        assert!(
+            skipped["until"].as_u64().map(u128::from) > Some(now.as_millis()),
+            "{told}"
+        );
     }
     // The same is seen at the provider.
     let (_, shown) = gateway.get(&gateway.api("/api/providers/broken")).await;
     let model = &shown["health"]["models"][0];
-    assert_eq!((&model["model"], &model["breaker"]), (&json!("m"), &json!("open")), "{shown}");
-    assert_eq!(shown["health"]["breaker"], "closed", "only the model is at fault");
+    assert_eq!(
+        (&model["model"], &model["breaker"]),
+        (&json!("m"), &json!("open")),
+        "{shown}"
+    );
+    assert_eq!(
+        shown["health"]["breaker"], "closed",
+        "only the model is at fault"
+    );
     assert!(model["reopens_in_ms"].as_u64() > Some(0), "{shown}");
     let (_, shown) = gateway.get(&gateway.api("/api/providers/busy")).await;
-    assert!(shown["health"]["models"][0]["resting_for_ms"].as_u64() > Some(3_000_000), "{shown}");
+    assert!(
+        shown["health"]["models"][0]["resting_for_ms"].as_u64() > Some(3_000_000),
+        "{shown}"
+    );
     let (_, list) = gateway.get(&gateway.api("/api/providers?q=well")).await;
     let health = &list["providers"][0]["health"];
-    assert_eq!((&health["in_flight"], &health["waiting"]), (&json!(0), &json!(0)));
-    assert!(health["models"][0]["latency_ms"].as_f64() > Some(0.0), "{list}");
+    assert_eq!(
+        (&health["in_flight"], &health["waiting"]),
+        (&json!(0), &json!(0))
+    );
+    assert!(
+        health["models"][0]["latency_ms"].as_f64() > Some(0.0),
+        "{list}"
+    );
     let (_, health) = gateway.get(&gateway.api("/api/health")).await;
-    assert_eq!(health["providers"]["broken"]["models"][0]["breaker"], "open", "{health}");
+    assert_eq!(
+        health["providers"]["broken"]["models"][0]["breaker"], "open",
+        "{health}"
+    );
     let user = User::of(&gateway);
     let shown = user.run(&["provider", "show", "broken"]).await.ok();
-    assert!(shown.out.contains("open") && shown.out.contains("upstream_error"), "{shown:?}");
+    assert!(
+        shown.out.contains("open") && shown.out.contains("upstream_error"),
+        "{shown:?}"
+    );
     let doctor = user.run(&["doctor"]).await;
     assert!(doctor.out.contains("broken/m"), "{doctor:?}");
     let top = user.run(&["top", "--once"]).await.ok();
@@ -246,7 +319,11 @@ async fn who_says_that_nothing_remains_is_left_alone_until_the_reset() {
             ("x-ratelimit-remaining-requests", "0".to_owned()),
             ("x-ratelimit-reset-requests", "20s".to_owned()),
         ];
-        vec![Step::Whole(200, headers, whole("Hello").to_string().into_bytes())]
+        vec![Step::Whole(
+            200,
+            headers,
+            whole("Hello").to_string().into_bytes(),
+        )]
     })
     .await;
     let two = answering().await;
@@ -296,8 +373,13 @@ async fn who_comes_back_is_found_by_asking_for_its_models() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(PATIENCE, serving).await.expect("it serves again");
-    assert!(opened.elapsed() < Duration::from_secs(9), "sooner than the breaker alone");
+    tokio::time::timeout(PATIENCE, serving)
+        .await
+        .expect("it serves again");
+    assert!(
+        opened.elapsed() < Duration::from_secs(9),
+        "sooner than the breaker alone"
+    );
     listener.until("provider:breaker_closed").await;
     assert!(upstream.listings() > idle, "it was asked for its models");
     gateway.stop().await;
@@ -308,16 +390,27 @@ async fn tags_are_kept_shown_and_searched_for() {
     let gateway = TestGateway::start().await;
     let ask = async |tags: &str| {
         let request = gateway.client.post(gateway.router("/v1/chat/completions"));
-        let request = request.header("x-qwarden-tags", tags).json(&say("echo", "hi"));
+        let request = request
+            .header("x-qwarden-tags", tags)
+            .json(&say("echo", "hi"));
         let answer = request.send().await.expect("an answer");
-        let (status, id) = (answer.status().as_u16(), answer.headers()["x-request-id"].clone());
-        (status, id.to_str().expect("text").to_owned(), answer.json::<Value>().await.expect("JSON"))
+        let (status, id) = (
+            answer.status().as_u16(),
+            answer.headers()["x-request-id"].clone(),
+        );
+        (
+            status,
+            id.to_str().expect("text").to_owned(),
+            answer.json::<Value>().await.expect("JSON"),
+        )
     };
     let (status, id, _) = ask("team=red, nightly").await;
     assert_eq!(status, 200);
     assert_eq!(ask("team=blue").await.0, 200);
     assert_eq!(ask("").await.0, 200);
-    let (_, one) = gateway.get(&gateway.api(&format!("/api/requests/{id}"))).await;
+    let (_, one) = gateway
+        .get(&gateway.api(&format!("/api/requests/{id}")))
+        .await;
     assert_eq!(one["tags"], json!({"team": "red", "nightly": "true"}));
     for (query, total) in [
         ("?tag=team:red", 1),
@@ -328,20 +421,41 @@ async fn tags_are_kept_shown_and_searched_for() {
         ("?tag=replay_of", 0),
         ("", 3),
     ] {
-        let (status, list) = gateway.get(&gateway.api(&format!("/api/requests{query}"))).await;
+        let (status, list) = gateway
+            .get(&gateway.api(&format!("/api/requests{query}")))
+            .await;
         assert_eq!((status, &list["total"]), (200, &json!(total)), "{query}");
     }
-    let (_, list) = gateway.get(&gateway.api("/api/requests?tag=team:red")).await;
+    let (_, list) = gateway
+        .get(&gateway.api("/api/requests?tag=team:red"))
+        .await;
     assert_eq!(list["requests"][0]["tags"]["team"], "red");
     let many: Vec<_> = (0..17).map(|number| format!("t{number}")).collect();
-    for bad in ["=a", "a=1,a=2", &"x".repeat(65), &format!("a={}", "x".repeat(65)), &many.join(",")] {
+    for bad in [
+        "=a",
+        "a=1,a=2",
+        &"x".repeat(65),
+        &format!("a={}", "x".repeat(65)),
+        &many.join(","),
+    ] {
         let (status, _, told) = ask(bad).await;
-        assert_eq!((status, &told["error"]["param"]), (400, &json!("x-qwarden-tags")), "{bad} {told}");
+        assert_eq!(
+            (status, &told["error"]["param"]),
+            (400, &json!("x-qwarden-tags")),
+            "{bad} {told}"
+        );
     }
     // A replay keeps what it repeats beside them.
-    let again = gateway.post(&gateway.api(&format!("/api/requests/{id}/replay")), &json!({})).await;
+    let again = gateway
+        .post(
+            &gateway.api(&format!("/api/requests/{id}/replay")),
+            &json!({}),
+        )
+        .await;
     assert_eq!(again.status(), 200);
-    let (_, one) = gateway.get(&gateway.api(&format!("/api/requests/{id}"))).await;
+    let (_, one) = gateway
+        .get(&gateway.api(&format!("/api/requests/{id}")))
+        .await;
     assert_eq!(one["replays"].as_array().expect("ids").len(), 1);
     gateway.stop().await;
 }

@@ -114,7 +114,10 @@ impl Router {
     pub(crate) fn doing(&self) -> Vec<(String, Doing)> {
         let now = tokio::time::Instant::now();
         let board = lock(&self.board);
-        let enabled = board.registry.iter().flat_map(|registry| registry.enabled());
+        let enabled = board
+            .registry
+            .iter()
+            .flat_map(|registry| registry.enabled());
         enabled
             .map(|entry| (entry.id().to_owned(), board.nodes.doing(entry.id(), now)))
             .collect()
@@ -209,7 +212,8 @@ impl Arguments {
 pub(crate) fn child(arguments: Arguments) -> (ChildSpec, Router) {
     let (database, vault) = (arguments.database.clone(), arguments.vault.clone());
     let board = Arc::new(Mutex::new(Board::default()));
-    let (spec, address) = ChildSpec::new::<RouterActor>("router", MAILBOX, (arguments, board.clone()));
+    let (spec, address) =
+        ChildSpec::new::<RouterActor>("router", MAILBOX, (arguments, board.clone()));
     let handle = Router {
         address,
         board,
@@ -621,10 +625,12 @@ impl State {
     fn look_again(&mut self, provider: &str) {
         let (own, name) = (self.own.clone(), provider.to_owned());
         self.suspects.again(provider, |wait| {
-            self.arguments.tasks.spawn_owned("active probe", async move {
-                tokio::time::sleep(wait).await;
-                own.tell(Message::Probe(name));
-            })
+            self.arguments
+                .tasks
+                .spawn_owned("active probe", async move {
+                    tokio::time::sleep(wait).await;
+                    own.tell(Message::Probe(name));
+                })
         });
     }
 

@@ -127,9 +127,7 @@ fn measure(strategy: Strategy, place: &Ranked) -> Option<String> {
             "{:.0} ms to the first content, {under_way} under way",
             place.latency
         )),
-        Strategy::LeastLatency => {
-            Some(format!("not measured yet, {under_way} under way"))
-        }
+        Strategy::LeastLatency => Some(format!("not measured yet, {under_way} under way")),
         Strategy::Cheapest => Some(place.cost.map_or_else(
             || "no price is known".into(),
             |cost| format!("about {cost} millionths of a dollar"),

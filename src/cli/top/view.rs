@@ -273,7 +273,11 @@ fn target(data: &Value) -> String {
 
 /// The providers and models whose breakers the gateway's health calls open.
 fn broken(health: &Value) -> impl Iterator<Item = String> {
-    let is_open = |node: &Value| node["breaker"].as_str().is_some_and(|word| word != "closed");
+    let is_open = |node: &Value| {
+        node["breaker"]
+            .as_str()
+            .is_some_and(|word| word != "closed")
+    };
     let providers = health["providers"].as_object().into_iter().flatten();
     providers.flat_map(move |(id, provider)| {
         let models = provider["models"].as_array().into_iter().flatten();

@@ -1,5 +1,6 @@
 //! `/api/requests/{id}/replay` and `/curl`: sends an exchange of the history again, here or from a shell.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use axum::Json;
@@ -82,6 +83,7 @@ async fn replay(
         request_id: new_id(),
         client_request_id: None,
         replay_of: Some(stored.request_id.clone()),
+        tags: BTreeMap::new(),
         is_recorded: false,
         path: PATH,
         port: stored.port.unwrap_or_default(),

@@ -49,6 +49,7 @@ struct RequestList {
             description = "`in_progress`, `completed`, `failed`, `client_closed` or `interrupted`"),
         ("stream" = Option<bool>, Query),
         ("has_error" = Option<bool>, Query),
+        ("tag" = Option<String>, Query, description = "`name`, or `name:value`, of `x-qwarden-tags`"),
         ("start_date" = Option<i64>, Query, description = "Unix time, ms; included"),
         ("end_date" = Option<i64>, Query, description = "Unix time, ms; included"),
         ("q" = Option<String>, Query,
@@ -103,6 +104,10 @@ pub(crate) fn filter(params: &Params) -> Result<RequestFilter, ApiError> {
             .map(str::to_owned),
         stream: params.flag("stream")?,
         has_error: params.flag("has_error")?,
+        tag: params.text("tag").map(|tag| match tag.split_once(':') {
+            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+            None => (tag, None),
+        }),
         from,
         until,
         said: said(params)?,

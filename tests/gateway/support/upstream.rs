@@ -150,7 +150,9 @@ impl Upstream {
     /// How often its models were asked for.
     pub fn listings(&self) -> usize {
         let received = self.inner.received.lock().expect("not poisoned");
-        let listings = received.iter().filter(|request| request.path == "/v1/models");
+        let listings = received
+            .iter()
+            .filter(|request| request.path == "/v1/models");
         listings.count()
     }
 
