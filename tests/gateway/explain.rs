@@ -235,7 +235,8 @@ async fn what_is_passed_over_is_told_with_why_and_until_when() {
         (&opened["provider"], &opened["model"], &opened["error"]),
         (&json!("broken"), &json!("m"), &json!("upstream_error"))
     );
-    for _ in 0..2 {
+    // The first finds out that `busy` is, perhaps without a retry left; the second uses up the limit.
+    for _ in 0..3 {
         gateway
             .chat(&say("coder", "hi"))
             .await
@@ -358,7 +359,11 @@ async fn who_comes_back_is_found_by_asking_for_its_models() {
     let gateway = TestGateway::start().await;
     let mut listener = Listener::of(&gateway, "?types=provider:*", None).await;
     gateway.provider("one", &upstream).await;
+    for _ in 0..2 {
+        gateway.chat(&say("one/m", "hi")).await;
+    }
     let idle = upstream.listings();
+    assert_eq!(idle, 0, "nobody is asked without need");
     breaks(&gateway, &mut listener, "one/m").await;
     let opened = std::time::Instant::now();
     is_well.store(true, std::sync::atomic::Ordering::SeqCst);

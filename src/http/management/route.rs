@@ -45,7 +45,7 @@ struct Explanation {
     attempts: i64,
     needs: ShownNeeds,
     /// In the order to try.
-    targets: Vec<Place>,
+    targets: Vec<Planned>,
     /// Those that are not tried now; one that opens while the request waits is.
     skipped: Vec<Skipped>,
 }
@@ -63,7 +63,7 @@ struct ShownNeeds {
 /// A target that would be tried.
 #[derive(Serialize, ToSchema)]
 #[schema(as = PlannedTarget)]
-struct Place {
+struct Planned {
     /// `provider/model`.
     target: String,
     provider: String,
@@ -150,7 +150,7 @@ impl From<Needs> for ShownNeeds {
     }
 }
 
-fn shown(plan: &RoutePlan, fallbacks: bool, now: Instant) -> (Vec<Place>, Vec<Skipped>) {
+fn shown(plan: &RoutePlan, fallbacks: bool, now: Instant) -> (Vec<Planned>, Vec<Skipped>) {
     let tried = if fallbacks { plan.targets.len() } else { 1 };
     let targets = plan.targets.iter().zip(&plan.places).take(tried);
     let places = targets
@@ -173,8 +173,8 @@ fn shown(plan: &RoutePlan, fallbacks: bool, now: Instant) -> (Vec<Place>, Vec<Sk
     )
 }
 
-fn place(target: &Target, place: usize, reason: String, ranked: &Ranked) -> Place {
-    Place {
+fn place(target: &Target, place: usize, reason: String, ranked: &Ranked) -> Planned {
+    Planned {
         target: target.name(),
         provider: target.provider.clone(),
         model: target.upstream_model.clone(),
