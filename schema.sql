@@ -218,7 +218,8 @@ CREATE TABLE attempts (
 
 CREATE INDEX attempts_by_provider ON attempts (provider_id, started_at DESC);
 
--- How exchanges ended, one row each. `attempts` counts the tries, the rows of that name tell them.
+-- How exchanges ended, one row each. `attempts` counts the tries, the rows of that name tell them. `from_cache` = 1: no
+-- upstream was asked, the tokens are those of the answer that was given again.
 CREATE TABLE responses (
     id                INTEGER PRIMARY KEY AUTOINCREMENT,
     request_id        INTEGER NOT NULL UNIQUE REFERENCES requests (id) ON DELETE CASCADE,
@@ -245,7 +246,8 @@ CREATE TABLE responses (
     queue_ms          INTEGER,
     ttft_ms           INTEGER,
     duration_ms       INTEGER NOT NULL,
-    created_at        INTEGER NOT NULL
+    created_at        INTEGER NOT NULL,
+    from_cache        INTEGER NOT NULL DEFAULT 0 CHECK (from_cache IN (0, 1))
 ) STRICT;
 
 CREATE INDEX responses_by_time ON responses (timestamp DESC);
@@ -379,6 +381,29 @@ CREATE INDEX errors_by_type ON errors (error_type, timestamp DESC);
 CREATE INDEX errors_by_severity ON errors (severity, resolved, timestamp DESC);
 CREATE INDEX errors_by_session ON errors (session_id) WHERE session_id IS NOT NULL;
 CREATE INDEX errors_by_request ON errors (request_id) WHERE request_id IS NOT NULL;
+
+-- Answers that are given again to the same question. `key` is a SHA-256 of the question (`src/protocol/openai/normalise.rs`).
+-- `body` is what went to the client, packed by Zstandard: a document, or the events of a stream one after the other. It
+-- stands last, so that the sums of `bytes` need not read past it.
+CREATE TABLE response_cache (
+    key            BLOB    NOT NULL PRIMARY KEY CHECK (length(key) = 32),
+    model          TEXT    NOT NULL,
+    provider_id    TEXT    NOT NULL,
+    upstream_model TEXT    NOT NULL,
+    is_stream      INTEGER NOT NULL CHECK (is_stream IN (0, 1)),
+    only_asked     INTEGER NOT NULL CHECK (only_asked IN (0, 1)),
+    usage          TEXT    CHECK (json_valid(usage)),
+    bytes          INTEGER NOT NULL,
+    created_at     INTEGER NOT NULL,
+    expires_at     INTEGER NOT NULL,
+    last_hit_at    INTEGER NOT NULL,
+    hits           INTEGER NOT NULL DEFAULT 0,
+    body           BLOB    NOT NULL
+) STRICT;
+
+CREATE INDEX response_cache_by_expiry ON response_cache (expires_at);
+CREATE INDEX response_cache_by_use ON response_cache (last_hit_at, bytes);
+CREATE INDEX response_cache_by_creation ON response_cache (created_at);
 
 
 -- Exactly once -------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::actors::backups::Backups;
 use crate::actors::binding::{self, Binding, Exposure};
+use crate::actors::database::Database;
 use crate::actors::keys::Keys;
 use crate::actors::listener::Serve;
 use crate::actors::ports::{Port, PortTaken};
@@ -28,6 +29,7 @@ use crate::db::keys::KeyRow;
 use crate::db::ops::WriteOp;
 use crate::db::providers::StoredProvider;
 use crate::exchange::Exchanges;
+use crate::exchange::cache::Cache;
 use crate::exchange::qwen::QwenWeb;
 use crate::http::access::Gate;
 use crate::http::{App, Integrity, ports, serve};
@@ -210,6 +212,7 @@ impl Gateway {
                 settings: settings.clone(),
                 tasks: tasks.clone(),
                 admission,
+                cache: Cache::default(),
                 retries: Arc::default(),
                 dice: Arc::new(Dice::new(seed())),
             },
@@ -328,6 +331,11 @@ impl Gateway {
         self.settings
             .borrow()
             .millis(settings::SERVER_DRAIN_TIMEOUT)
+    }
+
+    /// The door to its database.
+    pub(crate) fn database(&self) -> &Database {
+        &self.handles.database
     }
 
     /// Resolves when the root supervisor has ended, which only a failure or [`Gateway::shutdown`] brings about.

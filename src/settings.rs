@@ -114,6 +114,10 @@ pub(crate) const AUTH_REQUIRED: &str = "auth.required";
 pub(crate) const AUTH_REQUIRE_KEYS: &str = "auth.requireKeys";
 pub(crate) const CORS_ORIGINS: &str = "cors.origins";
 pub(crate) const SERVER_HOST_NAMES: &str = "server.hostNames";
+pub(crate) const CACHE_ENABLED: &str = "cache.enabled";
+pub(crate) const CACHE_TTL: &str = "cache.ttl";
+pub(crate) const CACHE_MAX_ENTRIES: &str = "cache.maxEntries";
+pub(crate) const CACHE_MAX_BYTES: &str = "cache.maxBytes";
 pub(crate) const ACTIVE_PROVIDER: &str = "active_provider";
 pub(crate) const ACTIVE_MODEL: &str = "active_model";
 
@@ -455,6 +459,34 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Fallback::Text(""),
         None,
         "names under which this gateway is called besides localhost, by comma",
+    ),
+    setting(
+        CACHE_ENABLED,
+        Kind::Boolean,
+        Fallback::Boolean(false),
+        None,
+        "answer a request of temperature 0 that came before from the cache",
+    ),
+    setting(
+        CACHE_TTL,
+        Kind::Integer(1_000, 31_536_000_000),
+        Fallback::Integer(3_600_000),
+        None,
+        "ms an answer is given again",
+    ),
+    setting(
+        CACHE_MAX_ENTRIES,
+        Kind::Integer(0, 100_000),
+        Fallback::Integer(1_000),
+        None,
+        "answers the cache holds, those last hit",
+    ),
+    setting(
+        CACHE_MAX_BYTES,
+        Kind::Integer(0, 16 << 30),
+        Fallback::Integer(64 << 20),
+        None,
+        "bytes the cache holds, packed",
     ),
     setting(
         ACTIVE_PROVIDER,

@@ -13,14 +13,17 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use serde_json::json;
 use tokio::sync::watch;
 use utoipa::ToSchema;
 
 use crate::actors::address::{Address, Message as ActorMessage, Reply};
 use crate::actors::behaviour::{Behaviour, Fatal, Own};
 use crate::actors::database::{Database, StoreError};
+use crate::actors::events::Events;
 use crate::actors::supervisor::ChildSpec;
 use crate::clock::now_ms;
+use crate::db::cache::Bounds;
 use crate::db::history::words;
 use crate::db::ops::{WriteOp, Written};
 use crate::db::retention::{self, Counts, FileSize, Outlived, Plan, Rules, Upkeep};
@@ -41,6 +44,8 @@ const MOST: u32 = 1_000;
 const WORDS: usize = 12 << 10;
 /// Free pages below this stay: the next rows need them.
 const SLACK: i64 = 1 << 20;
+/// Between two tellings of how far it is.
+const TELLING: Duration = Duration::from_millis(200);
 const MIB: i64 = 1 << 20;
 /// The index of words is written anew when one exchange left it for so many that are in it. That takes time by what stays:
 /// the more has left, the longer takes a piece.
@@ -95,6 +100,7 @@ impl Retention {
 #[derive(Clone)]
 pub(crate) struct Arguments {
     pub(crate) database: Database,
+    pub(crate) events: Events,
     pub(crate) settings: watch::Receiver<Arc<Settings>>,
     pub(crate) tasks: Tasks,
 }
@@ -188,10 +194,11 @@ impl State {
             return;
         };
         let (database, own) = (self.arguments.database.clone(), self.own.clone());
+        let telling = Telling::new(self.arguments.events.clone());
         let settings = self.arguments.settings.borrow().clone();
         let gone = self.gone.clone();
         let pass = async move {
-            let outcome = pass(&database, &settings, &gone).await;
+            let outcome = pass(&database, &settings, &gone, telling).await;
             match &outcome {
                 Ok(report) if report.deleted != Counts::default() => {
                     tracing::info!(?report.deleted, "retention removed what was outlived");
@@ -232,6 +239,15 @@ fn rules(settings: &Settings) -> Rules {
         bytes: settings.integer(settings::RETENTION_MAX_SIZE) * MIB,
         bodies_days: settings.integer(settings::RETENTION_BODIES_DAYS),
         audit_days: settings.integer(settings::RETENTION_AUDIT_DAYS),
+        cache: bounds(settings),
+    }
+}
+
+/// How much the response cache may hold.
+pub(crate) fn bounds(settings: &Settings) -> Bounds {
+    Bounds {
+        entries: settings.integer(settings::CACHE_MAX_ENTRIES),
+        bytes: settings.integer(settings::CACHE_MAX_BYTES),
     }
 }
 
@@ -251,12 +267,15 @@ async fn pass(
     database: &Database,
     settings: &Settings,
     gone: &AtomicI64,
+    mut telling: Telling,
 ) -> Result<Report, StoreError> {
     let (rules, is_searched) = wishes(settings);
     let mut report = Report::default();
     let mut index = Index::new(database, gone).await?;
-    for (what, _) in plan(database, rules).await?.outlived {
-        *report.deleted.of(what) += remove(database, what, &mut index).await?;
+    let outlived = plan(database, rules).await?.outlived;
+    telling.total = outlived.iter().map(|(_, count)| count).sum();
+    for (what, _) in outlived {
+        *report.deleted.of(what) += remove(database, what, &mut index, &mut telling).await?;
     }
     report.deleted.requests += keep_size(database, rules, &mut index).await?;
     shrink(database).await?;
@@ -272,6 +291,7 @@ async fn remove(
     database: &Database,
     what: Outlived,
     index: &mut Index<'_>,
+    telling: &mut Telling,
 ) -> Result<i64, StoreError> {
     let mut pace = Pace::new();
     let mut removed = 0;
@@ -281,6 +301,7 @@ async fn remove(
             return Ok(removed);
         }
         removed += some;
+        telling.removed(some);
         if matches!(what, Outlived::Requests { .. } | Outlived::Bodies { .. }) {
             index.lost(some).await?;
         }
@@ -319,6 +340,38 @@ async fn keep_size(
         }
         removed += some;
         index.lost(some).await?;
+    }
+}
+
+/// Says how far a pass is, now and then.
+struct Telling {
+    events: Events,
+    done: i64,
+    total: i64,
+    told: Option<Instant>,
+}
+
+impl Telling {
+    fn new(events: Events) -> Self {
+        Self {
+            events,
+            done: 0,
+            total: 0,
+            told: None,
+        }
+    }
+
+    fn removed(&mut self, rows: i64) {
+        self.done += rows;
+        if self.told.is_some_and(|at| at.elapsed() < TELLING) {
+            return;
+        }
+        self.told = Some(Instant::now());
+        // Rows that came since may have gone, too.
+        let detail = json!({"done": self.done, "total": self.total.max(self.done)});
+        let description = "what is outlived is being removed".into();
+        self.events
+            .mention("retention:progress", "progress", description, detail);
     }
 }
 

@@ -77,6 +77,7 @@ impl Tree {
         let (sessions_spec, sessions) = sessions::child(database.clone());
         let (retention_spec, retention) = retention::child(retention::Arguments {
             database: database.clone(),
+            events: events.clone(),
             settings: seed.settings.clone(),
             tasks: tasks.clone(),
         });

@@ -4,6 +4,7 @@
 pub(crate) mod activity;
 pub(crate) mod alias;
 pub(crate) mod backup;
+pub(crate) mod cache;
 pub(crate) mod client;
 pub(crate) mod completions;
 pub(crate) mod console;
@@ -181,6 +182,8 @@ enum Verb {
     Restore(restore::Options),
     /// Remove what the history has outlived, now.
     Retention(retention::Options),
+    /// What the response cache holds; `clear` empties it.
+    Cache(cache::Options),
     /// The history as JSONL or CSV.
     Export(export::Options),
     /// Take over a provider-router.db.
@@ -263,6 +266,7 @@ async fn dispatch(verb: Verb, client: &Client, console: &Console) -> Outcome {
         Verb::Backup(options) => backup::run(options, client, console).await,
         Verb::Restore(options) => restore::run(options, console),
         Verb::Retention(options) => retention::run(&options, client, console).await,
+        Verb::Cache(options) => cache::run(options, client, console).await,
         Verb::Export(options) => export::run(options, client, console).await,
         Verb::Import(options) => import::run(options, client, console).await,
         Verb::Migrate(options) => migrate::run(options, client, console).await,

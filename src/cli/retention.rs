@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::cli::client::{Client, VERY_LONG};
 use crate::cli::console::Console;
 use crate::cli::failure::{Exit, Outcome};
-use crate::cli::progress::Progress;
+use crate::cli::progress::{self, Progress};
 
 /// What to do.
 #[derive(Args, Debug)]
@@ -22,13 +22,18 @@ pub(crate) async fn run(options: &Options, client: &Client, console: &Console) -
         console.confirm("remove what the settings `retention.*` call outlived")?;
     }
     let mut progress = Progress::new();
-    progress.tell(|| "removing what is outlived ...".into());
     let call = client.post(&["api", "retention", "run"]).within(VERY_LONG);
-    let answer = call.body(json!({"dry_run": options.dry_run})).send().await;
+    let asking = call.body(json!({"dry_run": options.dry_run})).send();
+    let asking = progress.during(client, "retention:progress", line, asking);
+    let answer = Box::pin(asking).await?;
     drop(progress);
-    let answer = answer?;
     console.answer(&answer, || shown(&answer, options.dry_run))?;
     Ok(Exit::Done)
+}
+
+fn line(event: &Value) -> String {
+    let rows = |key: &str| event[key].as_u64().unwrap_or_default();
+    progress::part("removing what is outlived", rows("done"), rows("total"))
 }
 
 fn shown(answer: &Value, is_preview: bool) -> String {

@@ -7,6 +7,7 @@ pub(crate) mod activity;
 pub(crate) mod audit;
 pub(crate) mod backups;
 pub(crate) mod body;
+pub(crate) mod cache;
 pub(crate) mod connections;
 pub(crate) mod credentials;
 pub(crate) mod error;

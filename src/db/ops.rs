@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use crate::db::activity::{self, ActivityRow, ActorEventRow};
 use crate::db::audit::{self, AuditRow};
 use crate::db::body::Body;
+use crate::db::cache::{self, CacheRow};
 use crate::db::credentials::{self, CredentialRow};
 use crate::db::error::DbError;
 use crate::db::history::words::{self, WordsRow};
@@ -172,6 +173,12 @@ pub(crate) enum WriteOp {
     },
     /// Words of exchanges that have none in the index.
     AddWords(Vec<WordsRow>),
+    /// An answer that can be given again.
+    KeepAnswer(Box<CacheRow>),
+    /// Every kept answer, or those of one model.
+    ClearCache {
+        model: Option<String>,
+    },
     /// Kills the thread of the writing connection.
     #[cfg(feature = "fault-injection")]
     Panic,
@@ -207,6 +214,7 @@ impl WriteOp {
                 | Self::PruneTurns { .. }
                 | Self::Retain { .. }
                 | Self::AddWords(_)
+                | Self::KeepAnswer(_)
                 | Self::KeyUsed { .. }
         )
     }
@@ -238,7 +246,9 @@ impl WriteOp {
                 .flatten()
                 .map(json::weight)
                 .sum(),
+            Self::KeepAnswer(row) => row.body.len() + row.usage.as_ref().map_or(0, json::weight),
             Self::InterruptUnfinished { .. }
+            | Self::ClearCache { .. }
             | Self::DeleteProvider { .. }
             | Self::ProviderSeen { .. }
             | Self::DeleteCredentials { .. }
@@ -395,6 +405,8 @@ impl WriteOp {
             Self::Import(chunk) => import::write::apply(conn, &chunk.rows).map(Written::Imported),
             Self::Retain { what, most } => retention::remove(conn, *what, *most).map(Written::Rows),
             Self::AddWords(rows) => words::add(conn, rows).map(Written::Rows),
+            Self::KeepAnswer(row) => cache::put(conn, row).map(done),
+            Self::ClearCache { model } => cache::clear(conn, model.as_deref()).map(Written::Rows),
             #[cfg(feature = "fault-injection")]
             #[expect(clippy::panic, reason = "its purpose, in tests alone")]
             Self::Panic => panic!("a write that crashes on purpose"),
@@ -444,6 +456,8 @@ impl WriteOp {
             Self::Import(_) => "import",
             Self::Retain { .. } => "retain",
             Self::AddWords(_) => "add words",
+            Self::KeepAnswer(_) => "keep answer",
+            Self::ClearCache { .. } => "clear cache",
             #[cfg(feature = "fault-injection")]
             Self::Panic => "panic",
         }

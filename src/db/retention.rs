@@ -7,6 +7,7 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use crate::db::body;
+use crate::db::cache::{self, Bounds};
 use crate::db::error::DbError;
 use crate::db::history::words;
 use crate::db::idempotency;
@@ -86,6 +87,7 @@ pub(crate) struct Rules {
     pub(crate) bytes: i64,
     pub(crate) bodies_days: i64,
     pub(crate) audit_days: i64,
+    pub(crate) cache: Bounds,
 }
 
 /// What can be outlived. Times are Unix ms.
@@ -112,6 +114,14 @@ pub(crate) enum Outlived {
     Answers {
         before: i64,
     },
+    /// Those of the response cache that have expired by then.
+    Expired {
+        by: i64,
+    },
+    /// Those of the response cache that are too many, up to the time of a last hit and a number.
+    Unhit {
+        until: (i64, i64),
+    },
 }
 
 /// How many rows of each kind.
@@ -125,6 +135,8 @@ pub(crate) struct Counts {
     pub(crate) actor_events: i64,
     pub(crate) audit_log: i64,
     pub(crate) idempotency_keys: i64,
+    /// Answers of the response cache.
+    pub(crate) response_cache: i64,
 }
 
 /// The database file, without its write-ahead log.
@@ -167,6 +179,7 @@ impl Counts {
             Outlived::ActorEvents { .. } => &mut self.actor_events,
             Outlived::Audit { .. } => &mut self.audit_log,
             Outlived::Answers { .. } => &mut self.idempotency_keys,
+            Outlived::Expired { .. } | Outlived::Unhit { .. } => &mut self.response_cache,
         }
     }
 }
@@ -187,6 +200,8 @@ impl Outlived {
             Self::ActorEvents { before } => (COUNT_ACTOR_EVENTS, before),
             Self::Audit { before } => (COUNT_AUDIT, before),
             Self::Answers { before } => (COUNT_ANSWERS, before),
+            Self::Expired { by } => return cache::count_expired(conn, by),
+            Self::Unhit { until } => return cache::count_evicted(conn, until),
         };
         number(conn, sql, params![before])
     }
@@ -230,6 +245,10 @@ pub(crate) fn plan(conn: &Connection, rules: &Rules, now: i64) -> Result<Plan, D
     plain.push(Outlived::Answers {
         before: now.saturating_sub(idempotency::KEPT_MS),
     });
+    plain.push(Outlived::Expired { by: now });
+    if let Some(until) = cache::too_many(conn, rules.cache)? {
+        plain.push(Outlived::Unhit { until });
+    }
     for what in plain {
         let count = what.count(conn)?;
         ask(what, count);
@@ -297,6 +316,8 @@ pub(crate) enum Upkeep {
     RewriteWords,
     /// Goes on with that, by about so many pages.
     GoOn { pages: u32 },
+    /// Lets the file grow to so many pages only, or as far as it likes again: a full disk, for the self-test.
+    Cap { pages: Option<u32> },
 }
 
 /// Carries out one piece. Returns what is left: bytes that are free, or pages that were written; none when it is done, or
@@ -306,7 +327,19 @@ pub(super) fn carry_out(conn: &Connection, upkeep: Upkeep) -> Result<Option<i64>
         Upkeep::Shrink { pages } => shrink(conn, pages),
         Upkeep::RewriteWords => merge(conn, -1),
         Upkeep::GoOn { pages } => merge(conn, i64::from(pages)),
+        Upkeep::Cap { pages } => cap(conn, pages),
     }
+}
+
+/// Of this connection only: it ends with it.
+fn cap(conn: &Connection, pages: Option<u32>) -> Result<Option<i64>, DbError> {
+    /// As many as there can be (https://sqlite.org/limits.html).
+    const MOST: u32 = 4_294_967_294;
+    let pages = pages.unwrap_or(MOST);
+    let allowed = conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |row| {
+        row.get(0)
+    })?;
+    Ok(Some(allowed))
 }
 
 fn merge(conn: &Connection, pages: i64) -> Result<Option<i64>, DbError> {
@@ -346,6 +379,8 @@ pub(super) fn remove(conn: &Connection, what: Outlived, most: u32) -> Result<usi
         Outlived::ActorEvents { before } => (DELETE_ACTOR_EVENTS, before),
         Outlived::Audit { before } => (DELETE_AUDIT, before),
         Outlived::Answers { before } => (DELETE_ANSWERS, before),
+        Outlived::Expired { by } => return cache::expire(conn, by, most),
+        Outlived::Unhit { until } => return cache::evict(conn, until, most),
     };
     Ok(conn.prepare_cached(sql)?.execute((before, most))?)
 }

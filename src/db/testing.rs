@@ -185,5 +185,6 @@ pub(crate) fn sample_outcome(response_id: &str) -> Box<OutcomeRow> {
             5,
             BTreeMap::new(),
         ))),
+        from_cache: None,
     })
 }

@@ -59,17 +59,21 @@ pub(super) struct Spent<'a> {
 
 /// Adds one exchange, for the hour in which it ended. Not idempotent: the caller knows whether it was added before.
 pub(super) fn add(conn: &Connection, model: &str, outcome: &OutcomeRow) -> Result<(), DbError> {
+    // An answer that was given again cost nothing, and says nothing of how fast a provider is.
+    let is_spent = outcome.from_cache.is_none();
+    let tokens = |count: Option<i64>| count.filter(|_| is_spent);
+    let provider = outcome.provider_id.as_deref().filter(|_| is_spent);
     let spent = Spent {
-        provider: outcome.provider_id.as_deref().unwrap_or_default(),
+        provider: provider.unwrap_or_default(),
         model: outcome.provider_id.as_ref().map_or("", |_| model),
         finished_at: outcome.finished_at,
         status: outcome.status,
         attempts: outcome.attempts.len(),
-        prompt_tokens: outcome.prompt_tokens,
-        completion_tokens: outcome.completion_tokens,
-        total_tokens: outcome.total_tokens,
-        cached_tokens: outcome.cached_tokens,
-        reasoning_tokens: outcome.reasoning_tokens,
+        prompt_tokens: tokens(outcome.prompt_tokens),
+        completion_tokens: tokens(outcome.completion_tokens),
+        total_tokens: tokens(outcome.total_tokens),
+        cached_tokens: tokens(outcome.cached_tokens),
+        reasoning_tokens: tokens(outcome.reasoning_tokens),
         duration_ms: outcome.duration_ms,
         ttft_ms: outcome.ttft_ms,
     };

@@ -23,6 +23,8 @@ pub(crate) struct Policy {
     pub(crate) fallbacks: bool,
     /// Whether another target may go on with an answer.
     pub(crate) mid_stream: bool,
+    /// Whether another target is asked beside one that takes unusually long.
+    pub(crate) hedge: bool,
     /// Requests that may wait for one provider.
     pub(crate) queue: u32,
     /// How long one may wait for a target.
@@ -36,6 +38,7 @@ impl Policy {
             attempts: number(settings::ROUTING_RETRIES) + 1,
             fallbacks: settings.flag(settings::ROUTING_FALLBACKS),
             mid_stream: settings.flag(settings::ROUTING_MID_STREAM),
+            hedge: settings.flag(settings::ROUTING_HEDGE),
             queue: number(settings::ROUTING_QUEUE),
             patience: settings.millis(settings::ROUTING_QUEUE_TIMEOUT),
         }
@@ -158,6 +161,23 @@ impl Picker {
             leaving.push(tokio::time::sleep_until(until).boxed());
             select_all(leaving).await;
         }
+    }
+
+    /// Another target than `picked`, if one lets the request in at once.
+    pub(crate) fn another(&self, picked: &Picked) -> Option<Picked> {
+        let now = Instant::now();
+        self.chances.iter().enumerate().find_map(|(place, chance)| {
+            let is_free = place != picked.place
+                && !chance.is_out
+                && chance.not_before.is_none_or(|until| until <= now)
+                && !chance.target.is_same(&picked.target);
+            let entrance = is_free.then(|| chance.target.enter(self.tokens, now).ok())??;
+            Some(Picked {
+                target: chance.target.clone(),
+                entrance,
+                place,
+            })
+        })
     }
 
     /// Tries the doors, those first that were tried least.

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::actors::ports::Connections;
 use crate::actors::router::target::Target;
+use crate::exchange::cache::{Given, Keeping};
 use crate::exchange::{Content, Delivery, Refusal};
 use crate::protocol::recording::Form;
 use crate::protocol::sse;
@@ -46,6 +47,7 @@ pub(crate) struct Downlink {
     /// Whether the client asked for events: only then can it be kept waiting with comments.
     streams: bool,
     tape: Tape,
+    keeping: Keeping,
 }
 
 /// What travels to the client's body.
@@ -75,7 +77,19 @@ impl Downlink {
             keep_alive,
             streams,
             tape: Tape::default(),
+            keeping: Keeping::default(),
         }
+    }
+
+    /// What keeps the answer for the cache, as it goes out.
+    pub(crate) fn keeping(&mut self, keeping: Keeping) {
+        self.keeping = keeping;
+    }
+
+    /// Whose answer the cache gives, for the response headers.
+    pub(crate) fn giving(&mut self, given: &Given) {
+        self.provider.clone_from(&given.provider);
+        self.upstream_model.clone_from(&given.upstream_model);
     }
 
     /// Which fields of the request have no effect, for the response headers.
@@ -158,6 +172,12 @@ impl Downlink {
     /// Notes on the tape what the client is about to get. What ends an answer is noted before its outcome is stored.
     pub(crate) fn note(&self, form: Form, bytes: &Bytes) {
         self.tape.told(form, bytes);
+        self.keeping.told(form, bytes);
+    }
+
+    /// Keeps what this client did not ask for and another may.
+    pub(crate) fn withhold(&self, bytes: &Bytes) {
+        self.keeping.told(Form::Events, bytes);
     }
 
     /// Answers with one document.
@@ -201,6 +221,7 @@ impl Downlink {
             upstream_model: self.upstream_model.clone(),
             attempts: self.attempts,
             ignored: self.ignored.clone(),
+            cache: self.keeping.verdict(),
             content,
         }
     }

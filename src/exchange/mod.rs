@@ -8,7 +8,9 @@
 //! After it the next one goes on where the answer broke off, if that is safe (`seam`).
 
 mod attempts;
+pub(crate) mod cache;
 pub(crate) mod downlink;
+mod hedging;
 mod holding;
 pub(crate) mod qwen;
 pub(crate) mod record;
@@ -33,6 +35,7 @@ use crate::actors::router::resolve::NoTarget;
 use crate::actors::router::target::Target;
 pub(crate) use crate::exchange::attempts::NobodyTakesIt;
 use crate::exchange::attempts::{Picked, Picker, Policy};
+use crate::exchange::cache::{Cache, Caching, Lookup, Verdict};
 use crate::exchange::downlink::{Downlink, Interrupted, Pieces};
 use crate::exchange::record::{Ending, Recorder, Subject};
 use crate::exchange::seam::{Graft, Told};
@@ -58,6 +61,7 @@ pub(crate) struct Exchanges {
     pub(crate) tasks: Tasks,
     /// Completions served at once; beyond it requests are refused early (R27).
     pub(crate) admission: Arc<Semaphore>,
+    pub(crate) cache: Cache,
     /// Retries that all may still make (R22).
     pub(crate) retries: Arc<Budget>,
     /// Chance, for jitter.
@@ -85,6 +89,8 @@ pub(crate) struct Incoming {
     pub(crate) wishes: Wishes,
     /// Where it goes, when the port decides that and not the router.
     pub(crate) plan: Option<RoutePlan>,
+    /// What the cache may do for it; none when it is not to be asked.
+    pub(crate) caching: Option<Caching>,
 }
 
 /// What goes to the client.
@@ -94,6 +100,8 @@ pub(crate) struct Delivery {
     pub(crate) attempts: u32,
     /// Fields of the request that had no effect.
     pub(crate) ignored: Vec<&'static str>,
+    /// What the cache did; none when that is of no interest.
+    pub(crate) cache: Option<Verdict>,
     pub(crate) content: Content,
 }
 
@@ -138,6 +146,13 @@ impl Exchanges {
             &incoming.request,
             &incoming.subject,
         );
+        let keeping = match self.look_up(&incoming, &settings).await {
+            Lookup::Hit(hit) => {
+                return self.give(*hit, incoming, recorder, &settings, permit).await;
+            }
+            Lookup::Miss(keeping) => keeping,
+        };
+        recorder.keeping(keeping.clone());
         let question = question(
             &incoming.request,
             incoming.session.as_deref(),
@@ -181,13 +196,15 @@ impl Exchanges {
         recorder.begin();
         let (head, delivered) = oneshot::channel();
         let in_flight = incoming.connections.enter();
+        let mut downlink = Downlink::new(
+            head,
+            &incoming.connections,
+            settings.millis(settings::SERVER_KEEP_ALIVE),
+            incoming.request.stream,
+        );
+        downlink.keeping(keeping);
         let exchange = Exchange {
-            downlink: Downlink::new(
-                head,
-                &incoming.connections,
-                settings.millis(settings::SERVER_KEEP_ALIVE),
-                incoming.request.stream,
-            ),
+            downlink,
             deadlines: Deadlines {
                 connect: settings.millis(settings::SERVER_CONNECT_TIMEOUT),
                 first_byte: silence.unwrap_or(settings.millis(settings::SERVER_TIMEOUT)),
@@ -264,7 +281,7 @@ enum Attempted {
 impl Exchange {
     async fn drive(mut self, plan: RoutePlan, policy: Policy) {
         let mut picker = Picker::new(&plan, policy);
-        let is_replay = plan.is_once;
+        let (is_replay, tokens) = (plan.is_once, plan.needs.tokens);
         drop(plan);
         let mut number = 0;
         let mut failure: Option<UpstreamError> = None;
@@ -285,7 +302,19 @@ impl Exchange {
             if let Err(interrupted) = self.splice(&target).await {
                 return self.interrupted(interrupted).await;
             }
-            match self.attempt(&picked, tape).await {
+            let hedge = (number == 1 && policy.hedge && !self.request.stream)
+                .then(|| hedging::patience(&target, tokens))
+                .flatten();
+            let attempted = match hedge {
+                Some(patience) => {
+                    self.hedged(&mut picker, &mut picked, &mut number, tape, patience)
+                        .await
+                }
+                None => self.attempt(&picked, tape).await,
+            };
+            // Of two that were asked one is left.
+            let target = picked.target.clone();
+            match attempted {
                 Attempted::Over => {
                     let now = tokio::time::Instant::now();
                     if picked.entrance.succeeded(self.recorder.tokens(), now) {
@@ -355,45 +384,62 @@ impl Exchange {
     }
 
     async fn attempt(&mut self, picked: &Picked, tape: Tape) -> Attempted {
-        let target = &*picked.target;
         let began = tokio::time::Instant::now();
+        let call = self.call(&picked.target, tape);
+        let deadlines = call.deadlines;
+        let asking = picked.target.adapter.complete(call);
+        match self.downlink.patiently(asking).await {
+            Ok(answer) => self.take(picked, answer, deadlines, began).await,
+            Err(interrupted) => Attempted::Interrupted(interrupted),
+        }
+    }
+
+    fn call(&self, target: &Target, tape: Tape) -> Call {
         let mut deadlines = self.deadlines;
         if let Some(timeout) = target.timeout.filter(|_| !self.has_own_deadline) {
             deadlines.first_byte = timeout;
             deadlines.idle = timeout;
         }
-        let call = Call {
+        Call {
             body: self.body_for(target),
             stream: self.request.stream,
             deadlines,
             request_id: self.request_id.clone(),
             session: self.session.clone(),
             tape,
-        };
-        let answer = match self.downlink.patiently(target.adapter.complete(call)).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return Attempted::Failed(error),
-            Err(interrupted) => return Attempted::Interrupted(interrupted),
-        };
+        }
+    }
+
+    /// Takes what `picked` answered.
+    async fn take(
+        &mut self,
+        picked: &Picked,
+        answer: Result<Answer, UpstreamError>,
+        deadlines: Deadlines,
+        began: tokio::time::Instant,
+    ) -> Attempted {
+        let target = &*picked.target;
         match answer {
-            Answer::Whole {
+            Err(error) => Attempted::Failed(error),
+            Ok(Answer::Whole {
                 status,
                 headers,
                 body,
-            } => {
+            }) => {
                 self.answered(target, status, &headers);
                 let attempted = self.whole(target, body).await;
                 let now = tokio::time::Instant::now();
                 if matches!(attempted, Attempted::Over) {
                     picked.entrance.began(now - began, now);
+                    picked.entrance.took(now - began);
                 }
                 attempted
             }
-            Answer::Stream {
+            Ok(Answer::Stream {
                 status,
                 headers,
                 bytes,
-            } => {
+            }) => {
                 self.answered(target, status, &headers);
                 self.stream(picked, bytes, deadlines, began).await
             }

@@ -13,8 +13,10 @@ use crate::actors::router::plan::RoutePlan;
 use crate::actors::router::target::Target;
 use crate::clock::{new_id, now_ms};
 use crate::db::body::Body;
+use crate::db::cache::Key;
 use crate::db::history::{AttemptOutcome, AttemptRow, ExchangeStatus, OutcomeRow, RequestRow};
 use crate::db::ops::WriteOp;
+use crate::exchange::cache::{Given, Keeping};
 use crate::exchange::taping::Taping;
 use crate::protocol::openai::answer::Assembled;
 use crate::protocol::openai::chunk::{Scan, Usage};
@@ -64,13 +66,19 @@ pub(crate) struct Recorder {
     attempt_content: Option<Instant>,
     upstream_status: Option<u16>,
     attempts: Vec<AttemptRow>,
-    attempt_began: Instant,
+    /// When each of them began.
+    began_at: Vec<Instant>,
+    /// The one that is spoken of.
+    current: usize,
     commit_wait: Duration,
     keep_answers: bool,
     is_searched: bool,
     most_bytes: usize,
     finished: bool,
     taping: Taping,
+    keeping: Keeping,
+    /// What the cache gave instead of an upstream.
+    given: Option<(Key, Given)>,
 }
 
 impl Recorder {
@@ -126,14 +134,27 @@ impl Recorder {
             attempt_content: None,
             upstream_status: None,
             attempts: Vec::new(),
-            attempt_began: now,
+            began_at: Vec::new(),
+            current: 0,
             commit_wait: settings.millis(settings::HISTORY_COMMIT_WAIT),
             keep_answers: settings.flag(settings::LOGGING_RESPONSES),
             is_searched,
             most_bytes,
             finished: false,
             taping: Taping::new(settings, subject),
+            keeping: Keeping::default(),
+            given: None,
         }
+    }
+
+    /// What keeps the answer for the cache once it is whole.
+    pub(crate) fn keeping(&mut self, keeping: Keeping) {
+        self.keeping = keeping;
+    }
+
+    /// The answer comes from the cache: there is no attempt.
+    pub(crate) fn given(&mut self, key: Key, given: Given) {
+        self.given = Some((key, given));
     }
 
     /// Keeps where the request may go.
@@ -184,7 +205,8 @@ impl Recorder {
             json!({"requestId": self.request.request_id, "provider": target.provider,
                    "upstreamModel": target.upstream_model, "attempt": number}),
         );
-        self.attempt_began = Instant::now();
+        self.current = self.attempts.len();
+        self.began_at.push(Instant::now());
         self.attempt_content = None;
         self.upstream_status = None;
         self.attempts.push(AttemptRow {
@@ -200,7 +222,18 @@ impl Recorder {
             error_code: None,
             resumed_at: None,
         });
+        self.keeping.asks(target);
         self.taping.attempt(number, target, request)
+    }
+
+    /// The attempt that is spoken of, by its place.
+    pub(crate) fn current(&self) -> usize {
+        self.current
+    }
+
+    /// Speaks of another attempt that is still under way.
+    pub(crate) fn turn_to(&mut self, place: usize) {
+        self.current = place;
     }
 
     pub(crate) fn upstream_answered(&mut self, status: u16) {
@@ -220,19 +253,23 @@ impl Recorder {
     }
 
     fn close_attempt(&mut self, outcome: AttemptOutcome, error: Option<(String, &'static str)>) {
-        let (took, status) = (millis(self.attempt_began.elapsed()), self.upstream_status);
+        let (Some(attempt), Some(began)) = (
+            self.attempts.get_mut(self.current),
+            self.began_at.get(self.current),
+        ) else {
+            return;
+        };
+        let (took, status) = (millis(began.elapsed()), self.upstream_status);
         let first = self
             .attempt_content
-            .map(|at| millis(at.saturating_duration_since(self.attempt_began)));
-        if let Some(attempt) = self.attempts.last_mut() {
-            attempt.duration_ms = took;
-            attempt.upstream_status = status;
-            attempt.ttft_ms = first;
-            attempt.outcome = outcome;
-            if let Some((message, code)) = error {
-                attempt.error = Some(message);
-                attempt.error_code = Some(code.to_owned());
-            }
+            .map(|at| millis(at.saturating_duration_since(*began)));
+        attempt.duration_ms = took;
+        attempt.upstream_status = status;
+        attempt.ttft_ms = first;
+        attempt.outcome = outcome;
+        if let Some((message, code)) = error {
+            attempt.error = Some(message);
+            attempt.error_code = Some(code.to_owned());
         }
     }
 
@@ -256,7 +293,7 @@ impl Recorder {
 
     /// The attempt goes on with an answer of which the client has so many characters.
     pub(crate) fn goes_on(&mut self, characters: usize) {
-        if let Some(attempt) = self.attempts.last_mut() {
+        if let Some(attempt) = self.attempts.get_mut(self.current) {
             attempt.resumed_at = i64::try_from(characters).ok();
         }
     }
@@ -290,6 +327,10 @@ impl Recorder {
     pub(crate) async fn finish(&mut self, ending: Ending, http_status: u16, received: Instant) {
         if std::mem::replace(&mut self.finished, true) {
             return;
+        }
+        if matches!(ending, Ending::Completed) {
+            // In front of the outcome, so that who waits for that can count on the cache.
+            self.keeping.keep(&self.database);
         }
         let outcome = Box::new(self.outcome(&ending, http_status, received));
         self.mention(&outcome);
@@ -344,7 +385,8 @@ impl Recorder {
                    "status": outcome.status.as_str(), "httpStatus": outcome.http_status,
                    "durationMs": outcome.duration_ms, "ttftMs": outcome.ttft_ms,
                    "totalTokens": outcome.total_tokens, "finishReason": outcome.finish_reason,
-                   "attempts": outcome.attempts.len(), "error": outcome.error}),
+                   "attempts": outcome.attempts.len(), "fromCache": outcome.from_cache.is_some(),
+                   "error": outcome.error}),
         );
     }
 
@@ -370,12 +412,17 @@ impl Recorder {
         let words = self
             .is_searched
             .then(|| answer.as_deref().map_or_else(String::new, texts::of_answer));
-        let last = self.attempts.last();
+        let last = self.attempts.get(self.current);
+        let (from_cache, given) = self.given.take().unzip();
+        let given = given.or_else(|| last.map(Given::by));
+        let (provider_id, upstream_model) = given
+            .map(|given| (given.provider, given.upstream_model))
+            .unzip();
         OutcomeRow {
             response_id: new_id(),
             status,
-            provider_id: last.map(|attempt| attempt.provider_id.clone()),
-            upstream_model: last.map(|attempt| attempt.upstream_model.clone()),
+            provider_id,
+            upstream_model,
             finished_at: now_ms(),
             openai_response: answer.map(Body::of),
             words,
@@ -399,6 +446,7 @@ impl Recorder {
             duration_ms: millis(received.elapsed()),
             attempts: std::mem::take(&mut self.attempts),
             recording: self.taping.finish(status, http_status),
+            from_cache,
         }
     }
 

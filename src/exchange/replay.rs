@@ -19,6 +19,7 @@ use crate::actors::ports::Connections;
 use crate::actors::router::plan::RoutePlan;
 use crate::actors::router::target::Target;
 use crate::actors::{credentials, database, events, router, sessions};
+use crate::exchange::cache::Cache;
 use crate::exchange::downlink::refusal;
 use crate::exchange::qwen::QwenWeb;
 use crate::exchange::qwen::asked::Asked;
@@ -128,6 +129,7 @@ async fn play(recording: &Recording) -> Result<Received, Unplayable> {
             is_guess: false,
             is_once: true,
         }),
+        caching: None,
     };
     let received = |form, pieces: Vec<Bytes>| Received {
         form,
@@ -221,6 +223,7 @@ impl Stage {
             settings: self.settings.clone(),
             tasks: self.tasks.clone(),
             admission: Arc::new(Semaphore::new(1)),
+            cache: Cache::default(),
             retries: Arc::default(),
             dice: Arc::new(Dice::new(0)),
         }

@@ -182,6 +182,7 @@ impl Exchange {
             self.told.add(&scan);
             if scan.usage_only && !self.request.include_usage {
                 // We asked for it, the client did not: it must not see what it did not ask for.
+                self.downlink.withhold(&held.raw);
                 return Step::Go;
             }
         }

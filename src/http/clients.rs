@@ -30,6 +30,11 @@ impl Allowed {
         list.is_none_or(|list| list.iter().any(|allowed| covers(allowed, model)))
     }
 
+    /// The key the client came with, where one is needed.
+    pub(crate) fn key_id(&self) -> Option<&str> {
+        self.0.as_ref().map(|key| key.id.as_str())
+    }
+
     /// Refuses a model that is not allowed; no name is one of those that were allowed by name.
     pub(crate) fn check(&self, model: Option<&str>) -> Result<(), ApiError> {
         if self.permits(model.unwrap_or_default()) {

@@ -9,4 +9,5 @@ pub(crate) mod node;
 pub(crate) mod order;
 mod rate;
 pub(crate) mod retry;
+mod usual;
 pub(crate) mod virtuals;

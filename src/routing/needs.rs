@@ -25,12 +25,12 @@ pub(crate) enum Lack {
 
 impl Needs {
     pub(crate) fn of(request: &ChatRequest) -> Self {
-        let (images, _) = request.images();
+        let (images, tokens) = request.estimate();
         Self {
             tools: request.has_tools,
             vision: images > 0,
             structured: request.has_schema,
-            tokens: request.estimated_tokens(),
+            tokens,
         }
     }
 

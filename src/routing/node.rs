@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::routing::breaker::{Breaker, Gate};
 use crate::routing::latency::Latency;
 use crate::routing::rate::Rate;
+use crate::routing::usual::Usual;
 use crate::tasks::lock;
 
 /// What a configuration allows; none means no bound.
@@ -73,6 +74,7 @@ pub(crate) struct Node {
 struct Inner {
     breaker: Breaker,
     latency: Latency,
+    usual: Usual,
     resting: Option<Instant>,
     avoided: Option<Instant>,
     in_flight: u32,
@@ -191,6 +193,11 @@ impl Node {
         lock(&self.inner).last_error
     }
 
+    /// What nearly all of its whole answers stay below; none while little is known.
+    pub(crate) fn usual(&self) -> Option<Duration> {
+        lock(&self.inner).usual.p95()
+    }
+
     /// It answered something else than a completion, such as its list of models.
     pub(crate) fn seen(&self, now: Instant) {
         lock(&self.inner).breaker.seen(now);
@@ -269,6 +276,11 @@ impl Pass {
     /// The first content came after `took`.
     pub(crate) fn began(&self, took: Duration, now: Instant) {
         lock(&self.node.inner).latency.observe(took, now);
+    }
+
+    /// A whole answer came after `took`.
+    pub(crate) fn took(&self, took: Duration) {
+        lock(&self.node.inner).usual.took(took);
     }
 
     /// It served. `tokens` is what it came to, where that is known. Returns whether that closed the breaker.

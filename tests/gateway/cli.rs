@@ -901,6 +901,7 @@ async fn the_self_test_breaks_things_and_finds_that_they_hold() {
         "silence",
         "tool call cut",
         "database locked by another program",
+        "database full",
     ] {
         assert!(faults.contains(&fault), "{faults:?}");
     }

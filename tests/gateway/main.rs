@@ -15,6 +15,7 @@
 
 mod support;
 
+mod cache;
 mod cli;
 mod completions;
 mod contract;
@@ -22,6 +23,7 @@ mod durability;
 mod errors;
 mod events;
 mod explain;
+mod hedging;
 mod history;
 mod import;
 mod layers;

@@ -538,9 +538,12 @@ async fn what_is_outlived_goes_by_command() {
     for text in ["one", "two", "three"] {
         ask(&gateway, text).await;
     }
+    let mut listener = Listener::of(&gateway, "?types=retention:progress", None).await;
     user.run(&["settings", "set", "retention.maxRequests", "1"])
         .await
         .ok();
+    let heard = listener.until("retention:progress").await;
+    assert_eq!(heard.data["total"], 2, "{heard:?}");
     let told = user.run(&["retention", "--dry-run"]).await.ok();
     assert!(told.out.contains("requests:"), "{told:?}");
     user.run(&["retention"]).await.fails(2);

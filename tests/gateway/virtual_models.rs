@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use crate::cli::User;
 use crate::events::Listener;
-use crate::support::TestGateway;
-use crate::support::upstream::Upstream;
+use crate::support::upstream::{Upstream, json_answer, whole};
+use crate::support::{TestGateway, say};
 
 const URL: &str = "/api/virtual-models";
 
@@ -438,5 +438,81 @@ async fn the_command_line_sets_shows_and_removes_them() {
     );
     user.run(&["alias", "remove", "coder", "--yes"]).await.ok();
     user.run(&["alias", "show", "coder"]).await.fails(1);
+    gateway.stop().await;
+}
+
+/// Which provider was asked, and for which model.
+async fn asked(gateway: &TestGateway, model: &str) -> (u16, String) {
+    let answer = gateway.chat(&say(model, "hi")).await;
+    let header = |name| {
+        let value = answer.headers().get(name);
+        value
+            .map_or("", |value: &reqwest::header::HeaderValue| {
+                value.to_str().expect("text")
+            })
+            .to_owned()
+    };
+    let target = format!(
+        "{}/{}",
+        header("x-qwarden-provider"),
+        header("x-qwarden-model")
+    );
+    (answer.status().as_u16(), target)
+}
+
+#[tokio::test]
+async fn names_lead_where_they_say() {
+    let upstream = Upstream::start(|_| vec![json_answer(200, &whole("Hi"))]).await;
+    let gateway = TestGateway::start().await;
+    for id in ["p1", "p2"] {
+        gateway.provider(id, &upstream).await;
+    }
+    make(&gateway, "coder", &["p2/big"]).await;
+    make(&gateway, "claude-*", &["coder"]).await;
+    make(&gateway, "claude-*-haiku", &["p1/small"]).await;
+    make(&gateway, "p1/alias", &["p2/behind"]).await;
+    make(&gateway, "mixed", &["nobody/x", "coder", "p1/third"]).await;
+    for (model, target) in [
+        ("coder", "p2/big"),
+        ("claude-opus-4", "p2/big"),
+        ("claude-3-haiku", "p1/small"),
+        ("p1/claude-opus-4", "p1/claude-opus-4"),
+        ("p1/alias", "p2/behind"),
+        ("mixed", "p2/big"),
+        ("echo", "echo/echo"),
+    ] {
+        assert_eq!(
+            asked(&gateway, model).await,
+            (200, target.to_owned()),
+            "{model}"
+        );
+    }
+    let bodies = upstream.completions();
+    let models: Vec<_> = bodies
+        .iter()
+        .map(|body| body.json()["model"].clone())
+        .collect();
+    assert_eq!(models[..3], ["big", "big", "small"]);
+    // A change counts for the next request; so does the default.
+    let path = format!("{URL}/coder");
+    ask(
+        &gateway,
+        Method::PATCH,
+        &path,
+        &json!({"targets": ["p1/other"]}),
+    )
+    .await;
+    assert_eq!(asked(&gateway, "claude-opus-4").await.1, "p1/other");
+    let active = gateway.api("/api/settings/active_model");
+    let put = gateway
+        .client
+        .put(active)
+        .json(&json!({"value": "claude-x"}));
+    assert_eq!(put.send().await.expect("an answer").status(), 200);
+    let nameless = json!({"messages": [{"role": "user", "content": "hi"}]});
+    let answer = gateway.chat(&nameless).await;
+    assert_eq!(answer.headers()["x-qwarden-model"], "other");
+    ask(&gateway, Method::PATCH, &path, &json!({"enabled": false})).await;
+    assert_eq!(asked(&gateway, "claude-opus-4").await.0, 404);
     gateway.stop().await;
 }

@@ -145,22 +145,28 @@ impl<'a> World<'a> {
         named.and_then(Strategy::parse).unwrap_or_default()
     }
 
-    /// A target of a virtual model that leads nowhere is left out, as long as another one leads somewhere.
+    /// A target of a virtual model that leads nowhere, or only perhaps somewhere, is left out as long as another one
+    /// leads somewhere.
     fn virtually(&mut self, asked: &str, model: &VirtualModel) -> Result<Route, NoTarget> {
         let mut targets: Vec<Arc<Target>> = Vec::new();
-        let mut first_error = None;
+        let (mut guesses, mut first_error) = (Vec::new(), None);
         for (name, weight) in self.leaves(model, DEEPEST) {
             match self.really(name) {
-                Ok((found, _)) => {
+                Ok((found, is_guess)) => {
+                    let list = if is_guess { &mut guesses } else { &mut targets };
                     for target in found {
-                        let is_known = targets.iter().any(|known| known.is_same(&target));
+                        let is_known = list.iter().any(|known| known.is_same(&target));
                         if !is_known {
-                            targets.push(target.weighing(weight));
+                            list.push(target.weighing(weight));
                         }
                     }
                 }
                 Err(error) => first_error = first_error.or(Some(error)),
             }
+        }
+        let is_guess = targets.is_empty() && !guesses.is_empty();
+        if is_guess {
+            targets = guesses;
         }
         if let Some(error) = first_error.filter(|_| targets.is_empty()) {
             return Err(error);
@@ -170,7 +176,7 @@ impl<'a> World<'a> {
             strategy: model.strategy,
             targets,
             via: Some(model.name.clone()),
-            is_guess: false,
+            is_guess,
             turns: Mutex::default(),
         })
     }

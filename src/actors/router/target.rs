@@ -129,6 +129,11 @@ impl Entrance {
         self.own.began(took, now);
     }
 
+    /// A whole answer came after `took`.
+    pub(crate) fn took(&self, took: Duration) {
+        self.own.took(took);
+    }
+
     /// Returns whether that closed a breaker.
     pub(crate) fn succeeded(&mut self, tokens: Option<u64>, now: Instant) -> bool {
         let provider = self.provider.succeeded(tokens, now);

@@ -7,10 +7,15 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 
+use crate::actors::database::Database;
 use crate::cli::failure::Failure;
 use crate::cli::selftest::upstream::{SILENCE_MS, TEXT, Upstream};
 use crate::db::connections;
+use crate::db::retention::Upkeep;
 use crate::gateway::Gateway;
+
+/// Bytes of a row that does not fit.
+const LARGE: usize = 800_000;
 
 /// One fault.
 pub(super) struct Row {
@@ -81,6 +86,11 @@ pub(super) const ROWS: &[Row] = &[
         look: |bench| bench.locked().boxed(),
     },
     Row {
+        fault: "database full",
+        expected: "completions go on, changes are refused with 503, and heal",
+        look: |bench| bench.full().boxed(),
+    },
+    Row {
         fault: "history of it all",
         expected: "broken exchanges are failed, whole ones completed, none is open",
         look: |bench| bench.history().boxed(),
@@ -94,6 +104,7 @@ pub(super) struct Bench<'a> {
     api: String,
     upstream: &'a Upstream,
     database: PathBuf,
+    writer: Database,
 }
 
 /// What a client made of a stream.
@@ -121,6 +132,7 @@ impl<'a> Bench<'a> {
             api: format!("http://{}", gateway.management_address()),
             upstream,
             database,
+            writer: gateway.database().clone(),
         };
         for (id, base) in [
             ("scripted", format!("http://{}/v1", upstream.address)),
@@ -263,10 +275,36 @@ impl<'a> Bench<'a> {
         .await;
         drop(lock);
         outcome?;
-        // It heals by itself; until then changes are refused.
+        self.heals("unlocked").await
+    }
+
+    async fn full(&self) -> Result<(), String> {
+        let cap = async |pages| {
+            let capped = self.writer.upkeep(Upkeep::Cap { pages }).await;
+            capped.map(drop).map_err(|error| error.to_string())
+        };
+        cap(Some(1)).await?;
+        let outcome = async {
+            // Larger than what may be free in the file.
+            let model = json!({"id": "large", "name": "large", "description": "x".repeat(LARGE)});
+            let refused = self.post("/api/models", &model).await?;
+            let has_retry = refused.headers().contains_key("retry-after");
+            check(refused.status() == 503 && has_retry, || {
+                format!("a change was answered {}", refused.status())
+            })?;
+            self.whole("whole").await
+        }
+        .await;
+        cap(None).await?;
+        outcome?;
+        self.heals("roomy").await
+    }
+
+    /// By itself; until then changes are refused.
+    async fn heals(&self, id: &str) -> Result<(), String> {
         loop {
             let made = self
-                .post("/api/models", &json!({"id": "healed", "name": "healed"}))
+                .post("/api/models", &json!({"id": id, "name": id}))
                 .await?;
             match made.status().as_u16() {
                 201 | 409 => return Ok(()),

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use crate::db::body::Body;
+use crate::db::cache::{self, Key};
 use crate::db::error::DbError;
 use crate::db::history::words;
 use crate::db::recordings::{self, Packed};
@@ -26,11 +27,11 @@ const RESPOND: &str = "
     INSERT INTO responses (request_id, session_id, response_id, timestamp, openai_response, prompt_tokens,
                            completion_tokens, total_tokens, cached_tokens, reasoning_tokens, finish_reason, error,
                            error_code, provider_id, upstream_model, http_status, upstream_status, attempts, queue_ms,
-                           ttft_ms, duration_ms, created_at)
+                           ttft_ms, duration_ms, created_at, from_cache)
     SELECT id, session_id, :response_id, :finished_at,
            :openai_response, :prompt_tokens, :completion_tokens, :total_tokens, :cached_tokens, :reasoning_tokens, :finish_reason,
            :error, :error_code, :provider_id, :upstream_model, :http_status, :upstream_status, :attempts, :queue_ms,
-           :ttft_ms, :duration_ms, :finished_at
+           :ttft_ms, :duration_ms, :finished_at, :from_cache
       FROM requests
      WHERE request_id = :request_id AND status IN ('in_progress', 'interrupted')
         ON CONFLICT (request_id) DO NOTHING";
@@ -144,6 +145,8 @@ pub(crate) struct OutcomeRow {
     pub(crate) duration_ms: i64,
     pub(crate) attempts: Vec<AttemptRow>,
     pub(crate) recording: Option<Packed>,
+    /// The kept answer that was given again; no upstream was asked.
+    pub(crate) from_cache: Option<Key>,
 }
 
 /// How one try at a target ended.
@@ -236,6 +239,9 @@ pub(in crate::db) fn finish(
     if let Some(recording) = &outcome.recording {
         recordings::insert(conn, &request.request_id, recording)?;
     }
+    if let Some(key) = outcome.from_cache {
+        cache::hit(conn, key, outcome.finished_at)?;
+    }
     if let Some(answer) = &outcome.words {
         let id = conn
             .prepare_cached(NUMBER)?
@@ -275,6 +281,7 @@ fn respond(conn: &Connection, request_id: &str, outcome: &OutcomeRow) -> Result<
         ":queue_ms": outcome.queue_ms,
         ":ttft_ms": outcome.ttft_ms,
         ":duration_ms": outcome.duration_ms,
+        ":from_cache": outcome.from_cache.is_some(),
     })?;
     Ok(inserted == 1)
 }

@@ -119,6 +119,8 @@ pub(crate) struct Summary {
     pub(crate) http_status: u16,
     pub(crate) error: Option<String>,
     pub(crate) error_code: Option<String>,
+    /// No upstream was asked.
+    pub(crate) from_cache: bool,
 }
 
 /// The exchange that an answer belongs to.
@@ -147,7 +149,7 @@ const RESPONSE_COLUMNS: &str = "
     SELECT responses.id, responses.request_id, responses.session_id, response_id, responses.timestamp, qwen_response,
            openai_response, parent_id, prompt_tokens, completion_tokens, total_tokens, cached_tokens, reasoning_tokens,
            cost_microusd, finish_reason, error, error_code, responses.provider_id, upstream_model, http_status,
-           upstream_status, attempts, queue_ms, ttft_ms, duration_ms, responses.created_at
+           upstream_status, attempts, queue_ms, ttft_ms, duration_ms, responses.created_at, from_cache
       FROM responses";
 
 const ASKED: &str = "SELECT id, request_id, model, stream, timestamp FROM requests WHERE id = ?1";
@@ -185,7 +187,7 @@ pub(crate) fn requests(
         "SELECT requests.id AS id, requests.request_id AS uuid, requests.session_id AS session_id,
                 requests.timestamp AS timestamp, method, path, model, stream, requests.provider_id AS provider_id,
                 status, {bodies}, json_extract(tags, '$.tags') AS tags, requests.created_at AS created_at, response_id, finish_reason, total_tokens,
-                duration_ms, ttft_ms, http_status, error, error_code
+                duration_ms, ttft_ms, http_status, error, error_code, from_cache
            FROM (SELECT requests.id AS wanted FROM requests{}
                   ORDER BY requests.timestamp DESC, requests.id DESC LIMIT {} OFFSET {})
            JOIN requests ON requests.id = wanted
@@ -264,9 +266,9 @@ pub(crate) fn response_totals(
     let filter = response_filter(wanted);
     let sql = format!(
         "SELECT count(*) AS responses, coalesce(sum(error IS NOT NULL), 0) AS failed,
-                coalesce(sum(prompt_tokens), 0) AS prompt_tokens,
-                coalesce(sum(completion_tokens), 0) AS completion_tokens,
-                coalesce(sum(total_tokens), 0) AS total_tokens, coalesce(sum(duration_ms), 0) AS duration_ms
+                coalesce(sum(prompt_tokens) FILTER (WHERE from_cache = 0), 0) AS prompt_tokens,
+                coalesce(sum(completion_tokens) FILTER (WHERE from_cache = 0), 0) AS completion_tokens,
+                coalesce(sum(total_tokens) FILTER (WHERE from_cache = 0), 0) AS total_tokens, coalesce(sum(duration_ms), 0) AS duration_ms
            FROM responses {}{}",
         response_join(wanted),
         filter.clause()
@@ -430,6 +432,7 @@ fn listed_request(row: &Row<'_>) -> rusqlite::Result<ListedRequest> {
                 http_status: row.get("http_status")?,
                 error: row.get("error")?,
                 error_code: row.get("error_code")?,
+                from_cache: row.get("from_cache")?,
             })
         })
         .transpose()?;

@@ -42,7 +42,7 @@ const RESPONSE: &str = "
     SELECT id, request_id, session_id, response_id, timestamp, qwen_response, openai_response, parent_id,
            prompt_tokens, completion_tokens, total_tokens, cached_tokens, reasoning_tokens, cost_microusd,
            finish_reason, error, error_code, provider_id, upstream_model, http_status, upstream_status, attempts,
-           queue_ms, ttft_ms, duration_ms, created_at
+           queue_ms, ttft_ms, duration_ms, created_at, from_cache
       FROM responses
      WHERE request_id = :id";
 
@@ -130,6 +130,8 @@ pub(crate) struct StoredResponse {
     pub(crate) ttft_ms: Option<i64>,
     pub(crate) duration_ms: i64,
     pub(crate) created_at: i64,
+    /// The answer was kept from an earlier request: no upstream was asked, and the tokens are not counted again.
+    pub(crate) from_cache: bool,
 }
 
 #[cfg(test)]
@@ -242,6 +244,7 @@ fn stored_response(row: &Row<'_>) -> rusqlite::Result<StoredResponse> {
         ttft_ms: row.get("ttft_ms")?,
         duration_ms: row.get("duration_ms")?,
         created_at: row.get("created_at")?,
+        from_cache: row.get("from_cache")?,
     })
 }
 

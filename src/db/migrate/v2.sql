@@ -75,7 +75,8 @@ UPDATE sqlite_schema SET sql = 'CREATE TABLE responses (
     queue_ms          INTEGER,
     ttft_ms           INTEGER,
     duration_ms       INTEGER NOT NULL,
-    created_at        INTEGER NOT NULL
+    created_at        INTEGER NOT NULL,
+    from_cache        INTEGER NOT NULL DEFAULT 0 CHECK (from_cache IN (0, 1))
 ) STRICT'
  WHERE type = 'table' AND name = 'responses';
 
@@ -128,6 +129,26 @@ CREATE TABLE recordings (
     format     INTEGER NOT NULL,
     packed     BLOB    NOT NULL
 ) STRICT;
+
+CREATE TABLE response_cache (
+    key            BLOB    NOT NULL PRIMARY KEY CHECK (length(key) = 32),
+    model          TEXT    NOT NULL,
+    provider_id    TEXT    NOT NULL,
+    upstream_model TEXT    NOT NULL,
+    is_stream      INTEGER NOT NULL CHECK (is_stream IN (0, 1)),
+    only_asked     INTEGER NOT NULL CHECK (only_asked IN (0, 1)),
+    usage          TEXT    CHECK (json_valid(usage)),
+    bytes          INTEGER NOT NULL,
+    created_at     INTEGER NOT NULL,
+    expires_at     INTEGER NOT NULL,
+    last_hit_at    INTEGER NOT NULL,
+    hits           INTEGER NOT NULL DEFAULT 0,
+    body           BLOB    NOT NULL
+) STRICT;
+
+CREATE INDEX response_cache_by_expiry ON response_cache (expires_at);
+CREATE INDEX response_cache_by_use ON response_cache (last_hit_at, bytes);
+CREATE INDEX response_cache_by_creation ON response_cache (created_at);
 
 CREATE TABLE virtual_models (
     name        TEXT    NOT NULL PRIMARY KEY CHECK (name <> ''),

@@ -216,6 +216,25 @@ fn all_kinds() -> Vec<WriteOp> {
             what: Outlived::Audit { before: i64::MAX },
             most: 100,
         },
+        WriteOp::KeepAnswer(Box::new(sample_answer(1))),
+        WriteOp::KeepAnswer(Box::new(sample_answer(2))),
+        WriteOp::FinishExchange {
+            request: sample_request("r5"),
+            outcome: Box::new(OutcomeRow {
+                from_cache: Some(sample_answer(2).key),
+                attempts: Vec::new(),
+                ..*sample_outcome("a5")
+            }),
+        },
+        WriteOp::Retain {
+            what: Outlived::Unhit {
+                until: (5, i64::MAX),
+            },
+            most: 100,
+        },
+        WriteOp::ClearCache {
+            model: Some("m".into()),
+        },
     ]
 }
 
@@ -287,6 +306,25 @@ fn sample_chunk() -> ImportChunk {
     }
 }
 
+fn sample_answer(number: u8) -> CacheRow {
+    CacheRow {
+        key: cache::Key([number; 32]),
+        model: "m".into(),
+        provider_id: "p".into(),
+        upstream_model: "m-large".into(),
+        is_stream: false,
+        only_asked: false,
+        usage: Some(json!({"total_tokens": 7})),
+        body: cache::PackedAnswer::of(b"an answer"),
+        created_at: 5,
+        expires_at: 9,
+        bounds: cache::Bounds {
+            entries: 10,
+            bytes: 1 << 20,
+        },
+    }
+}
+
 fn sample_turn(hash: char) -> TurnRow {
     TurnRow {
         hash: hash.to_string().repeat(64),
@@ -348,6 +386,8 @@ fn number(op: &WriteOp) -> usize {
         WriteOp::CreateVirtual { .. } => 38,
         WriteOp::ChangeVirtual { .. } => 39,
         WriteOp::DeleteVirtual { .. } => 40,
+        WriteOp::KeepAnswer(_) => 41,
+        WriteOp::ClearCache { .. } => 42,
         #[cfg(feature = "fault-injection")]
         WriteOp::Panic => usize::MAX,
     }
@@ -368,7 +408,7 @@ fn every_operation_applied_twice_has_the_effect_of_once() {
     }
     assert_eq!(
         walked.into_iter().collect::<Vec<_>>(),
-        (0..=40).collect::<Vec<_>>()
+        (0..=42).collect::<Vec<_>>()
     );
 }
 
@@ -435,7 +475,7 @@ fn another_intent_with_the_same_id_or_name_is_a_conflict() {
 
 #[test]
 fn history_is_no_management_and_all_else_is() {
-    let history = [0, 1, 2, 9, 10, 15, 16, 17, 34, 36, 37];
+    let history = [0, 1, 2, 9, 10, 15, 16, 17, 34, 36, 37, 41];
     for op in all_kinds() {
         assert_eq!(
             op.is_management(),

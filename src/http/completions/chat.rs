@@ -10,11 +10,12 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::post;
 use hyper::HeaderMap;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
+use hyper::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
 
 use crate::actors::ports::{Connections, Port};
 use crate::actors::router::plan::RoutePlan;
 use crate::clock::new_id;
+use crate::exchange::cache::{Caching, Verdict, Wish};
 use crate::exchange::record::Subject;
 use crate::exchange::{Content, Delivery, Incoming, Wishes};
 use crate::http::App;
@@ -22,7 +23,7 @@ use crate::http::clients::Allowed;
 use crate::http::envelope::RequestId;
 use crate::http::error::ApiError;
 use crate::http::extract;
-use crate::protocol::openai::request;
+use crate::protocol::openai::request::{self, FieldError};
 use crate::settings;
 
 const PATH: &str = "/v1/chat/completions";
@@ -35,6 +36,7 @@ const NO_FALLBACK: HeaderName = HeaderName::from_static("x-qwarden-no-fallback")
 const TIMEOUT: HeaderName = HeaderName::from_static("x-qwarden-timeout");
 const TAGS: HeaderName = HeaderName::from_static("x-qwarden-tags");
 const RECORD: HeaderName = HeaderName::from_static("x-qwarden-record");
+const CACHE: HeaderName = HeaderName::from_static("x-qwarden-cache");
 /// Tags of one request, and characters of a tag's name or value.
 const MOST_TAGS: usize = 16;
 const LONGEST_TAG: usize = 64;
@@ -85,6 +87,7 @@ pub(crate) async fn complete_with(
     };
     let session = session(request.headers());
     let allowed = Allowed::in_request(request.extensions());
+    let wish = wish(request.headers());
     let wishes = wishes(request.headers())?;
     let limit = app.settings.borrow().size(settings::SERVER_MAX_BODY);
     let body = extract::json_bytes(request, limit).await?;
@@ -92,11 +95,16 @@ pub(crate) async fn complete_with(
     let unnamed = app.settings.borrow().clone();
     let model = parsed.model.as_deref();
     allowed.check(model.or_else(|| unnamed.text(settings::ACTIVE_MODEL)))?;
+    let caching = Caching {
+        wish: wish?,
+        key_id: allowed.key_id().map(str::to_owned),
+    };
     for target in &wishes.targets {
         allowed.check(Some(target))?;
     }
     let incoming = Incoming {
         request: parsed,
+        caching: Some(caching),
         subject,
         connections,
         received,
@@ -113,6 +121,7 @@ fn respond(delivery: Delivery) -> Response {
         upstream_model,
         attempts,
         ignored,
+        cache,
         content,
     } = delivery;
     let mut response = match content {
@@ -143,6 +152,12 @@ fn respond(delivery: Delivery) -> Response {
             headers.insert(name, value);
         }
     }
+    if let Some(verdict) = cache {
+        headers.insert(CACHE, HeaderValue::from_static(verdict.word()));
+        if let Verdict::Hit { age } = verdict {
+            headers.insert(AGE, HeaderValue::from(age));
+        }
+    }
     if !ignored.is_empty()
         && let Ok(value) = HeaderValue::from_str(&ignored.join(", "))
     {
@@ -154,6 +169,20 @@ fn respond(delivery: Delivery) -> Response {
 /// What the client calls its session.
 pub(crate) fn session(headers: &HeaderMap) -> Option<String> {
     SESSIONS.iter().find_map(|name| header(headers, name))
+}
+
+/// What the client wants of the cache.
+fn wish(headers: &HeaderMap) -> Result<Wish, ApiError> {
+    let Some(value) = headers.get(CACHE) else {
+        return Ok(Wish::Unsaid);
+    };
+    Wish::read(value.to_str().unwrap_or_default()).ok_or_else(|| {
+        ApiError::Fields(vec![FieldError {
+            param: Some(CACHE.as_str().to_owned()),
+            message: "the header `x-qwarden-cache` must be `on`, `off` or `refresh`".to_owned(),
+            code: "invalid_value",
+        }])
+    })
 }
 
 /// What a request says of its own about how it is served.

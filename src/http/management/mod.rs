@@ -4,6 +4,7 @@ pub(crate) mod activity;
 pub(crate) mod auth;
 pub(crate) mod backups;
 pub(crate) mod bodies;
+pub(crate) mod cache;
 pub(crate) mod changes;
 pub(crate) mod conventions;
 pub(crate) mod credentials;

@@ -31,6 +31,7 @@ pub(crate) fn routes() -> (Router<App>, OpenApi) {
         .merge(m::recordings::routes())
         .merge(m::responses::routes())
         .merge(m::retention::routes())
+        .merge(m::cache::routes())
         .merge(m::activity::routes())
         .merge(m::events::routes())
         .merge(m::settings::routes())

@@ -99,6 +99,8 @@ async fn replay(
         wishes: Wishes::default(),
         // What came to the Qwen proxy goes where that sends everything.
         plan: (on_qwen_port && !is_redirected).then(|| app.qwen.plan()),
+        // It is sent to see what comes.
+        caching: None,
     };
     let delivery = match app.exchanges.run(incoming).await {
         Ok(delivery) => delivery,

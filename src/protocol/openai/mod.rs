@@ -7,5 +7,7 @@ pub(crate) mod continuation;
 pub(crate) mod error;
 mod lenient;
 pub(crate) mod message;
+pub(crate) mod normalise;
 pub(crate) mod request;
+pub(crate) mod restream;
 pub(crate) mod texts;

@@ -54,8 +54,9 @@ pub(crate) struct ChatRequest {
     pub(crate) message_count: usize,
     /// Whether the answer is to follow a JSON schema.
     pub(crate) has_schema: bool,
-    /// Where in the body the first message of the user stands: what a conversation keeps from turn to turn.
-    first_of_user: Option<Range<usize>>,
+    /// Where in the body stands what a conversation keeps from turn to turn: its `prompt_cache_key`, else the first
+    /// message of the user.
+    kept: Option<Range<usize>>,
     places: Places,
 }
 
@@ -117,10 +118,13 @@ pub(crate) fn parse(body: Bytes) -> Result<ChatRequest, Vec<FieldError>> {
     let has_schema = fields.get("response_format").is_some_and(|format| {
         members(format).is_ok_and(|format| format.get("json_schema").is_some())
     });
-    let first_of_user = first_of_user.map(range);
+    let cache_key = fields
+        .get("prompt_cache_key")
+        .filter(|key| kind_of(key) == Kind::String);
+    let kept = cache_key.or(first_of_user).map(range);
     Ok(ChatRequest {
         has_schema,
-        first_of_user,
+        kept,
         body,
         model,
         stream,
@@ -134,29 +138,25 @@ pub(crate) fn parse(body: Bytes) -> Result<ChatRequest, Vec<FieldError>> {
 impl ChatRequest {
     /// What stays the same from turn to turn of one conversation.
     pub(crate) fn prefix(&self) -> &[u8] {
-        let range = self.first_of_user.clone();
+        let range = self.kept.clone();
         range
             .and_then(|range| self.body.get(range))
             .unwrap_or_default()
     }
 
-    /// The images in it, and the bytes they take.
-    pub(crate) fn images(&self) -> (u64, usize) {
-        let text = String::from_utf8_lossy(&self.body);
+    /// How many images it holds, and about how many tokens it is: four bytes each, an image a thousand. For filters and
+    /// limits, never for bills. Reads the body once.
+    pub(crate) fn estimate(&self) -> (u64, u64) {
+        // It was parsed, so it is text.
+        let text = std::str::from_utf8(&self.body).unwrap_or_default();
         let inline: usize = text
             .match_indices(";base64,")
             .filter_map(|(at, _)| text.get(at..)?.find('"'))
             .sum();
-        let count = text.matches("\"image_url\"").count() as u64;
         // The kind of the part and its key carry the same name.
-        (count.div_ceil(2), inline)
-    }
-
-    /// About how many tokens it is: four bytes each, an image a thousand. For filters and limits, never for bills.
-    pub(crate) fn estimated_tokens(&self) -> u64 {
-        let (images, inline) = self.images();
-        let text = self.body.len().saturating_sub(inline) as u64;
-        text / 4 + images * 1_000
+        let images = (text.matches("\"image_url\"").count() as u64).div_ceil(2);
+        let tokens = text.len().saturating_sub(inline) as u64 / 4;
+        (images, tokens + images * 1_000)
     }
 
     /// The body for an upstream: the client's own bytes, with `model` rewritten when one is given, and with the usage

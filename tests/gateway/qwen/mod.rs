@@ -27,7 +27,7 @@ async fn at(site: &Site, settings: &[(&str, Value)]) -> TestGateway {
     TestGateway::with(&all).await
 }
 
-async fn log_in(gateway: &TestGateway, label: &str, user: &str) -> Value {
+pub async fn log_in(gateway: &TestGateway, label: &str, user: &str) -> Value {
     let token = jwt(user, LATER);
     let body =
         json!({"label": label, "token": token, "cookies": format!("token={token}; acw_tc=a")});
@@ -149,6 +149,6 @@ fn last_line(turn: &Turn) -> String {
     turn.content.lines().last().unwrap_or_default().to_owned()
 }
 
-fn assert_clean(site: &Site) {
+pub fn assert_clean(site: &Site) {
     assert_eq!(site.faults(), Vec::<String>::new());
 }

@@ -285,3 +285,40 @@ proptest! {
         prop_assert_eq!(serde_json::from_slice::<Value>(&body).unwrap(), whole);
     }
 }
+
+#[test]
+fn a_conversation_is_known_by_its_key_or_its_first_question() {
+    let of = |more: &str, question: &str| {
+        let body = format!(
+            "{{\"messages\":[{{\"role\":\"system\",\"content\":\"s\"}},{{\"role\":\"user\",\"content\":\"{question}\"}}{more}"
+        );
+        parse(Bytes::from(body))
+            .expect("a request")
+            .prefix()
+            .to_vec()
+    };
+    let first = of("]}", "hi");
+    let later = of(
+        ",{\"role\":\"assistant\",\"content\":\"yes?\"},{\"role\":\"user\",\"content\":\"more\"}]}",
+        "hi",
+    );
+    assert!(!first.is_empty());
+    assert_eq!(first, later);
+    assert_ne!(first, of("]}", "ho"));
+    let keyed = |question| of("],\"prompt_cache_key\":\"k-1\"}", question);
+    assert_eq!(keyed("hi"), keyed("ho"));
+    assert_ne!(keyed("hi"), first);
+}
+
+#[test]
+fn images_are_counted_and_not_taken_for_text() {
+    let image = "A".repeat(40_000);
+    let body = json!({"messages": [{"role": "user", "content": [
+        {"type": "text", "text": "what is this?"},
+        {"type": "image_url", "image_url": {"url": format!("data:image/png;base64,{image}")}},
+    ]}]});
+    let request = parse(Bytes::from(body.to_string())).expect("a request");
+    let (images, tokens) = request.estimate();
+    assert_eq!(images, 1);
+    assert!((1_000..1_100).contains(&tokens), "{tokens}");
+}
