@@ -30,6 +30,7 @@ pub(crate) mod request;
 pub(crate) mod response;
 pub(crate) mod restore;
 pub(crate) mod retention;
+pub(crate) mod route;
 pub(crate) mod selftest;
 pub(crate) mod serve;
 pub(crate) mod session;
@@ -138,6 +139,8 @@ enum Verb {
     /// Names that stand for one model or several, of any provider.
     #[command(subcommand)]
     Alias(alias::Verb),
+    /// Where a request would go, and why, without sending it.
+    Route(route::Options),
     /// Read and change settings.
     #[command(subcommand)]
     Settings(settings::Verb),
@@ -244,6 +247,7 @@ async fn dispatch(verb: Verb, client: &Client, console: &Console) -> Outcome {
         Verb::Provider(verb) => provider::run(verb, client, console).await,
         Verb::Model(verb) => model::run(verb, client, console).await,
         Verb::Alias(verb) => alias::run(verb, client, console).await,
+        Verb::Route(options) => route::run(&options, client, console).await,
         Verb::Settings(verb) => settings::run(verb, client, console).await,
         Verb::Env(options) => env::run(options, client, console).await,
         Verb::Login(options) => login::run(options, client, console).await,

@@ -42,6 +42,15 @@ const CONFIG: &[Column] = &[
     ("VALUE", "/value", Show::Text),
 ];
 
+const USED: &[Column] = &[
+    ("USED", "/model", Show::Text),
+    ("BREAKER", "/breaker", Show::Text),
+    ("REOPENS", "/reopens_in_ms", Show::Took),
+    ("RESTS", "/resting_for_ms", Show::Took),
+    ("RUNNING", "/in_flight", Show::Text),
+    ("LAST ERROR", "/last_error", Show::Text),
+];
+
 const MODELS: &[Column] = &[
     ("MODEL", "/id", Show::Text),
     ("NAME", "/name", Show::Text),
@@ -354,6 +363,11 @@ pub(crate) fn verdict(body: &Value) -> String {
 
 fn shown(body: &Value, console: &Console) -> String {
     let mut text = table::fields(body, FIELDS);
+    let health = body["health"]["models"].as_array().map(Vec::as_slice);
+    if let Some(used) = health.filter(|used| !used.is_empty()) {
+        text.push('\n');
+        text.push_str(&console.draw(&Table::of(used, USED)));
+    }
     let config: Vec<Value> = body["config"]
         .as_object()
         .into_iter()

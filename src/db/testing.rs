@@ -124,6 +124,7 @@ pub(crate) fn sample_request(id: &str) -> Arc<RequestRow> {
         request_id: id.into(),
         client_request_id: Some("theirs".into()),
         replay_of: None,
+        tags: std::collections::BTreeMap::new(),
         session_id: None,
         timestamp: 7_200_500,
         method: "POST".into(),

@@ -108,7 +108,9 @@ impl Exchange {
     fn failed_beside(&mut self, picker: &mut Picker, failed: &mut Picked, error: &UpstreamError) {
         self.recorder.attempt_failed(error);
         let target = failed.target.clone();
-        let _ = failed.entrance.failed(&target, error, Instant::now());
+        if failed.entrance.failed(&target, error, Instant::now()) {
+            self.broke(&target, error);
+        }
         picker.failed(failed, error, self.dice.throw());
     }
 

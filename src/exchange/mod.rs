@@ -153,7 +153,11 @@ impl Exchanges {
             Lookup::Miss(keeping) => keeping,
         };
         recorder.keeping(keeping.clone());
-        let question = question(&incoming);
+        let question = question(
+            &incoming.request,
+            incoming.session.as_deref(),
+            &incoming.wishes,
+        );
         let mut policy = Policy::of(&settings);
         policy.fallbacks &= !incoming.wishes.no_fallback;
         let planned = match incoming.plan {
@@ -212,6 +216,7 @@ impl Exchanges {
                 && settings.text(settings::TOOLS_STREAMING) != Some("incremental"),
             told: Told::default(),
             graft: None,
+            router: self.router.clone(),
             retries: self.retries.clone(),
             dice: self.dice.clone(),
             request: incoming.request,
@@ -227,10 +232,9 @@ impl Exchanges {
 }
 
 /// What the router has to know of a request.
-pub(crate) fn question(incoming: &Incoming) -> Question {
-    let request = &incoming.request;
+pub(crate) fn question(request: &ChatRequest, session: Option<&str>, wishes: &Wishes) -> Question {
     // What the client calls its session, else what stays the same from turn to turn.
-    let conversation = match &incoming.session {
+    let conversation = match session {
         Some(session) => dice::hash(session.as_bytes()),
         None => dice::hash(request.prefix()),
     };
@@ -238,7 +242,7 @@ pub(crate) fn question(incoming: &Incoming) -> Question {
         model: request.model.clone(),
         needs: Needs::of(request),
         conversation,
-        only: incoming.wishes.targets.clone(),
+        only: wishes.targets.clone(),
     }
 }
 
@@ -258,6 +262,7 @@ struct Exchange {
     told: Told,
     /// Makes the current attempt's events continue what was told; none when it begins the answer.
     graft: Option<Graft>,
+    router: Router,
     retries: Arc<Budget>,
     dice: Arc<Dice>,
     received: Instant,
@@ -313,11 +318,7 @@ impl Exchange {
                 Attempted::Over => {
                     let now = tokio::time::Instant::now();
                     if picked.entrance.succeeded(self.recorder.tokens(), now) {
-                        tracing::info!(
-                            provider = target.provider,
-                            model = target.upstream_model,
-                            "a breaker closed"
-                        );
+                        self.recorder.breaker_closed(&target);
                     }
                     return;
                 }
@@ -326,7 +327,7 @@ impl Exchange {
                     self.recorder.attempt_failed(&error);
                     let now = tokio::time::Instant::now();
                     if picked.entrance.failed(&target, &error, now) {
-                        tracing::warn!(provider = target.provider, model = target.upstream_model, %error, "a breaker opened");
+                        self.broke(&target, &error);
                     }
                     picker.failed(&picked, &error, self.dice.throw());
                     drop(picked.entrance);
@@ -348,6 +349,12 @@ impl Exchange {
                 }
             }
         }
+    }
+
+    /// A breaker of `target` opened.
+    fn broke(&self, target: &Target, error: &UpstreamError) {
+        self.recorder.breaker_opened(target, error);
+        self.router.suspect(&target.provider);
     }
 
     /// Prepares for the next target: it begins the answer, or goes on with it.
@@ -446,6 +453,10 @@ impl Exchange {
 
     fn answered(&mut self, target: &Target, status: u16, headers: &AnswerHeaders) {
         self.recorder.upstream_answered(status);
+        if let Some(wait) = headers.used_up_for {
+            let until = tokio::time::Instant::now() + wait;
+            target.node.rest(until, "upstream_rate_limited");
+        }
         self.downlink.ignoring(&headers.ignored);
         tracing::debug!(
             request.id = self.request_id,

@@ -1,5 +1,6 @@
 //! What is kept of an exchange: the request row before the upstream is called, the rest before the client's last byte.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,8 +23,8 @@ use crate::protocol::openai::answer::Assembled;
 use crate::protocol::openai::chunk::{Scan, Usage};
 use crate::protocol::openai::request::ChatRequest;
 use crate::protocol::openai::texts;
-use crate::providers::UpstreamError;
 use crate::providers::tape::Tape;
+use crate::providers::{Blame, UpstreamError};
 use crate::routing::facts::Price;
 use crate::settings::{self, Settings};
 
@@ -38,6 +39,8 @@ pub(crate) struct Subject {
     pub(crate) replay_of: Option<String>,
     /// Of the key that pays for it.
     pub(crate) account: Option<Account>,
+    /// What the client wants to find it by.
+    pub(crate) tags: BTreeMap<String, String>,
     pub(crate) path: &'static str,
     pub(crate) port: u16,
     pub(crate) user_agent: Option<String>,
@@ -122,6 +125,7 @@ impl Recorder {
             request_id: subject.request_id.clone(),
             client_request_id: subject.client_request_id.clone(),
             replay_of: subject.replay_of.clone(),
+            tags: subject.tags.clone(),
             session_id: None,
             timestamp: now_ms(),
             method: "POST".into(),
@@ -391,6 +395,31 @@ impl Recorder {
         {
             self.database.count_late_ack();
         }
+    }
+
+    /// Tells that what was asked fails too often to be asked on.
+    pub(crate) fn breaker_opened(&self, target: &Target, error: &UpstreamError) {
+        let model = (error.blame() != Blame::Provider).then_some(&target.upstream_model);
+        tracing::warn!(provider = target.provider, model, %error, "a breaker opened");
+        let name = model.map_or_else(|| target.provider.clone(), |_| target.name());
+        self.events.mention(
+            "provider:breaker_opened",
+            "breaker_opened",
+            format!("{name} fails again and again and is left alone"),
+            json!({"provider": target.provider, "model": model, "error": error.code(), "requestId": self.request.request_id}),
+        );
+    }
+
+    /// Tells that it serves again: the model, and with it the provider.
+    pub(crate) fn breaker_closed(&self, target: &Target) {
+        let (provider, model) = (&target.provider, &target.upstream_model);
+        tracing::info!(provider, model, "a breaker closed");
+        self.events.mention(
+            "provider:breaker_closed",
+            "breaker_closed",
+            format!("{} serves again", target.name()),
+            json!({"provider": provider, "model": model, "requestId": self.request.request_id}),
+        );
     }
 
     fn mention(&self, outcome: &OutcomeRow) {

@@ -4,6 +4,7 @@
 //! No network, no file, no waiting: none of the actors behind the handles is ever started, and what would be stored is
 //! dropped.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -107,6 +108,7 @@ async fn play(recording: &Recording) -> Result<Received, Unplayable> {
             client_request_id: None,
             replay_of: None,
             account: None,
+            tags: BTreeMap::new(),
             path: "/v1/chat/completions",
             port: 0,
             user_agent: None,
@@ -121,6 +123,8 @@ async fn play(recording: &Recording) -> Result<Received, Unplayable> {
             closed: Vec::new(),
             lacking: Vec::new(),
             strategy: Strategy::Priority,
+            places: Vec::new(),
+            model: "".into(),
             via: None,
             needs: Needs::default(),
             is_guess: false,

@@ -8,6 +8,7 @@ pub(crate) mod error;
 pub(crate) mod http;
 mod openai;
 pub(crate) mod presets;
+mod quota;
 pub(crate) mod qwen;
 mod qwen_oauth;
 mod response;
@@ -78,6 +79,8 @@ pub(crate) struct AnswerHeaders {
     pub(crate) upstream_request_id: Option<String>,
     /// Fields of the request that had no effect.
     pub(crate) ignored: Vec<&'static str>,
+    /// Nothing is left of a limit for so long.
+    pub(crate) used_up_for: Option<Duration>,
 }
 
 /// A model an upstream offers.

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::error::{Phase, UpstreamError};
 use super::http::reason;
+use super::quota;
 use super::{AnswerHeaders, ByteStream, tape};
 use crate::clock;
 use crate::protocol::openai::error::{self, UpstreamFault};
@@ -20,7 +21,7 @@ pub(super) const ERROR_LIMIT: usize = 64 * 1024;
 /// How long an error's body may take.
 const ERROR_TIME: Duration = Duration::from_secs(5);
 /// No upstream is left alone for longer, whatever it asks for.
-const RETRY_AFTER_LIMIT: Duration = Duration::from_hours(24);
+pub(super) const RETRY_AFTER_LIMIT: Duration = Duration::from_hours(24);
 
 /// What a body is, by its `content-type`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +64,7 @@ pub(super) fn answer_headers(headers: &HeaderMap) -> AnswerHeaders {
         upstream_request_id: id
             .filter(|id| !id.is_empty())
             .map(|id| id.chars().take(200).collect()),
+        used_up_for: quota::used_up_for(headers, clock::now_ms()),
         ..AnswerHeaders::default()
     }
 }
@@ -173,7 +175,11 @@ pub(super) async fn status_error(provider: String, mut response: Response) -> Up
             reason: format!("redirect refused (status {status}); check the base URL"),
         };
     }
-    let retry_after = retry_after(response.headers());
+    let headers = response.headers();
+    let now = clock::now_ms();
+    let retry_after = retry_after(headers)
+        .or_else(|| quota::used_up_for(headers, now))
+        .or_else(|| quota::reset(headers, now).filter(|_| status == 429));
     let should_retry = match response
         .headers()
         .get("x-should-retry")

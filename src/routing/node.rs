@@ -100,6 +100,17 @@ pub(crate) struct Shown {
     pub(crate) last_error: Option<&'static str>,
 }
 
+impl Shown {
+    /// Whether there is anything to show.
+    pub(crate) fn was_used(&self) -> bool {
+        self.latency_ms.is_some()
+            || self.last_error.is_some()
+            || self.resting_for.is_some()
+            || self.breaker != "closed"
+            || self.in_flight + self.waiting > 0
+    }
+}
+
 impl Node {
     /// Puts new limits in force; what was counted under equal ones goes on.
     pub(crate) fn limit(&self, limits: Limits) {
@@ -199,6 +210,11 @@ impl Node {
         inner.resting = None;
         inner.avoided = None;
         inner.last_error = None;
+    }
+
+    /// Whether the breaker is open or half open.
+    pub(crate) fn is_broken(&self) -> bool {
+        lock(&self.inner).breaker.gate(Instant::now()) != Gate::Closed
     }
 
     pub(crate) fn shown(&self, now: Instant) -> Shown {

@@ -23,6 +23,7 @@ mod contract;
 mod durability;
 mod errors;
 mod events;
+mod explain;
 mod failover;
 mod hedging;
 mod history;

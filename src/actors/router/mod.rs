@@ -9,6 +9,7 @@
 pub(crate) mod catalogue;
 pub(crate) mod nodes;
 pub(crate) mod plan;
+mod probing;
 pub(crate) mod registry;
 pub(crate) mod resolve;
 pub(crate) mod sealing;
@@ -26,8 +27,9 @@ use crate::actors::address::{Address, Message as ActorMessage, Reply, Unavailabl
 use crate::actors::behaviour::{Behaviour, Fatal, Own};
 use crate::actors::database::{Database, StoreError};
 use crate::actors::router::catalogue::{Listing, Offer};
-use crate::actors::router::nodes::Nodes;
+use crate::actors::router::nodes::{Doing, Nodes};
 use crate::actors::router::plan::{Question, RoutePlan};
+use crate::actors::router::probing::Suspects;
 use crate::actors::router::registry::{Direct, Entry, Registry, Stored};
 use crate::actors::router::resolve::{NoTarget, Route, World};
 use crate::actors::supervisor::ChildSpec;
@@ -37,6 +39,7 @@ use crate::db::ops::WriteOp;
 use crate::db::providers::{ConfigRow, ProviderChange, ProviderRow, StoredProvider};
 use crate::providers::http::Http;
 use crate::providers::{InvalidConfig, Provider, UpstreamError, UpstreamModel};
+use crate::routing::node::Closed;
 use crate::secrets::Vault;
 use crate::settings::{self, Settings};
 use crate::tasks::{Owned, Tasks, lock};
@@ -56,6 +59,7 @@ const MOST_WAITING: usize = 1_024;
 #[derive(Clone)]
 pub(crate) struct Router {
     address: Address<Message>,
+    board: Arc<Mutex<Board>>,
     database: Database,
     vault: Vault,
 }
@@ -66,6 +70,7 @@ pub(crate) struct ProviderView {
     pub(crate) stored: StoredProvider,
     pub(crate) listing: Listing,
     pub(crate) loaded: Result<(), String>,
+    pub(crate) doing: Doing,
 }
 
 impl Router {
@@ -103,6 +108,24 @@ impl Router {
     /// Every provider, by falling priority.
     pub(crate) async fn providers(&self) -> Result<Vec<ProviderView>, Unavailable> {
         self.address.call(PLAN_DEADLINE, Message::Providers).await
+    }
+
+    /// How the enabled providers do, by falling priority. Asks no actor, so it is answered also while the router restarts.
+    pub(crate) fn doing(&self) -> Vec<(String, Doing)> {
+        let now = tokio::time::Instant::now();
+        let board = lock(&self.board);
+        let enabled = board
+            .registry
+            .iter()
+            .flat_map(|registry| registry.enabled());
+        enabled
+            .map(|entry| (entry.id().to_owned(), board.nodes.doing(entry.id(), now)))
+            .collect()
+    }
+
+    /// A breaker of this provider opened: it is looked after until it is well. Never waits.
+    pub(crate) fn suspect(&self, provider: &str) {
+        let _ = self.address.cast(Message::Suspect(provider.to_owned()));
     }
 
     /// Stores a provider; the next completion can use it.
@@ -189,9 +212,11 @@ impl Arguments {
 pub(crate) fn child(arguments: Arguments) -> (ChildSpec, Router) {
     let (database, vault) = (arguments.database.clone(), arguments.vault.clone());
     let board = Arc::new(Mutex::new(Board::default()));
-    let (spec, address) = ChildSpec::new::<RouterActor>("router", MAILBOX, (arguments, board));
+    let (spec, address) =
+        ChildSpec::new::<RouterActor>("router", MAILBOX, (arguments, board.clone()));
     let handle = Router {
         address,
+        board,
         database,
         vault,
     };
@@ -219,6 +244,10 @@ pub(crate) enum Message {
     Providers(Reply<Vec<ProviderView>>),
     Adapter(String, Reply<Option<Adapter>>),
     Refresh(RefreshReply),
+    /// A breaker of this provider opened.
+    Suspect(String),
+    /// It is time to look after this provider.
+    Probe(String),
     /// Our task read the providers and virtual models.
     Loaded(Result<Stored, StoreError>),
     /// Our task asked an upstream for its models.
@@ -237,6 +266,8 @@ impl ActorMessage for Message {
             Self::Providers(_) => "providers",
             Self::Adapter(..) => "adapter",
             Self::Refresh(_) => "refresh",
+            Self::Suspect(_) => "suspect",
+            Self::Probe(_) => "probe",
             Self::Loaded(_) => "loaded",
             Self::Listed { .. } => "listed",
         }
@@ -253,6 +284,7 @@ pub(crate) struct State {
     /// Upstreams being asked for their models.
     listing: HashSet<String>,
     fetches: Vec<Owned>,
+    suspects: Suspects,
     /// By what clients name; for these settings.
     routes: HashMap<Option<String>, Arc<Route>>,
     routes_for: Option<Arc<Settings>>,
@@ -286,6 +318,7 @@ impl Behaviour for RouterActor {
             own,
             listing: HashSet::new(),
             fetches: Vec::new(),
+            suspects: Suspects::default(),
             routes: HashMap::new(),
             routes_for: None,
             plans_waiting: Vec::new(),
@@ -310,6 +343,8 @@ impl Behaviour for RouterActor {
                 drop(reply.send(entry.map(|entry| entry.adapter.clone())));
             }
             Message::Refresh(reply) => state.refresh(Some(reply)),
+            Message::Suspect(provider) => state.suspect(&provider),
+            Message::Probe(provider) => state.probe(&provider),
             Message::Loaded(outcome) => state.loaded(outcome),
             Message::Listed {
                 provider,
@@ -342,7 +377,11 @@ impl State {
     fn planned(&mut self, asked: Asked, question: &Question) -> Result<RoutePlan, NoTarget> {
         let route = self.route(question)?;
         let now = tokio::time::Instant::now();
-        Ok(plan::plan(&route, question, now, asked == Asked::ToServe))
+        let plan = plan::plan(&route, question, now, asked == Asked::ToServe);
+        if asked == Asked::ToServe {
+            self.wanted(&plan);
+        }
+        Ok(plan)
     }
 
     fn route(&mut self, question: &Question) -> Result<Arc<Route>, NoTarget> {
@@ -412,6 +451,7 @@ impl State {
     }
 
     fn views(&self) -> Vec<ProviderView> {
+        let now = tokio::time::Instant::now();
         let board = lock(&self.board);
         self.registry
             .entries()
@@ -423,6 +463,7 @@ impl State {
                     .as_ref()
                     .map(|_| ())
                     .map_err(ToString::to_string),
+                doing: board.nodes.doing(entry.id(), now),
             })
             .collect()
     }
@@ -484,7 +525,12 @@ impl State {
             let mut board = lock(&self.board);
             if seen {
                 let node = board.nodes.of_provider(provider);
-                node.seen(tokio::time::Instant::now());
+                let now = tokio::time::Instant::now();
+                node.seen(now);
+                // What is wrong with a model may be over as well: one request finds out.
+                for (_, node) in board.nodes.models_of(provider) {
+                    node.seen(now);
+                }
             }
             board.listings.record(provider, outcome, took, now_ms());
         }
@@ -556,6 +602,50 @@ impl State {
             let _ = reply.send(outcome.clone());
         }
         self.refresh(None);
+    }
+}
+
+impl State {
+    /// Requests want targets whose breakers are open.
+    fn wanted(&mut self, plan: &RoutePlan) {
+        for (target, closed) in &plan.closed {
+            if matches!(closed, Closed::Broken { .. }) {
+                self.suspect(&target.provider);
+            }
+        }
+    }
+
+    /// Looks after a provider from now on, or for longer.
+    fn suspect(&mut self, provider: &str) {
+        if self.suspects.wanted(provider) {
+            self.look_again(provider);
+        }
+    }
+
+    fn look_again(&mut self, provider: &str) {
+        let (own, name) = (self.own.clone(), provider.to_owned());
+        self.suspects.again(provider, |wait| {
+            self.arguments
+                .tasks
+                .spawn_owned("active probe", async move {
+                    tokio::time::sleep(wait).await;
+                    own.tell(Message::Probe(name));
+                })
+        });
+    }
+
+    /// Asks a provider for its models if it is still wanted and still broken. That it answers lets one request through.
+    fn probe(&mut self, provider: &str) {
+        let is_broken = lock(&self.board).nodes.broken(provider).next().is_some();
+        let registry = self.registry.clone();
+        let entry = registry.find(provider);
+        match entry.filter(|entry| is_broken && entry.stored.provider.enabled) {
+            Some(entry) if self.suspects.are_wanted(provider) => {
+                self.list(entry, LIST_DEADLINE);
+                self.look_again(provider);
+            }
+            _ => self.suspects.forget(provider),
+        }
     }
 }
 

@@ -3,11 +3,24 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::actors::router::registry::Registry;
-use crate::routing::node::Node;
+use crate::routing::node::{Node, Shown};
 
 /// Clients name models freely: beyond this many, those nobody uses are forgotten.
 const MOST: usize = 10_000;
+
+/// Models of one provider that are shown.
+const MOST_SHOWN: usize = 50;
+
+/// How a provider and its models do.
+#[derive(Clone)]
+pub(crate) struct Doing {
+    pub(crate) provider: Shown,
+    /// Those that were used, by name; those in trouble first.
+    pub(crate) models: Vec<(String, Shown)>,
+}
 
 /// See the module.
 #[derive(Default)]
@@ -49,6 +62,30 @@ impl Nodes {
     pub(crate) fn models_of(&self, provider: &str) -> impl Iterator<Item = (&str, &Arc<Node>)> {
         let models = self.targets.get(provider).into_iter().flatten();
         models.map(|(model, node)| (model.as_str(), node))
+    }
+
+    pub(crate) fn doing(&self, provider: &str, now: Instant) -> Doing {
+        let own = self.providers.get(provider);
+        let own = own.map_or_else(|| Node::default().shown(now), |node| node.shown(now));
+        let models = self.models_of(provider);
+        let shown = models.map(|(model, node)| (model.to_owned(), node.shown(now)));
+        let mut models: Vec<_> = shown.filter(|(_, shown)| shown.was_used()).collect();
+        models.sort_by(|(a, of_a), (b, of_b)| {
+            let is_well = |shown: &Shown| shown.breaker == "closed";
+            (is_well(of_a), a).cmp(&(is_well(of_b), b))
+        });
+        models.truncate(MOST_SHOWN);
+        Doing {
+            provider: own,
+            models,
+        }
+    }
+
+    /// The breakers of a provider, its own and its models', that are not closed.
+    pub(crate) fn broken(&self, provider: &str) -> impl Iterator<Item = &Arc<Node>> {
+        let own = self.providers.get(provider).into_iter();
+        let models = self.models_of(provider).map(|(_, node)| node);
+        own.chain(models).filter(|node| node.is_broken())
     }
 
     /// Puts the limits of `new` in force, and forgets how providers did that were changed or are gone.

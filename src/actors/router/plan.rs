@@ -38,6 +38,10 @@ pub(crate) struct RoutePlan {
     /// Left out, since others offer what the request needs.
     pub(crate) lacking: Vec<(Arc<Target>, Lack)>,
     pub(crate) strategy: Strategy,
+    /// What put each of `targets` where it is.
+    pub(crate) places: Vec<Ranked>,
+    /// The name that was looked up.
+    pub(crate) model: Arc<str>,
     /// The virtual model they stand for.
     pub(crate) via: Option<String>,
     pub(crate) needs: Needs,
@@ -55,6 +59,8 @@ impl RoutePlan {
             closed: Vec::new(),
             lacking: Vec::new(),
             strategy: Strategy::Priority,
+            places: Vec::new(),
+            model: "".into(),
             via: None,
             needs: Needs::default(),
             is_guess: false,
@@ -64,13 +70,8 @@ impl RoutePlan {
 
     /// What is kept and shown of it. `now` is when it was made.
     pub(crate) fn to_json(&self, now: Instant) -> Value {
-        let targets = (1..).zip(&self.targets).map(|(place, target)| {
-            let reason = if place == 1 {
-                self.first_words()
-            } else {
-                "tried when those before it fail".into()
-            };
-            json!({"target": target.name(), "place": place, "reason": reason})
+        let targets = self.targets.iter().enumerate().map(|(at, target)| {
+            json!({"target": target.name(), "place": at + 1, "reason": self.reason(at)})
         });
         let closed = self.closed.iter().map(|(target, closed)| {
             json!({"target": target.name(), "reason": closed_words(*closed, now)})
@@ -88,8 +89,13 @@ impl RoutePlan {
         })
     }
 
-    fn first_words(&self) -> String {
-        match self.strategy {
+    /// Why the target number `at` has its place, for people.
+    pub(crate) fn reason(&self, at: usize) -> String {
+        let place = self.places.get(at);
+        if place.is_some_and(|place| place.is_avoided) {
+            return "it could not serve a request lately: others are preferred".into();
+        }
+        let first = match self.strategy {
             Strategy::Priority => "first in order",
             Strategy::Weighted => "its share is due",
             Strategy::RoundRobin => "its turn",
@@ -97,8 +103,35 @@ impl RoutePlan {
             Strategy::LeastBusy => "the least busy",
             Strategy::Cheapest => "the cheapest for this request",
             Strategy::Sticky => "this conversation is its",
+        };
+        let words = if at == 0 {
+            first
+        } else {
+            "tried when those before it fail"
+        };
+        match place.and_then(|place| measure(self.strategy, place)) {
+            Some(measure) => format!("{words}: {measure}"),
+            None => words.into(),
         }
-        .into()
+    }
+}
+
+/// What a strategy goes by; none where that is the order or the turn alone.
+fn measure(strategy: Strategy, place: &Ranked) -> Option<String> {
+    let under_way = place.in_flight;
+    match strategy {
+        Strategy::Priority | Strategy::RoundRobin => None,
+        Strategy::Weighted | Strategy::Sticky => Some(format!("weight {}", place.weight)),
+        Strategy::LeastBusy => Some(format!("{under_way} under way")),
+        Strategy::LeastLatency if place.latency > 0.0 => Some(format!(
+            "{:.0} ms to the first content, {under_way} under way",
+            place.latency
+        )),
+        Strategy::LeastLatency => Some(format!("not measured yet, {under_way} under way")),
+        Strategy::Cheapest => Some(place.cost.map_or_else(
+            || "no price is known".into(),
+            |cost| format!("about {cost} millionths of a dollar"),
+        )),
     }
 }
 
@@ -172,14 +205,18 @@ pub(crate) fn plan(
     let targets = ranked
         .iter()
         .filter_map(|ranked| route.targets.get(ranked.at).cloned());
-    let targets = targets.take(MOST).collect();
-    closed.truncate(MOST);
-    lacking.truncate(MOST);
+    // Who wants to know is told of all.
+    let most = if takes_turn { MOST } else { usize::MAX };
+    let targets = targets.take(most).collect();
+    closed.truncate(most);
+    lacking.truncate(most);
     RoutePlan {
         targets,
         closed,
         lacking,
         strategy: route.strategy,
+        places: ranked,
+        model: route.model.clone(),
         via: route.via.clone(),
         needs,
         is_guess: route.is_guess,

@@ -23,6 +23,8 @@ const CORRECTIONS: usize = 3;
 
 /// The targets behind one name, in the order of the configuration.
 pub(crate) struct Route {
+    /// The name that was looked up.
+    pub(crate) model: Arc<str>,
     pub(crate) strategy: Strategy,
     pub(crate) targets: Vec<Arc<Target>>,
     /// The virtual model that stands for them.
@@ -103,8 +105,9 @@ pub(crate) fn resolve(model: Option<&str>, world: &mut World<'_>) -> Result<Rout
         virtuals.find(model)
     };
     match meant {
-        Some(meant) => world.virtually(meant),
+        Some(meant) => world.virtually(model, meant),
         None => world.really(model).map(|(targets, is_guess)| Route {
+            model: model.into(),
             strategy: world.strategy(),
             targets,
             via: None,
@@ -121,6 +124,7 @@ pub(crate) fn only(names: &[String], world: &mut World<'_>) -> Result<Route, NoT
         targets.extend(world.really(name)?.0);
     }
     Ok(Route {
+        model: names.join(", ").into(),
         strategy: Strategy::Priority,
         targets,
         via: None,
@@ -143,7 +147,7 @@ impl<'a> World<'a> {
 
     /// A target of a virtual model that leads nowhere, or only perhaps somewhere, is left out as long as another one
     /// leads somewhere.
-    fn virtually(&mut self, model: &VirtualModel) -> Result<Route, NoTarget> {
+    fn virtually(&mut self, asked: &str, model: &VirtualModel) -> Result<Route, NoTarget> {
         let mut targets: Vec<Arc<Target>> = Vec::new();
         let (mut guesses, mut first_error) = (Vec::new(), None);
         for (name, weight) in self.leaves(model, DEEPEST) {
@@ -168,6 +172,7 @@ impl<'a> World<'a> {
             return Err(error);
         }
         Ok(Route {
+            model: asked.into(),
             strategy: model.strategy,
             targets,
             via: Some(model.name.clone()),

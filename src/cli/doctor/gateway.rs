@@ -71,6 +71,7 @@ pub(super) async fn newest(is_up: bool, client: &Client) -> Option<i64> {
 pub(super) async fn check(health: &Value, client: &Client) -> Vec<Finding> {
     let mut findings = vec![well(health)];
     findings.extend(ready(readiness(client).await));
+    findings.extend(breakers(health));
     let credentials = client.get(&["api", "qwen", "credentials"]).send().await;
     let logins = logins(&credentials);
     let has_login = credentials.is_ok_and(|body| body["hasCredentials"] == true);
@@ -107,6 +108,32 @@ fn well(health: &Value) -> Finding {
         "see the log of `qwarden serve`; parts that fail are tried again by themselves"
     };
     Finding::problem("health", text, remedy)
+}
+
+/// What fails so often that it is left alone.
+fn breakers(health: &Value) -> Vec<Finding> {
+    let providers = health["providers"].as_object().into_iter().flatten();
+    let nodes = providers.flat_map(|(id, provider)| {
+        let models = provider["models"].as_array().into_iter().flatten();
+        let models = models.map(move |model| (id, format!("{id}/{}", at(model, "/model")), model));
+        std::iter::once((id, id.clone(), provider)).chain(models)
+    });
+    let open = nodes.filter(|(_, _, node)| {
+        let breaker = node["breaker"].as_str();
+        breaker.is_some_and(|word| word != "closed")
+    });
+    open.map(|(id, name, node)| {
+        let left = show(node.get("reopens_in_ms"), Show::Took);
+        Finding::warning(
+            "breaker",
+            format!(
+                "{name} failed again and again (last: {}) and is left alone; tried again in {left}",
+                at(node, "/last_error")
+            ),
+            format!("other targets serve meanwhile; `qwarden provider test {id}` asks it now"),
+        )
+    })
+    .collect()
 }
 
 fn ready(ready: Result<Value, Failure>) -> Vec<Finding> {

@@ -63,7 +63,7 @@ type Events = BoxStream<'static, Option<Event>>;
 async fn listen(client: &Client) -> Result<Events, Failure> {
     let call = client
         .get(&["api", "events"])
-        .query("types", Some("request:*,events:lost"));
+        .query("types", Some("request:*,provider:*,events:lost"));
     let response = call.stream("text/event-stream").await?;
     let events = response.bytes_stream().eventsource();
     Ok(events.map(Result::ok).boxed())
@@ -83,6 +83,7 @@ async fn look(client: &Client) -> Result<View, Failure> {
     view.runs(&list(Some("in_progress")).send().await?);
     view.ended(&list(None).send().await?);
     view.tree = tree(client).await?;
+    view.ails(&client.get(&["api", "health"]).within(SOON).send().await?);
     Ok(view)
 }
 

@@ -1,6 +1,6 @@
 //! What is known of the gateway's work: fed by its events, shown as text or JSON. Asks no clock: times are Unix ms.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use serde_json::{Value, json};
 
@@ -52,6 +52,8 @@ pub(super) struct View {
     running: Vec<Value>,
     /// The newest first.
     finished: VecDeque<Value>,
+    /// Providers, or models of them, whose breakers are open.
+    broken: BTreeSet<String>,
     pub(super) tree: Value,
     pub(super) is_reached: bool,
     /// Events were lost: what runs has to be asked for.
@@ -64,6 +66,7 @@ impl View {
             url,
             running: Vec::new(),
             finished: VecDeque::new(),
+            broken: BTreeSet::new(),
             tree: Value::Null,
             is_reached: true,
             is_behind: false,
@@ -98,6 +101,11 @@ impl View {
             .sort_by_key(|row| std::cmp::Reverse(row["ended_at"].as_i64()));
     }
 
+    /// Takes the gateway's health.
+    pub(super) fn ails(&mut self, health: &Value) {
+        self.broken = broken(health).collect();
+    }
+
     /// Takes an event of the gateway.
     pub(super) fn hear(&mut self, kind: &str, data: &Value, now: i64) {
         let id = &data["requestId"];
@@ -125,6 +133,12 @@ impl View {
                     "duration_ms": data["durationMs"], "error": data["error"], "ended_at": at}));
                 self.finished.truncate(KEPT);
             }
+            "provider:breaker_opened" => drop(self.broken.insert(target(data))),
+            "provider:breaker_closed" => {
+                self.broken.remove(&target(data));
+                // A model that serves shows that its provider does.
+                self.broken.remove(&words::at(data, "/provider"));
+            }
             "events:lost" => self.is_behind = true,
             _ => {}
         }
@@ -133,7 +147,7 @@ impl View {
     /// All of it, for programs.
     pub(super) fn snapshot(&self, now: i64) -> Value {
         let finished: Vec<&Value> = self.finished.iter().take(LISTED).collect();
-        json!({"at": now, "url": self.url, "running": self.aged(now), "finished": finished,
+        json!({"at": now, "breakers_open": self.broken, "url": self.url, "running": self.aged(now), "finished": finished,
             "requests_per_second": self.rate(now), "errors_last_minute": self.errors(now), "supervision": self.tree})
     }
 
@@ -151,7 +165,7 @@ impl View {
         console: &Console,
     ) -> String {
         // The heading, three tables' own headings, the keys, and a blank line before all but the first.
-        let fixed = 9 + self.actors().len();
+        let fixed = 9 + self.actors().len() + usize::from(!self.broken.is_empty());
         let room = size.rows.saturating_sub(fixed).max(2);
         let running = self.running.len().clamp(1, room / 2);
         let finished = room - running;
@@ -190,13 +204,26 @@ impl View {
         });
         let finished: Vec<Value> = ended.collect();
         format!(
-            "qwarden {}  running {}  requests/s {rate:.1}  errors/min {errors}\n\n{}\n{}\n{}",
+            "qwarden {}  running {}  requests/s {rate:.1}  errors/min {errors}\n{}\n{}\n{}\n{}",
             words::one_line(&self.url),
             all.len(),
+            self.ailing(columns),
             draw(&running, RUNNING),
             draw(&finished, FINISHED),
             draw(&self.actors(), ACTORS)
         )
+    }
+
+    /// A line of what is left alone; nothing when all is well.
+    fn ailing(&self, columns: Option<usize>) -> String {
+        if self.broken.is_empty() {
+            return String::new();
+        }
+        let names: Vec<&str> = self.broken.iter().map(String::as_str).collect();
+        let line = words::one_line(&format!("breakers open: {}", names.join(", ")));
+        let mut line: String = line.chars().take(columns.unwrap_or(usize::MAX)).collect();
+        line.push('\n');
+        line
     }
 
     fn aged(&self, now: i64) -> Vec<Value> {
@@ -234,6 +261,31 @@ impl View {
         }
         rows
     }
+}
+
+/// What an event of a breaker is about.
+fn target(data: &Value) -> String {
+    match data["model"].as_str() {
+        Some(model) => format!("{}/{model}", words::at(data, "/provider")),
+        None => words::at(data, "/provider"),
+    }
+}
+
+/// The providers and models whose breakers the gateway's health calls open.
+fn broken(health: &Value) -> impl Iterator<Item = String> {
+    let is_open = |node: &Value| {
+        node["breaker"]
+            .as_str()
+            .is_some_and(|word| word != "closed")
+    };
+    let providers = health["providers"].as_object().into_iter().flatten();
+    providers.flat_map(move |(id, provider)| {
+        let models = provider["models"].as_array().into_iter().flatten();
+        let models = models.filter(move |model| is_open(model));
+        let models = models.map(move |model| format!("{id}/{}", words::at(model, "/model")));
+        let own = is_open(provider).then(|| id.clone());
+        own.into_iter().chain(models)
+    })
 }
 
 fn flatten(node: &Value, depth: usize, rows: &mut Vec<Value>) {

@@ -1,7 +1,10 @@
 //! History as it is written: the request at the beginning of an exchange, the rest at its end.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, named_params};
 use serde::Serialize;
+use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use crate::db::body::Body;
@@ -19,8 +22,7 @@ const BEGIN: &str = "
                           openai_request, model, stream, plan, tags, key_id, created_at)
     VALUES (:request_id, :client_request_id, (SELECT id FROM sessions WHERE id = :session_id), :timestamp, :method,
             :path, :port, :user_agent,
-            :openai_request, :model, :stream, :plan, CASE WHEN :replay_of IS NOT NULL THEN json_object('replay_of', :replay_of) END,
-            :key_id, :timestamp)
+            :openai_request, :model, :stream, :plan, :tags, :key_id, :timestamp)
         ON CONFLICT (request_id) DO NOTHING";
 
 const RESPOND: &str = "
@@ -58,6 +60,8 @@ pub(crate) struct RequestRow {
     pub(crate) request_id: String,
     /// The UUID of the exchange that this one repeats.
     pub(crate) replay_of: Option<String>,
+    /// What the client wants to find it by.
+    pub(crate) tags: BTreeMap<String, String>,
     /// The client's own name for it.
     pub(crate) client_request_id: Option<String>,
     pub(crate) session_id: Option<String>,
@@ -77,6 +81,20 @@ pub(crate) struct RequestRow {
     pub(crate) key_id: Option<String>,
     /// What of it can be searched for.
     pub(crate) words: String,
+}
+
+impl RequestRow {
+    /// What is said of it besides, as one JSON object; none when that is nothing.
+    fn tags_json(&self) -> Option<String> {
+        let mut all = Map::new();
+        if let Some(replay_of) = &self.replay_of {
+            all.insert("replay_of".into(), replay_of.as_str().into());
+        }
+        if !self.tags.is_empty() {
+            all.insert("tags".into(), json!(self.tags));
+        }
+        (!all.is_empty()).then(|| Value::Object(all).to_string())
+    }
 }
 
 /// How an exchange ended.
@@ -203,7 +221,7 @@ pub(in crate::db) fn begin(conn: &Connection, request: &RequestRow) -> Result<()
     conn.prepare_cached(BEGIN)?.execute(named_params! {
         ":request_id": request.request_id,
         ":client_request_id": request.client_request_id,
-        ":replay_of": request.replay_of,
+        ":tags": request.tags_json(),
         ":session_id": request.session_id,
         ":timestamp": request.timestamp,
         ":method": request.method,

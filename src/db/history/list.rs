@@ -9,7 +9,7 @@ use crate::db::body;
 use crate::db::error::DbError;
 use crate::db::filter::{Filter, Slice};
 use crate::db::history::words::{self, Query};
-use crate::db::history::{StoredResponse, stored_response};
+use crate::db::history::{StoredResponse, json_column, stored_response};
 use crate::db::recordings;
 
 /// Which exchanges are meant; what is absent is not asked.
@@ -24,6 +24,8 @@ pub(crate) struct RequestFilter {
     pub(crate) has_error: Option<bool>,
     /// The id of the client's key.
     pub(crate) key: Option<String>,
+    /// A tag's name, and its value where that counts.
+    pub(crate) tag: Option<(String, Option<String>)>,
     /// Unix time, ms; included.
     pub(crate) from: Option<i64>,
     /// Unix time, ms; included.
@@ -100,6 +102,9 @@ pub(crate) struct ListedRequest {
     #[schema(value_type = Value)]
     pub(crate) qwen_request: Option<Box<RawValue>>,
     pub(crate) created_at: i64,
+    /// What its client gave it to be found by.
+    #[schema(value_type = Option<HashMap<String, String>>)]
+    pub(crate) tags: Option<Box<RawValue>>,
     pub(crate) response_summary: Option<Summary>,
     /// Where it says what is looked for. Absent unless something is.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -187,9 +192,9 @@ pub(crate) fn requests(
     let sql = format!(
         "SELECT requests.id AS id, requests.request_id AS uuid, requests.session_id AS session_id,
                 requests.timestamp AS timestamp, method, path, model, stream, requests.provider_id AS provider_id,
-                key_id, status, {bodies}, requests.created_at AS created_at, response_id, finish_reason, total_tokens,
-                cost_microusd, duration_ms, ttft_ms, http_status, error, error_code,
-                from_cache
+                key_id, status, {bodies}, json_extract(tags, '$.tags') AS tags, requests.created_at AS created_at,
+                response_id, finish_reason, total_tokens, cost_microusd, duration_ms, ttft_ms, http_status, error,
+                error_code, from_cache
            FROM (SELECT requests.id AS wanted FROM requests{}
                   ORDER BY requests.timestamp DESC, requests.id DESC LIMIT {} OFFSET {})
            JOIN requests ON requests.id = wanted
@@ -363,6 +368,19 @@ fn request_filter(wanted: &RequestFilter) -> Filter {
     filter.and("requests.status = ?", wanted.status.clone());
     filter.and("requests.stream = ?", wanted.stream);
     filter.and("requests.key_id = ?", wanted.key.clone());
+    match wanted.tag.clone() {
+        Some((name, Some(value))) => filter.and_two(
+            "requests.tags IS NOT NULL
+             AND EXISTS (SELECT 1 FROM json_each(requests.tags, '$.tags') WHERE key = ? AND value = ?)",
+            Some((name, value)),
+        ),
+        Some((name, None)) => filter.and(
+            "requests.tags IS NOT NULL
+             AND EXISTS (SELECT 1 FROM json_each(requests.tags, '$.tags') WHERE key = ?)",
+            Some(name),
+        ),
+        None => {}
+    }
     filter.and("requests.timestamp >= ?", wanted.from);
     filter.and("requests.timestamp <= ?", wanted.until);
     match wanted.has_error {
@@ -438,6 +456,7 @@ fn listed_request(row: &Row<'_>) -> rusqlite::Result<ListedRequest> {
         stream: row.get("stream")?,
         provider: row.get("provider_id")?,
         key_id: row.get("key_id")?,
+        tags: json_column(row, "tags")?,
         status: row.get("status")?,
         openai_request: body::read(row, "openai_request")?,
         qwen_request: body::read(row, "qwen_request")?,

@@ -26,7 +26,8 @@ const COUNTS: &str = "
 
 const REQUEST: &str = "
     SELECT id, request_id, client_request_id, session_id, timestamp, method, path, port, user_agent, openai_request,
-           qwen_request, model, stream, provider_id, status, json_extract(tags, '$.replay_of') AS replay_of, plan, key_id, created_at,
+           qwen_request, model, stream, provider_id, status, json_extract(tags, '$.replay_of') AS replay_of,
+           json_extract(tags, '$.tags') AS tags, plan, key_id, created_at,
            EXISTS (SELECT 1 FROM recordings WHERE recordings.request_id = requests.id) AS has_recording
       FROM requests
      WHERE request_id = :uuid OR id = :number";
@@ -86,6 +87,9 @@ pub(crate) struct StoredExchange {
     pub(crate) created_at: i64,
     /// The UUID of the exchange that this one repeats.
     pub(crate) replay_of: Option<String>,
+    /// What its client gave it to be found by.
+    #[schema(value_type = Option<HashMap<String, String>>)]
+    pub(crate) tags: Option<Box<RawValue>>,
     /// The UUIDs of those that repeat this one, the oldest first.
     pub(crate) replays: Vec<String>,
     /// Whether `GET /api/requests/{id}/recording` has something to tell.
@@ -200,17 +204,18 @@ fn stored_exchange(row: &Row<'_>) -> rusqlite::Result<StoredExchange> {
         key_id: row.get("key_id")?,
         status: row.get("status")?,
         replay_of: row.get("replay_of")?,
+        tags: json_column(row, "tags")?,
         replays: Vec::new(),
         created_at: row.get("created_at")?,
         has_recording: row.get("has_recording")?,
-        plan: plan(row)?,
+        plan: json_column(row, "plan")?,
         attempts: Vec::new(),
         response: None,
     })
 }
 
-fn plan(row: &Row<'_>) -> rusqlite::Result<Option<Box<RawValue>>> {
-    let text: Option<String> = row.get("plan")?;
+fn json_column(row: &Row<'_>, name: &str) -> rusqlite::Result<Option<Box<RawValue>>> {
+    let text: Option<String> = row.get(name)?;
     text.map(|text| json::checked(RawValue::from_string(text)))
         .transpose()
 }

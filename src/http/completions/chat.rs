@@ -1,5 +1,6 @@
 //! `POST /v1/chat/completions`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,8 +34,12 @@ const IGNORED: HeaderName = HeaderName::from_static("x-qwarden-ignored");
 const TARGET: HeaderName = HeaderName::from_static("x-qwarden-target");
 const NO_FALLBACK: HeaderName = HeaderName::from_static("x-qwarden-no-fallback");
 const TIMEOUT: HeaderName = HeaderName::from_static("x-qwarden-timeout");
+const TAGS: HeaderName = HeaderName::from_static("x-qwarden-tags");
 const RECORD: HeaderName = HeaderName::from_static("x-qwarden-record");
 const CACHE: HeaderName = HeaderName::from_static("x-qwarden-cache");
+/// Tags of one request, and characters of a tag's name or value.
+const MOST_TAGS: usize = 16;
+const LONGEST_TAG: usize = 64;
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// The longest silence a client may allow an upstream, ms.
 const LONGEST_TIMEOUT: u64 = 3_600_000;
@@ -70,7 +75,9 @@ pub(crate) async fn complete_with(
         .cloned()
         .unwrap_or_default();
     let allowed = Allowed::in_request(request.extensions());
+    let tags = tags(request.headers())?;
     let subject = Subject {
+        tags,
         request_id: id.as_ref().map_or_else(new_id, |id| id.own.clone()),
         client_request_id: id.and_then(|id| id.client),
         replay_of: None,
@@ -80,9 +87,7 @@ pub(crate) async fn complete_with(
         user_agent: header(request.headers(), &USER_AGENT),
         is_recorded: header(request.headers(), &RECORD).as_deref() == Some("true"),
     };
-    let session = SESSIONS
-        .iter()
-        .find_map(|name| header(request.headers(), name));
+    let session = session(request.headers());
     let wish = wish(request.headers());
     let wishes = wishes(request.headers())?;
     let limit = app.settings.borrow().size(settings::SERVER_MAX_BODY);
@@ -162,6 +167,11 @@ fn respond(delivery: Delivery) -> Response {
     response
 }
 
+/// What the client calls its session.
+pub(crate) fn session(headers: &HeaderMap) -> Option<String> {
+    SESSIONS.iter().find_map(|name| header(headers, name))
+}
+
 /// What the client wants of the cache.
 fn wish(headers: &HeaderMap) -> Result<Wish, ApiError> {
     let Some(value) = headers.get(CACHE) else {
@@ -184,10 +194,6 @@ pub(crate) fn wishes(headers: &HeaderMap) -> Result<Wishes, ApiError> {
         message: message.into(),
     };
     let targets = header(headers, &TARGET).unwrap_or_default();
-    let targets = targets
-        .split(',')
-        .map(str::trim)
-        .filter(|name| !name.is_empty());
     let no_fallback = match header(headers, &NO_FALLBACK).as_deref() {
         None | Some("false" | "0") => false,
         Some("true" | "1") => true,
@@ -211,10 +217,55 @@ pub(crate) fn wishes(headers: &HeaderMap) -> Result<Wishes, ApiError> {
         },
     };
     Ok(Wishes {
-        targets: targets.map(str::to_owned).collect(),
+        targets: names(&targets),
         no_fallback,
         timeout,
     })
+}
+
+/// What a request is to be found by: `name=value` by comma; a name alone counts as `true`.
+fn tags(headers: &HeaderMap) -> Result<BTreeMap<String, String>, ApiError> {
+    let refused = |message: String| ApiError::Query {
+        param: "x-qwarden-tags",
+        code: "invalid_header",
+        message,
+    };
+    let mut tags = BTreeMap::new();
+    let Some(value) = headers.get(&TAGS) else {
+        return Ok(tags);
+    };
+    let text = value
+        .to_str()
+        .map_err(|_| refused("`x-qwarden-tags` must be of printable ASCII characters".into()))?;
+    for tag in names(text) {
+        let (name, value) = tag.split_once('=').unwrap_or((&tag, "true"));
+        let (name, value) = (name.trim(), value.trim());
+        let is_plain =
+            |text: &str| text.len() <= LONGEST_TAG && !text.chars().any(char::is_control);
+        if name.is_empty() || name.contains(':') || !is_plain(name) || !is_plain(value) {
+            return Err(refused(format!(
+                "each of `x-qwarden-tags` must be `name=value`, each at most {LONGEST_TAG} characters, the name without `:`"
+            )));
+        }
+        if tags.insert(name.to_owned(), value.to_owned()).is_some() {
+            return Err(refused(format!("`x-qwarden-tags` names `{name}` twice")));
+        }
+    }
+    if tags.len() > MOST_TAGS {
+        return Err(refused(format!(
+            "`x-qwarden-tags` must be at most {MOST_TAGS}"
+        )));
+    }
+    Ok(tags)
+}
+
+/// The names of a list by comma.
+pub(crate) fn names(list: &str) -> Vec<String> {
+    let names = list.split(',').map(str::trim);
+    names
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 fn header(headers: &HeaderMap, name: &HeaderName) -> Option<String> {

@@ -80,6 +80,7 @@ enum Format {
             description = "`in_progress`, `completed`, `failed`, `client_closed` or `interrupted`"),
         ("stream" = Option<bool>, Query),
         ("has_error" = Option<bool>, Query),
+        ("tag" = Option<String>, Query, description = "`name`, or `name:value`, of `x-qwarden-tags`"),
         ("start_date" = Option<i64>, Query, description = "Unix time, ms; included"),
         ("end_date" = Option<i64>, Query, description = "Unix time, ms; included"),
         ("q" = Option<String>, Query,

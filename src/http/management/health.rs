@@ -9,6 +9,7 @@ use utoipa_axum::routes;
 
 use crate::actors::vitals::Life;
 use crate::clock::{now_ms, rfc3339};
+use crate::http::management::providers::shape::{ModelHealth, NodeHealth};
 use crate::http::{App, Integrity};
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
@@ -83,9 +84,21 @@ async fn health(State(app): State<App>) -> Json<Value> {
                 Err(_) => json!("unavailable"),
             },
         },
+        "providers": providers(&app),
         "actors": actors,
         "tasks": app.tasks.running(),
     }))
+}
+
+/// How the enabled providers do, by id.
+fn providers(app: &App) -> Map<String, Value> {
+    let doing = app.handles.router.doing().into_iter();
+    let shown = doing.map(|(id, doing)| {
+        let mut shown = json!(NodeHealth::from(&doing.provider));
+        shown["models"] = json!(ModelHealth::of(&doing));
+        (id, shown)
+    });
+    shown.collect()
 }
 
 /// The process answers.

@@ -26,6 +26,7 @@ pub(crate) mod replay;
 pub(crate) mod requests;
 pub(crate) mod responses;
 pub(crate) mod retention;
+pub(crate) mod route;
 pub(crate) mod sessions;
 pub(crate) mod settings;
 pub(crate) mod stats;

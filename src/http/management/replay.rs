@@ -1,5 +1,6 @@
 //! `/api/requests/{id}/replay` and `/curl`: sends an exchange of the history again, here or from a shell.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use axum::Json;
@@ -83,6 +84,7 @@ async fn replay(
         client_request_id: None,
         replay_of: Some(stored.request_id.clone()),
         account: None,
+        tags: BTreeMap::new(),
         is_recorded: false,
         path: PATH,
         port: stored.port.unwrap_or_default(),

@@ -50,6 +50,7 @@ struct RequestList {
         ("stream" = Option<bool>, Query),
         ("has_error" = Option<bool>, Query),
         ("key" = Option<String>, Query, description = "The id of a client's key"),
+        ("tag" = Option<String>, Query, description = "`name`, or `name:value`, of `x-qwarden-tags`"),
         ("start_date" = Option<i64>, Query, description = "Unix time, ms; included"),
         ("end_date" = Option<i64>, Query, description = "Unix time, ms; included"),
         ("q" = Option<String>, Query,
@@ -105,6 +106,10 @@ pub(crate) fn filter(params: &Params) -> Result<RequestFilter, ApiError> {
         stream: params.flag("stream")?,
         has_error: params.flag("has_error")?,
         key: params.text("key"),
+        tag: params.text("tag").map(|tag| match tag.split_once(':') {
+            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+            None => (tag, None),
+        }),
         from,
         until,
         said: said(params)?,

@@ -147,6 +147,15 @@ impl Upstream {
             .collect()
     }
 
+    /// How often its models were asked for.
+    pub fn listings(&self) -> usize {
+        let received = self.inner.received.lock().expect("not poisoned");
+        let listings = received
+            .iter()
+            .filter(|request| request.path == "/v1/models");
+        listings.count()
+    }
+
     /// Waits until `count` completion requests have come.
     pub async fn wait_for(&self, count: usize) {
         let waiting = async {

@@ -1,12 +1,16 @@
 //! A provider as clients see it (management contract, 1).
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::actors::router::ProviderView;
+use crate::actors::router::nodes::Doing;
 use crate::db::models::LinkedModel;
 use crate::db::providers::{ConfigRow, ProviderRow, is_sensitive};
+use crate::routing::node::Shown;
 use crate::secrets::MASK;
 
 /// The contract's Provider.
@@ -40,7 +44,7 @@ pub(crate) struct Summary {
     pub(crate) health: Health,
 }
 
-/// What the last look at an upstream found.
+/// What the last look at an upstream found, and how it does since the gateway runs.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = ProviderHealth)]
 pub(crate) struct Health {
@@ -50,6 +54,65 @@ pub(crate) struct Health {
     /// Unix time, ms.
     pub(crate) checked_at: Option<i64>,
     pub(crate) error: Option<String>,
+    #[serde(flatten)]
+    pub(crate) node: NodeHealth,
+    /// Its models that were used; those in trouble first, and no more than 50.
+    pub(crate) models: Vec<ModelHealth>,
+}
+
+/// How a provider, or a model of it, does.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct NodeHealth {
+    /// `closed` (all is well), `open` (it is left alone) or `half_open` (one request finds out).
+    pub(crate) breaker: &'static str,
+    /// Until one request is let through to find out.
+    pub(crate) reopens_in_ms: Option<u64>,
+    /// It asked to be left alone for so long.
+    pub(crate) resting_for_ms: Option<u64>,
+    pub(crate) failures_in_row: u32,
+    pub(crate) in_flight: u32,
+    /// Requests that wait for it.
+    pub(crate) waiting: u32,
+    /// The code of what went wrong last.
+    pub(crate) last_error: Option<&'static str>,
+}
+
+/// How a model of a provider does.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct ModelHealth {
+    pub(crate) model: String,
+    #[serde(flatten)]
+    pub(crate) node: NodeHealth,
+    /// To the first content, as a moving average.
+    pub(crate) latency_ms: Option<f64>,
+}
+
+impl From<&Shown> for NodeHealth {
+    fn from(shown: &Shown) -> Self {
+        let millis = |left: Duration| u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            breaker: shown.breaker,
+            reopens_in_ms: shown.reopens_in.map(millis),
+            resting_for_ms: shown.resting_for.map(millis),
+            failures_in_row: shown.failures_in_row,
+            in_flight: shown.in_flight,
+            waiting: shown.waiting,
+            last_error: shown.last_error,
+        }
+    }
+}
+
+impl ModelHealth {
+    pub(crate) fn of(doing: &Doing) -> Vec<Self> {
+        let models = doing.models.iter();
+        models
+            .map(|(model, shown)| Self {
+                model: model.clone(),
+                node: NodeHealth::from(shown),
+                latency_ms: shown.latency_ms,
+            })
+            .collect()
+    }
 }
 
 /// A provider by itself.
@@ -101,6 +164,8 @@ impl From<&ProviderView> for Summary {
                     .err()
                     .or(listing.error.as_ref())
                     .cloned(),
+                node: NodeHealth::from(&view.doing.provider),
+                models: ModelHealth::of(&view.doing),
             },
         }
     }
