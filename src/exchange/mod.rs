@@ -16,6 +16,8 @@ pub(crate) mod qwen;
 pub(crate) mod record;
 pub(crate) mod replay;
 mod seam;
+#[cfg(test)]
+mod simulation;
 pub(crate) mod stream;
 pub(crate) mod taping;
 
