@@ -69,6 +69,7 @@ pub(crate) struct Picker {
     tokens: u64,
     /// Each target is tried once, and nothing waits: a replay.
     is_once: bool,
+    has_failed: bool,
     waited: Duration,
 }
 
@@ -102,6 +103,7 @@ impl Picker {
             policy,
             tokens: plan.needs.tokens,
             is_once: plan.is_once,
+            has_failed: false,
             waited: Duration::ZERO,
         }
     }
@@ -180,10 +182,17 @@ impl Picker {
         })
     }
 
-    /// Tries the doors, those first that were tried least.
+    /// Tries the doors: as planned at first, and after a failure those that were tried least, and of these the ones that
+    /// did not fail last. There are few attempts (R22), so none goes to who is likely to fail while there are others.
     fn enter(&self, now: Instant) -> Result<Picked, Vec<(Arc<Target>, Closed)>> {
         let mut order: Vec<usize> = (0..self.chances.len()).collect();
-        order.sort_by_key(|place| self.chances.get(*place).map(|chance| chance.tries));
+        if self.has_failed {
+            order.sort_by_cached_key(|place| {
+                let chance = self.chances.get(*place)?;
+                let is_suspect = chance.target.glance(self.tokens, now).is_suspect;
+                Some((chance.tries, is_suspect))
+            });
+        }
         let mut closed = Vec::new();
         for place in order {
             let Some(chance) = self.chances.get(place).filter(|chance| !chance.is_out) else {
@@ -211,6 +220,8 @@ impl Picker {
     pub(crate) fn failed(&mut self, picked: &Picked, error: &UpstreamError, dice: u64) {
         let (verdict, patience, is_once) = (error.verdict(), self.policy.patience, self.is_once);
         let too_small = picked.target.facts.context_length;
+        // A replay goes the recorded way.
+        self.has_failed = !is_once;
         for (place, chance) in self.chances.iter_mut().enumerate() {
             let is_same = place == picked.place;
             match verdict {

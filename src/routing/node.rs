@@ -15,6 +15,13 @@ use crate::routing::rate::Rate;
 use crate::routing::usual::Usual;
 use crate::tasks::lock;
 
+/// So many failures among the last sixteen outcomes, and others are preferred for a while. More than open the breaker in
+/// a row: this is for those that fail now and then, and would use up everybody's retries.
+const UNRELIABLE: u32 = 6;
+const AVOIDED: Duration = Duration::from_secs(30);
+/// Who failed last, and no longer ago than this, is no good second choice.
+const SUSPECT: Duration = Duration::from_secs(30);
+
 /// What a configuration allows; none means no bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
@@ -57,6 +64,8 @@ pub(crate) struct Glance {
     pub(crate) closed: Option<Closed>,
     /// Something is wrong that another target does not share: it comes last.
     pub(crate) is_avoided: bool,
+    /// What it did last was to fail: another one is the better second choice.
+    pub(crate) is_suspect: bool,
     pub(crate) in_flight: u32,
     /// Time to the first content, ms; 0 when nothing is known.
     pub(crate) latency: f64,
@@ -77,6 +86,12 @@ struct Inner {
     usual: Usual,
     resting: Option<Instant>,
     avoided: Option<Instant>,
+    /// Until when it counts as unreliable.
+    unreliable: Option<Instant>,
+    /// The last outcomes, one bit each, the newest lowest; set for a failure.
+    outcomes: u16,
+    /// When it failed, if it did not succeed since.
+    failed: Option<Instant>,
     in_flight: u32,
     waiting: u32,
     limits: Limits,
@@ -118,7 +133,8 @@ impl Node {
         let inner = lock(&self.inner);
         Glance {
             closed: inner.closed(tokens, now),
-            is_avoided: inner.avoided.is_some_and(|until| until > now),
+            is_avoided: inner.avoided.max(inner.unreliable).is_some_and(|until| until > now),
+            is_suspect: inner.failed.is_some_and(|at| at + SUSPECT > now),
             in_flight: inner.in_flight,
             latency: inner.latency.millis(now),
         }
@@ -198,6 +214,9 @@ impl Node {
         inner.breaker = Breaker::default();
         inner.resting = None;
         inner.avoided = None;
+        inner.unreliable = None;
+        inner.outcomes = 0;
+        inner.failed = None;
         inner.last_error = None;
     }
 
@@ -276,7 +295,13 @@ impl Pass {
             rate.take(more, now);
         }
         inner.avoided = None;
-        inner.breaker.succeeded(self.is_probe)
+        inner.failed = None;
+        inner.outcomes <<= 1;
+        let has_closed = inner.breaker.succeeded(self.is_probe);
+        if has_closed {
+            inner.outcomes = 0;
+        }
+        has_closed
     }
 
     /// It failed for a reason of its own. Returns whether that opened the breaker.
@@ -284,6 +309,11 @@ impl Pass {
         self.is_judged = true;
         let mut inner = lock(&self.node.inner);
         inner.last_error = Some(code);
+        inner.failed = Some(now);
+        inner.outcomes = inner.outcomes << 1 | 1;
+        if inner.outcomes.count_ones() >= UNRELIABLE {
+            inner.unreliable = Some(now + AVOIDED);
+        }
         inner.breaker.failed(self.is_probe, now)
     }
 }
