@@ -130,7 +130,7 @@ impl Picker {
             let ready = |until: Instant| until <= now + left;
             let busy: Vec<_> = closed
                 .iter()
-                .filter(|(_, closed)| *closed == Closed::Full)
+                .filter(|(_, closed)| matches!(closed, Closed::Full | Closed::Probing))
                 .collect();
             let soonest = closed
                 .iter()
@@ -138,7 +138,11 @@ impl Picker {
                 .filter_map(|(_, closed)| closed.until())
                 .filter(|until| ready(*until))
                 .min();
-            if left.is_zero() || (busy.is_empty() && soonest.is_none()) {
+            let is_hopeless = left.is_zero() || (busy.is_empty() && soonest.is_none());
+            if is_hopeless && self.hurry(now) {
+                continue;
+            }
+            if is_hopeless {
                 return Err(nobody(&closed, now));
             }
             if queued.is_none() {
@@ -163,6 +167,23 @@ impl Picker {
             leaving.push(tokio::time::sleep_until(until).boxed());
             select_all(leaving).await;
         }
+    }
+
+    /// Every target is closed: the one whose breaker is open the longest may be probed before its time. Not a single one:
+    /// what has no stand-in fails at once.
+    fn hurry(&self, now: Instant) -> bool {
+        if self.chances.len() < 2 {
+            return false;
+        }
+        let open = self.chances.iter().filter(|chance| !chance.is_out);
+        open.filter_map(|chance| Some((chance.target.broken_since()?, chance)))
+            .min_by_key(|(since, _)| *since)
+            .is_some_and(|(_, chance)| {
+                // Broken only, not resting or limited as well: or it would be let be again at once, for ever.
+                chance.not_before.is_none_or(|until| until <= now)
+                    && chance.target.hurry(now)
+                    && chance.target.glance(self.tokens, now).closed.is_none()
+            })
     }
 
     /// Another target than `picked`, if one lets the request in at once.

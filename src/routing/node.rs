@@ -193,6 +193,16 @@ impl Node {
         lock(&self.inner).avoided = Some(until);
     }
 
+    /// Since when its breaker is open.
+    pub(crate) fn broken_since(&self) -> Option<Instant> {
+        lock(&self.inner).breaker.open_since()
+    }
+
+    /// Lets the probe of its breaker be made before its time, if the last one is a while ago.
+    pub(crate) fn hurry(&self, now: Instant) -> bool {
+        lock(&self.inner).breaker.hurry(now)
+    }
+
     /// The code of what went wrong last.
     pub(crate) fn last_error(&self) -> Option<&'static str> {
         lock(&self.inner).last_error
@@ -326,6 +336,10 @@ impl Drop for Pass {
             inner.breaker.abandoned(self.is_probe, Instant::now());
         }
         drop(inner);
+        if self.is_probe {
+            // Whatever it found out concerns all who wait.
+            self.node.left.notify_waiters();
+        }
         self.node.left.notify_one();
     }
 }

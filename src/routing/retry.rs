@@ -47,10 +47,12 @@ impl Budget {
         let since = seen.map_or(Duration::ZERO, |seen| now.saturating_duration_since(seen));
         let earned = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         // Thousandths per second times milliseconds: millionths.
-        *credit = credit
-            .saturating_add(earned.saturating_mul(EARNED_PER_SECOND) / 1_000)
-            .min(MOST);
-        *seen = Some(now);
+        let earned = earned.saturating_mul(EARNED_PER_SECOND) / 1_000;
+        *credit = credit.saturating_add(earned).min(MOST);
+        // Less than a thousandth is not thrown away, or who asks often would earn nothing.
+        if earned > 0 || seen.is_none() {
+            *seen = Some(now);
+        }
         let is_left = *credit >= ONE;
         if is_left {
             *credit -= ONE;

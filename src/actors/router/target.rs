@@ -106,6 +106,17 @@ impl Target {
         }
     }
 
+    /// Since when its breaker is open, or that of its provider.
+    pub(crate) fn broken_since(&self) -> Option<Instant> {
+        let (provider, own) = (self.provider_node.broken_since(), self.node.broken_since());
+        provider.max(own)
+    }
+
+    /// Lets the probe be made before its time: nobody else serves. Returns whether it may.
+    pub(crate) fn hurry(&self, now: Instant) -> bool {
+        self.provider_node.hurry(now) && self.node.hurry(now)
+    }
+
     /// Lets a request in, or says why not.
     pub(crate) fn enter(&self, tokens: u64, now: Instant) -> Result<Entrance, Closed> {
         // Looked at first, so that the provider's limits are not charged for what its model cannot serve.
