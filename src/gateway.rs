@@ -90,6 +90,7 @@ pub struct Gateway {
     handles: Handles,
     settings: watch::Receiver<Arc<Settings>>,
     tasks: Tasks,
+    /// Those that may still have something to store: they end before the database does.
     changes: Tasks,
     management: Arc<Port>,
     qwen: Arc<Port>,
@@ -191,12 +192,13 @@ impl Gateway {
             ),
         });
         let handles = tree.handles.clone();
+        let changes = tasks.group();
         let web = QwenWeb::new(
             handles.credentials.clone(),
             handles.sessions.clone(),
             settings.clone(),
             http,
-            tasks.clone(),
+            changes.clone(),
         );
         let _ = direct.set(Arc::new(web.clone()));
         let backups = Backups::new(
@@ -206,14 +208,13 @@ impl Gateway {
             tasks.clone(),
         );
         let (integrity_sender, integrity) = watch::channel(Integrity::default());
-        let changes = tasks.group();
         let app = App {
             exchanges: Exchanges {
                 router: handles.router.clone(),
                 database: handles.database.clone(),
                 events: handles.events.clone(),
                 settings: settings.clone(),
-                tasks: tasks.clone(),
+                tasks: changes.clone(),
                 admission,
                 cache: Cache::default(),
                 retries: Arc::default(),

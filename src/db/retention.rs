@@ -333,7 +333,7 @@ pub(super) fn carry_out(conn: &Connection, upkeep: Upkeep) -> Result<Option<i64>
 
 /// Of this connection only: it ends with it.
 fn cap(conn: &Connection, pages: Option<u32>) -> Result<Option<i64>, DbError> {
-    /// As many as there can be (https://sqlite.org/limits.html).
+    /// As many as there can be (<https://sqlite.org/limits.html>).
     const MOST: u32 = 4_294_967_294;
     let pages = pages.unwrap_or(MOST);
     let allowed = conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |row| {

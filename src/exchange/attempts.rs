@@ -69,6 +69,8 @@ pub(crate) struct Picker {
     tokens: u64,
     /// Each target is tried once, and nothing waits: a replay.
     is_once: bool,
+    /// There are few attempts, or few left (R22): none goes to who is likely to fail while there are others.
+    is_careful: bool,
     waited: Duration,
 }
 
@@ -102,8 +104,14 @@ impl Picker {
             policy,
             tokens: plan.needs.tokens,
             is_once: plan.is_once,
+            is_careful: false,
             waited: Duration::ZERO,
         }
+    }
+
+    /// Few retries are left.
+    pub(crate) fn be_careful(&mut self) {
+        self.is_careful = !self.is_once;
     }
 
     /// Whether any target is left.
@@ -128,7 +136,7 @@ impl Picker {
             let ready = |until: Instant| until <= now + left;
             let busy: Vec<_> = closed
                 .iter()
-                .filter(|(_, closed)| *closed == Closed::Full)
+                .filter(|(_, closed)| matches!(closed, Closed::Full | Closed::Probing))
                 .collect();
             let soonest = closed
                 .iter()
@@ -136,6 +144,13 @@ impl Picker {
                 .filter_map(|(_, closed)| closed.until())
                 .filter(|until| ready(*until))
                 .min();
+            let mut soonest = soonest;
+            if busy.is_empty() && soonest.is_none() {
+                match self.hurry(now) {
+                    Some(at) if at <= now => continue,
+                    at => soonest = at.filter(|at| ready(*at)),
+                }
+            }
             if left.is_zero() || (busy.is_empty() && soonest.is_none()) {
                 return Err(nobody(&closed, now));
             }
@@ -163,6 +178,28 @@ impl Picker {
         }
     }
 
+    /// Every target is closed: one that is only broken may be probed before its time. Returns when; if that is now, it lets
+    /// the next request in. Not a single one: what has no stand-in fails at once.
+    fn hurry(&self, now: Instant) -> Option<Instant> {
+        if self.chances.len() < 2 {
+            return None;
+        }
+        let open = self
+            .chances
+            .iter()
+            .filter(|chance| !chance.is_out && chance.not_before.is_none_or(|until| until <= now));
+        let mut earliest: Option<Instant> = None;
+        for chance in open {
+            let at = chance.target.hurry(self.tokens, now);
+            if at.is_some_and(|at| at <= now) {
+                // One at a time.
+                return at;
+            }
+            earliest = earliest.into_iter().chain(at).min();
+        }
+        earliest
+    }
+
     /// Another target than `picked`, if one lets the request in at once.
     pub(crate) fn another(&self, picked: &Picked) -> Option<Picked> {
         let now = Instant::now();
@@ -180,10 +217,17 @@ impl Picker {
         })
     }
 
-    /// Tries the doors, those first that were tried least.
+    /// Tries the doors: as planned, and with care those that were tried least, and of these the ones that did not just
+    /// fail.
     fn enter(&self, now: Instant) -> Result<Picked, Vec<(Arc<Target>, Closed)>> {
         let mut order: Vec<usize> = (0..self.chances.len()).collect();
-        order.sort_by_key(|place| self.chances.get(*place).map(|chance| chance.tries));
+        if self.is_careful {
+            order.sort_by_cached_key(|place| {
+                let chance = self.chances.get(*place)?;
+                let is_suspect = chance.target.glance(self.tokens, now).is_suspect;
+                Some((chance.tries, is_suspect))
+            });
+        }
         let mut closed = Vec::new();
         for place in order {
             let Some(chance) = self.chances.get(place).filter(|chance| !chance.is_out) else {
@@ -211,6 +255,8 @@ impl Picker {
     pub(crate) fn failed(&mut self, picked: &Picked, error: &UpstreamError, dice: u64) {
         let (verdict, patience, is_once) = (error.verdict(), self.policy.patience, self.is_once);
         let too_small = picked.target.facts.context_length;
+        // A replay goes the recorded way.
+        self.is_careful = !is_once;
         for (place, chance) in self.chances.iter_mut().enumerate() {
             let is_same = place == picked.place;
             match verdict {

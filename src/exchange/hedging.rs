@@ -24,7 +24,7 @@ impl Exchange {
     /// left, and `number` counts both.
     pub(super) async fn hedged(
         &mut self,
-        picker: &mut Picker,
+        chances: &mut Picker,
         picked: &mut Picked,
         number: &mut u32,
         tape: Tape,
@@ -41,7 +41,7 @@ impl Exchange {
             Ok(Ok(answer)) => return self.take(picked, answer, deadlines, began).await,
             Ok(Err(_)) => {}
         }
-        let other = picker.another(picked);
+        let other = chances.another(picked);
         let Some(mut other) = other.filter(|_| self.retries.spend(Instant::now())) else {
             return match self.downlink.patiently(first).await {
                 Ok(answer) => self.take(picked, answer, deadlines, began).await,
@@ -89,7 +89,7 @@ impl Exchange {
             }
             Err(error) => {
                 self.recorder.turn_to(won);
-                self.failed_beside(picker, if is_first { picked } else { &mut other }, &error);
+                self.failed_beside(chances, if is_first { picked } else { &mut other }, &error);
                 self.recorder.turn_to(lost);
                 let (deadlines, began) = if is_first {
                     std::mem::swap(picked, &mut other);
@@ -105,13 +105,13 @@ impl Exchange {
     }
 
     /// One of the two failed while the other is under way.
-    fn failed_beside(&mut self, picker: &mut Picker, failed: &mut Picked, error: &UpstreamError) {
+    fn failed_beside(&mut self, chances: &mut Picker, failed: &mut Picked, error: &UpstreamError) {
         self.recorder.attempt_failed(error);
         let target = failed.target.clone();
         if failed.entrance.failed(&target, error, Instant::now()) {
             self.broke(&target, error);
         }
-        picker.failed(failed, error, self.dice.throw());
+        chances.failed(failed, error, self.dice.throw());
     }
 
     async fn last_of_two(

@@ -16,6 +16,8 @@ pub(crate) mod qwen;
 pub(crate) mod record;
 pub(crate) mod replay;
 mod seam;
+#[cfg(test)]
+mod simulation;
 pub(crate) mod stream;
 pub(crate) mod taping;
 
@@ -280,13 +282,16 @@ enum Attempted {
 
 impl Exchange {
     async fn drive(mut self, plan: RoutePlan, policy: Policy) {
-        let mut picker = Picker::new(&plan, policy);
+        let mut chances = Picker::new(&plan, policy);
         let (is_replay, tokens) = (plan.is_once, plan.needs.tokens);
         drop(plan);
+        if self.retries.is_low(tokio::time::Instant::now()) {
+            chances.be_careful();
+        }
         let mut number = 0;
         let mut failure: Option<UpstreamError> = None;
         loop {
-            let picked = match self.downlink.patiently(picker.next()).await {
+            let picked = match self.downlink.patiently(chances.next()).await {
                 Ok(picked) => picked,
                 Err(interrupted) => return self.interrupted(interrupted).await,
             };
@@ -307,7 +312,7 @@ impl Exchange {
                 .flatten();
             let attempted = match hedge {
                 Some(patience) => {
-                    self.hedged(&mut picker, &mut picked, &mut number, tape, patience)
+                    self.hedged(&mut chances, &mut picked, &mut number, tape, patience)
                         .await
                 }
                 None => self.attempt(&picked, tape).await,
@@ -329,17 +334,17 @@ impl Exchange {
                     if picked.entrance.failed(&target, &error, now) {
                         self.broke(&target, &error);
                     }
-                    picker.failed(&picked, &error, self.dice.throw());
+                    chances.failed(&picked, &error, self.dice.throw());
                     drop(picked.entrance);
                     let has_told = self.told.is_anything();
                     if has_told {
                         // It is gone on with elsewhere, or not at all.
-                        picker.rule_out(&target);
+                        chances.rule_out(&target);
                     }
                     let may_go_on = !has_told || (policy.mid_stream && self.told.can_go_on());
                     let is_over = !may_go_on
                         || number >= policy.attempts
-                        || !picker.has_chance()
+                        || !chances.has_chance()
                         || !(is_replay || self.retries.spend(now));
                     if is_over {
                         return self.failed(error, number).await;

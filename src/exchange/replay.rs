@@ -91,7 +91,7 @@ async fn play(recording: &Recording) -> Result<Received, Unplayable> {
         let words = errors.into_iter().map(|error| error.message);
         Unplayable::Refused(words.collect::<Vec<_>>().join("; "))
     })?;
-    let stage = Stage::new(recording);
+    let stage = Stage::new(settings_of(recording));
     let targets: Vec<_> = recording
         .attempts
         .iter()
@@ -164,7 +164,7 @@ async fn play(recording: &Recording) -> Result<Received, Unplayable> {
 }
 
 /// What an exchange needs around it, without anything behind it.
-struct Stage {
+pub(super) struct Stage {
     database: database::Database,
     events: events::Events,
     router: router::Router,
@@ -175,10 +175,10 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(recording: &Recording) -> Self {
+    pub(super) fn new(settings: Settings) -> Self {
         let tasks = Tasks::default();
         let http = Http::new(OwnPorts::default());
-        let (_, settings) = watch::channel(Arc::new(settings_of(recording)));
+        let (_, settings) = watch::channel(Arc::new(settings));
         // Without its spec an actor is never started: what it is told is dropped, what it is asked is refused at once.
         let (_, database) = database::child(PathBuf::new(), tasks.clone());
         let (_, events) = events::child(database.clone());
@@ -216,7 +216,7 @@ impl Stage {
         }
     }
 
-    fn exchanges(&self) -> Exchanges {
+    pub(super) fn exchanges(&self) -> Exchanges {
         Exchanges {
             router: self.router.clone(),
             database: self.database.clone(),

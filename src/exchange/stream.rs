@@ -1,10 +1,11 @@
 //! A stream on its way through: events are looked at and forwarded as they came, some of them a little later
 //! (`holding`); only those of an upstream that goes on with another one's answer are made to fit (`seam`).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use tokio::time::Instant;
 
 use crate::actors::router::target::Target;
 use crate::exchange::attempts::Picked;
@@ -31,7 +32,7 @@ enum Step {
 /// One upstream's stream while it is read.
 struct Reading<'a> {
     picked: &'a Picked,
-    began: tokio::time::Instant,
+    began: Instant,
     holding: Holding,
     has_content: bool,
 }
@@ -63,7 +64,7 @@ impl Exchange {
         picked: &Picked,
         mut bytes: ByteStream,
         deadlines: Deadlines,
-        began: tokio::time::Instant,
+        began: Instant,
     ) -> Attempted {
         let mut reading = Reading {
             picked,
@@ -153,7 +154,7 @@ impl Exchange {
         }
         if !reading.has_content && scan.has_content() {
             reading.has_content = true;
-            let now = tokio::time::Instant::now();
+            let now = Instant::now();
             reading.picked.entrance.began(now - reading.began, now);
             self.recorder.first_content();
         }

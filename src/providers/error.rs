@@ -97,8 +97,7 @@ impl UpstreamError {
                 by_words.unwrap_or(Verdict::Caller)
             }
             Self::Status {
-                status: 401 | 402 | 403 | 404,
-                ..
+                status: 401..=404, ..
             }
             | Self::TooLarge { .. } => Verdict::Elsewhere,
             Self::Status { fault, .. } | Self::InBand { fault, .. } if fault.is_quota() => {
@@ -119,24 +118,25 @@ impl UpstreamError {
 
     /// See [`Blame`].
     pub(crate) fn blame(&self) -> Blame {
-        match (self.verdict(), self) {
-            (Verdict::Caller | Verdict::TooLong | Verdict::Filtered, _) => Blame::Nobody,
-            // A busy upstream is not a broken one.
-            (_, Self::Status { status: 429, .. } | Self::TooLarge { .. }) => Blame::Nobody,
-            (_, Self::InBand { fault, .. }) if fault.status == Some(429) => Blame::Nobody,
-            (_, Self::Status { fault, .. } | Self::InBand { fault, .. }) if fault.is_quota() => {
-                Blame::Nobody
-            }
-            (_, Self::Connect { .. }) => Blame::Provider,
-            (
-                _,
-                Self::Timeout {
+        let fault = self.fault();
+        let is_busy = matches!(self, Self::Status { status: 429, .. })
+            || fault.is_some_and(|fault| fault.status == Some(429) || fault.is_quota());
+        let is_unreachable = matches!(
+            self,
+            Self::Connect { .. }
+                | Self::Timeout {
                     phase: Phase::Connect,
                     ..
-                },
-            ) => Blame::Provider,
-            (Verdict::Elsewhere, _) => Blame::Nobody,
-            _ => Blame::Target,
+                }
+        );
+        match self.verdict() {
+            Verdict::Caller | Verdict::TooLong | Verdict::Filtered | Verdict::Elsewhere => {
+                Blame::Nobody
+            }
+            // A busy upstream is not a broken one.
+            Verdict::Passing if is_busy => Blame::Nobody,
+            Verdict::Passing if is_unreachable => Blame::Provider,
+            Verdict::Passing => Blame::Target,
         }
     }
 

@@ -4,6 +4,8 @@
 //! closed ── 5 failures in a row ──> open ── its time is over ──> half open: one probe ── it succeeds ──> closed
 //!                                    ^                                          └─ it fails: open for twice as long
 //! ```
+//!
+//! Where every other target is closed too, the probe may be made before its time, once in a second.
 
 use std::time::Duration;
 
@@ -13,6 +15,8 @@ use tokio::time::Instant;
 const FAILURES: u32 = 5;
 const FIRST: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_mins(5);
+/// Between two probes that are made before their time, at least.
+const HURRY: Duration = Duration::from_secs(1);
 
 /// One breaker. Told the time, so that it can be tried without waiting.
 #[derive(Debug, Default)]
@@ -20,6 +24,10 @@ pub(crate) struct Breaker {
     failures: u32,
     /// How often it opened since it was last closed.
     opened: u32,
+    /// When it opened or a probe last failed.
+    since: Option<Instant>,
+    /// Until when it stays open if a probe fails that is made before its time.
+    hurried: Option<Instant>,
     state: State,
 }
 
@@ -82,6 +90,11 @@ impl Breaker {
                 return false;
             }
         }
+        self.since = Some(now);
+        if let Some(until) = self.hurried.take().filter(|until| *until > now) {
+            self.state = State::Open { until };
+            return false;
+        }
         let doubled = FIRST.saturating_mul(1 << self.opened.min(16));
         self.state = State::Open {
             until: now + doubled.min(LONGEST),
@@ -93,6 +106,25 @@ impl Breaker {
     /// Nobody learnt how the probe ended: another may be made.
     pub(crate) fn abandoned(&mut self, was_probe: bool, now: Instant) {
         if was_probe {
+            self.state = State::Open { until: now };
+        }
+    }
+
+    /// From when on the next probe may be made, where nobody else serves; none while one is under way.
+    pub(crate) fn earliest(&self, now: Instant) -> Option<Instant> {
+        match self.state {
+            State::Open { until } => Some(self.since.map_or(now, |since| until.min(since + HURRY))),
+            State::Closed => Some(now),
+            State::HalfOpen => None,
+        }
+    }
+
+    /// Lets the probe be made now.
+    pub(crate) fn hurry(&mut self, now: Instant) {
+        if let State::Open { until } = self.state
+            && until > now
+        {
+            self.hurried.get_or_insert(until);
             self.state = State::Open { until: now };
         }
     }
@@ -163,6 +195,30 @@ mod tests {
         assert!(!breaker.failed(false, now + Duration::from_secs(5)));
         assert!(!breaker.succeeded(false));
         assert_eq!(breaker.gate(now), gate);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_before_its_time_is_made_once_in_a_second_and_changes_no_time() {
+        let now = Instant::now();
+        let mut breaker = opened(now);
+        let until = now + Duration::from_secs(10);
+        let mut later = now;
+        for _ in 0..3 {
+            let earliest = breaker.earliest(later);
+            later += Duration::from_secs(1);
+            assert_eq!(earliest, Some(later), "a second after it failed");
+            breaker.hurry(later);
+            assert_eq!(breaker.gate(later), Gate::Probe);
+            breaker.probe();
+            assert_eq!(breaker.earliest(later), None, "one is under way");
+            assert!(!breaker.failed(true, later));
+            assert_eq!(breaker.gate(later), Gate::Open { until });
+        }
+        assert_eq!(breaker.gate(until), Gate::Probe);
+        breaker.probe();
+        assert!(breaker.failed(true, until));
+        let until = until + Duration::from_secs(20);
+        assert_eq!(breaker.gate(now), Gate::Open { until });
     }
 
     #[tokio::test(start_paused = true)]

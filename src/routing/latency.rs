@@ -63,7 +63,7 @@ mod tests {
         latency.observe(Duration::from_millis(100), now);
         let after = latency.millis(now);
         assert!(after > 700.0 && after < 900.0, "{after}");
-        let later = latency.millis(now + Duration::from_secs(60));
+        let later = latency.millis(now + Duration::from_mins(1));
         assert!(later < 3.0, "{later}");
     }
 }

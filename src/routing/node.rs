@@ -15,6 +15,13 @@ use crate::routing::rate::Rate;
 use crate::routing::usual::Usual;
 use crate::tasks::lock;
 
+/// So many failures among the last sixteen outcomes, and others are preferred for a while. More than open the breaker in
+/// a row: this is for those that fail now and then, and would use up everybody's retries.
+const UNRELIABLE: u32 = 6;
+const AVOIDED: Duration = Duration::from_secs(30);
+/// Who failed last, and no longer ago than this, is no good second choice.
+const SUSPECT: Duration = Duration::from_secs(30);
+
 /// What a configuration allows; none means no bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
@@ -57,6 +64,8 @@ pub(crate) struct Glance {
     pub(crate) closed: Option<Closed>,
     /// Something is wrong that another target does not share: it comes last.
     pub(crate) is_avoided: bool,
+    /// What it did last was to fail: another one is the better second choice.
+    pub(crate) is_suspect: bool,
     pub(crate) in_flight: u32,
     /// Time to the first content, ms; 0 when nothing is known.
     pub(crate) latency: f64,
@@ -77,6 +86,12 @@ struct Inner {
     usual: Usual,
     resting: Option<Instant>,
     avoided: Option<Instant>,
+    /// Until when it counts as unreliable.
+    unreliable: Option<Instant>,
+    /// The last outcomes, one bit each, the newest lowest; set for a failure.
+    outcomes: u16,
+    /// When it failed, if it did not succeed since.
+    failed: Option<Instant>,
     in_flight: u32,
     waiting: u32,
     limits: Limits,
@@ -129,7 +144,11 @@ impl Node {
         let inner = lock(&self.inner);
         Glance {
             closed: inner.closed(tokens, now),
-            is_avoided: inner.avoided.is_some_and(|until| until > now),
+            is_avoided: inner
+                .avoided
+                .max(inner.unreliable)
+                .is_some_and(|until| until > now),
+            is_suspect: inner.failed.is_some_and(|at| at + SUSPECT > now),
             in_flight: inner.in_flight,
             latency: inner.latency.millis(now),
         }
@@ -188,6 +207,19 @@ impl Node {
         lock(&self.inner).avoided = Some(until);
     }
 
+    /// From when on a request of about `tokens` may be let in as a probe before the breaker's time, if only that is in the
+    /// way.
+    pub(crate) fn earliest(&self, tokens: u64, now: Instant) -> Option<Instant> {
+        let inner = lock(&self.inner);
+        let is_free = inner.barred(tokens, now).is_none();
+        inner.breaker.earliest(now).filter(|_| is_free)
+    }
+
+    /// Lets that probe in.
+    pub(crate) fn hurry(&self, now: Instant) {
+        lock(&self.inner).breaker.hurry(now);
+    }
+
     /// The code of what went wrong last.
     pub(crate) fn last_error(&self) -> Option<&'static str> {
         lock(&self.inner).last_error
@@ -209,6 +241,9 @@ impl Node {
         inner.breaker = Breaker::default();
         inner.resting = None;
         inner.avoided = None;
+        inner.unreliable = None;
+        inner.outcomes = 0;
+        inner.failed = None;
         inner.last_error = None;
     }
 
@@ -242,10 +277,14 @@ impl Node {
 impl Inner {
     fn closed(&self, tokens: u64, now: Instant) -> Option<Closed> {
         match self.breaker.gate(now) {
-            Gate::Open { until } => return Some(Closed::Broken { until }),
-            Gate::Probing => return Some(Closed::Probing),
-            Gate::Closed | Gate::Probe => {}
+            Gate::Open { until } => Some(Closed::Broken { until }),
+            Gate::Probing => Some(Closed::Probing),
+            Gate::Closed | Gate::Probe => self.barred(tokens, now),
         }
+    }
+
+    /// What else than the breaker keeps a request out.
+    fn barred(&self, tokens: u64, now: Instant) -> Option<Closed> {
         if let Some(until) = self.resting.filter(|until| *until > now) {
             return Some(Closed::Resting { until });
         }
@@ -292,7 +331,13 @@ impl Pass {
             rate.take(more, now);
         }
         inner.avoided = None;
-        inner.breaker.succeeded(self.is_probe)
+        inner.failed = None;
+        inner.outcomes <<= 1;
+        let has_closed = inner.breaker.succeeded(self.is_probe);
+        if has_closed {
+            inner.outcomes = 0;
+        }
+        has_closed
     }
 
     /// It failed for a reason of its own. Returns whether that opened the breaker.
@@ -300,6 +345,11 @@ impl Pass {
         self.is_judged = true;
         let mut inner = lock(&self.node.inner);
         inner.last_error = Some(code);
+        inner.failed = Some(now);
+        inner.outcomes = inner.outcomes << 1 | 1;
+        if inner.outcomes.count_ones() >= UNRELIABLE {
+            inner.unreliable = Some(now + AVOIDED);
+        }
         inner.breaker.failed(self.is_probe, now)
     }
 }
@@ -312,6 +362,10 @@ impl Drop for Pass {
             inner.breaker.abandoned(self.is_probe, Instant::now());
         }
         drop(inner);
+        if self.is_probe {
+            // Whatever it found out concerns all who wait.
+            self.node.left.notify_waiters();
+        }
         self.node.left.notify_one();
     }
 }

@@ -200,7 +200,7 @@ mod tests {
         let mut counts = [0_u32; 5];
         for _ in 0..8_000 {
             let conversation = dice.throw();
-            let mut order = |targets: &[Ranked]| {
+            let order = |targets: &[Ranked]| {
                 ordered(
                     Strategy::Sticky,
                     targets,

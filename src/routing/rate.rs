@@ -75,6 +75,6 @@ mod tests {
             waits > Duration::from_secs(239) && waits < Duration::from_secs(241),
             "{waits:?}"
         );
-        assert_eq!(rate.ready(9_000, now), Some(now + Duration::from_secs(300)));
+        assert_eq!(rate.ready(9_000, now), Some(now + Duration::from_mins(5)));
     }
 }

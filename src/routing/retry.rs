@@ -15,6 +15,7 @@ const EARNED_PER_SECOND: u64 = 300;
 /// What is not used is kept up to this.
 const MOST: u64 = 20 * ONE;
 const START: u64 = 3 * ONE;
+const LOW: u64 = 2 * ONE;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
@@ -42,20 +43,34 @@ impl Budget {
 
     /// Takes one retry; false when there is none left.
     pub(crate) fn spend(&self, now: Instant) -> bool {
+        self.credit(now, |credit| {
+            let is_left = *credit >= ONE;
+            if is_left {
+                *credit -= ONE;
+            }
+            is_left
+        })
+    }
+
+    /// Whether so few are left that a request had better not begin where it is likely to fail.
+    pub(crate) fn is_low(&self, now: Instant) -> bool {
+        self.credit(now, |credit| *credit < LOW)
+    }
+
+    /// Shows `look` the thousandths of retries there are.
+    fn credit<T>(&self, now: Instant, look: impl FnOnce(&mut u64) -> T) -> T {
         let mut left = lock(&self.left);
         let (credit, seen) = &mut *left;
         let since = seen.map_or(Duration::ZERO, |seen| now.saturating_duration_since(seen));
         let earned = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         // Thousandths per second times milliseconds: millionths.
-        *credit = credit
-            .saturating_add(earned.saturating_mul(EARNED_PER_SECOND) / 1_000)
-            .min(MOST);
-        *seen = Some(now);
-        let is_left = *credit >= ONE;
-        if is_left {
-            *credit -= ONE;
+        let earned = earned.saturating_mul(EARNED_PER_SECOND) / 1_000;
+        *credit = credit.saturating_add(earned).min(MOST);
+        // Less than a thousandth is not thrown away, or who asks often would earn nothing.
+        if earned > 0 || seen.is_none() {
+            *seen = Some(now);
         }
-        is_left
+        look(credit)
     }
 }
 
@@ -79,7 +94,9 @@ mod tests {
     async fn r22_a_fifth_of_the_requests_may_be_retried_and_three_in_ten_seconds() {
         let now = Instant::now();
         let budget = Budget::default();
+        assert!(!budget.is_low(now));
         assert_eq!((0..10).filter(|_| budget.spend(now)).count(), 3);
+        assert!(budget.is_low(now));
         for _ in 0..50 {
             budget.earn();
         }

@@ -157,16 +157,16 @@ async fn a_plan_is_told_and_nothing_is_sent() {
     assert!(one.completions().is_empty() && two.completions().is_empty());
     let user = User::of(&gateway);
     let shown = user.run(&["route", "coder", "--tools"]).await.ok();
-    for words in [
+    for part in [
         "the virtual model coder",
         "TARGET",
         "two/big",
         "it does not call tools",
     ] {
-        assert!(shown.out.contains(words), "{shown:?}");
+        assert!(shown.out.contains(part), "{shown:?}");
     }
-    let line = ["route", "coder", "--tokens", "5000", "--image", "--json"];
-    let told = user.run(&line).await.ok().json();
+    let words = ["route", "coder", "--tokens", "5000", "--image", "--json"];
+    let told = user.run(&words).await.ok().json();
     assert_eq!(
         (names(&told["targets"]), &told["needs"]["vision"]),
         (vec!["two/big"], &json!(true))

@@ -679,7 +679,7 @@ async fn r23_a_target_that_keeps_failing_is_not_asked_until_it_is_seen_well() {
     // A change of the provider begins anew.
     is_well.store(1, Ordering::SeqCst);
     let url = gateway.api("/api/providers/p1/config/timeout");
-    let put = gateway.client.put(url).json(&json!({"value": 5000}));
+    let put = gateway.client.patch(url).json(&json!({"value": 5000}));
     assert_eq!(put.send().await.expect("an answer").status(), 200);
     assert_eq!(ask().await, "p1");
     gateway.stop().await;
@@ -730,6 +730,7 @@ async fn headers_of_a_request_say_how_it_is_served() {
         ("x-qwarden-no-fallback", "perhaps"),
         ("x-qwarden-timeout", "soon"),
         ("x-qwarden-timeout", "0"),
+        ("x-qwarden-target", " , "),
     ] {
         let answer = send(&[(name, value)]).await;
         assert_eq!(answer.status(), 400, "{name}: {value}");
@@ -769,7 +770,7 @@ async fn a_busy_provider_is_waited_for_in_line_and_not_for_ever() {
     let second = send();
     let health = async |field: &str| {
         let (_, shown) = gateway.get(&gateway.api("/api/providers/busy")).await;
-        shown[field].as_u64()
+        shown["health"][field].as_u64()
     };
     while health("waiting").await != Some(1) {
         tokio::task::yield_now().await;
@@ -834,7 +835,7 @@ async fn limits_per_minute_send_requests_elsewhere() {
         ("tokensPerMinute", json!(60)),
     ] {
         let gateway = TestGateway::with(&[]).await;
-        configured(&gateway, "p1", &first, &[limit.clone()]).await;
+        configured(&gateway, "p1", &first, std::slice::from_ref(&limit)).await;
         configured(&gateway, "p2", &second, &[]).await;
         let both = json!({"name": MODEL, "targets": ["p1/fake", "p2/fake"]});
         gateway
@@ -856,7 +857,7 @@ async fn limits_per_minute_send_requests_elsewhere() {
         let url = gateway.api(&format!("/api/providers/p1/config/{}", limit.0));
         let put = gateway
             .client
-            .put(url)
+            .patch(url)
             .json(&bad)
             .send()
             .await
@@ -922,7 +923,7 @@ async fn what_a_target_is_known_to_lack_sends_a_request_elsewhere() {
     let upstream = Upstream::start(good).await;
     let gateway = over(&[&upstream, &upstream], &[]).await;
     let config = json!({"tools": false, "vision": false, "context_length": 500});
-    let link = json!({"modelId": "fake", "config": config});
+    let link = json!({"model_id": "fake", "config": config});
     let model = json!({"id": "fake", "name": "fake"});
     gateway.post(&gateway.api("/api/models"), &model).await;
     let linked = gateway

@@ -311,6 +311,26 @@ async fn a_stop_lets_changes_under_way_end() {
     drop(dir);
 }
 
+/// Whoever leaves just before a stop has a row that says how far its answer came.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_lets_exchanges_be_recorded_to_their_end() {
+    for _ in 0..5 {
+        let gateway = TestGateway::start().await;
+        for _ in 0..10 {
+            let answer = gateway.chat(&say_streamed("echo", "hi there")).await;
+            assert_eq!(answer.status(), 200);
+        }
+        let database = gateway.database();
+        let dir = gateway.stop().await;
+        let left: i64 = read_cell(
+            &database,
+            "SELECT count(*) FROM requests WHERE status NOT IN ('completed', 'client_closed')",
+        );
+        assert_eq!(left, 0);
+        drop(dir);
+    }
+}
+
 #[tokio::test]
 async fn r02_rows_queued_while_the_writer_is_down_are_stored() {
     let gateway = Arc::new(TestGateway::with(&[("history.commitWait", json!(0))]).await);

@@ -100,9 +100,24 @@ impl Target {
         Glance {
             closed: provider.closed.or(own.closed),
             is_avoided: provider.is_avoided || own.is_avoided,
+            is_suspect: provider.is_suspect || own.is_suspect,
             in_flight: provider.in_flight.max(own.in_flight),
             latency: own.latency,
         }
+    }
+
+    /// Lets a probe in before the breaker's time where nobody else serves. Returns from when on; none if more than the
+    /// breaker is in the way.
+    pub(crate) fn hurry(&self, tokens: u64, now: Instant) -> Option<Instant> {
+        let (provider, own) = (&self.provider_node, &self.node);
+        let earliest = provider
+            .earliest(tokens, now)?
+            .max(own.earliest(tokens, now)?);
+        if earliest <= now {
+            provider.hurry(now);
+            own.hurry(now);
+        }
+        Some(earliest)
     }
 
     /// Lets a request in, or says why not.

@@ -41,6 +41,10 @@ impl FieldError {
 
 /// A checked request and the client's own bytes.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about the body"
+)]
 pub(crate) struct ChatRequest {
     /// The body as it came.
     pub(crate) body: Bytes,
@@ -123,14 +127,14 @@ pub(crate) fn parse(body: Bytes) -> Result<ChatRequest, Vec<FieldError>> {
         .filter(|key| kind_of(key) == Kind::String);
     let kept = cache_key.or(first_of_user).map(range);
     Ok(ChatRequest {
-        has_schema,
-        kept,
         body,
         model,
         stream,
         include_usage,
         has_tools,
         message_count,
+        has_schema,
+        kept,
         places,
     })
 }
