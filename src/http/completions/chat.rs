@@ -193,7 +193,18 @@ pub(crate) fn wishes(headers: &HeaderMap) -> Result<Wishes, ApiError> {
         code: "invalid_header",
         message: message.into(),
     };
-    let targets = header(headers, &TARGET).unwrap_or_default();
+    let targets = match headers.get(&TARGET) {
+        None => Vec::new(),
+        Some(value) => match names(value.to_str().unwrap_or_default()) {
+            targets if targets.is_empty() => {
+                return Err(refused(
+                    "x-qwarden-target",
+                    "`x-qwarden-target` must name models, by comma",
+                ));
+            }
+            targets => targets,
+        },
+    };
     let no_fallback = match header(headers, &NO_FALLBACK).as_deref() {
         None | Some("false" | "0") => false,
         Some("true" | "1") => true,
@@ -217,7 +228,7 @@ pub(crate) fn wishes(headers: &HeaderMap) -> Result<Wishes, ApiError> {
         },
     };
     Ok(Wishes {
-        targets: names(&targets),
+        targets,
         no_fallback,
         timeout,
     })
