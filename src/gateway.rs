@@ -342,6 +342,12 @@ impl Gateway {
         &self.handles.database
     }
 
+    /// The doors to its actors.
+    #[cfg(feature = "measure")]
+    pub(crate) fn handles(&self) -> &Handles {
+        &self.handles
+    }
+
     /// Resolves when the root supervisor has ended, which only a failure or [`Gateway::shutdown`] brings about.
     pub async fn ended(&mut self) {
         let _ = (&mut self.root).await;

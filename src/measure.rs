@@ -5,6 +5,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::actors::router::plan::Question;
+use crate::actors::tree::Handles;
+use crate::clock::new_id;
+use crate::db::ops::WriteOp;
+use crate::db::providers::{ConfigRow, ProviderRow};
+use crate::gateway::Gateway;
 use crate::protocol::openai::build::{self, CallDelta, Delta, Head};
 use crate::protocol::qwen::stream::{QwenEvent, Translator};
 use crate::protocol::sse::{self, Reader};
@@ -102,4 +108,77 @@ pub fn generate_history(data_dir: &std::path::Path, count: i64) -> Result<(), St
     let file = data_dir.join(crate::db::instance::DATABASE);
     crate::db::generated::fill(&file, count, crate::clock::now_ms() - month)
         .map_err(|error| error.to_string())
+}
+
+/// A gateway's router with `providers` providers of `each` models, asked for plans as a request asks it.
+pub struct Routes {
+    handles: Handles,
+}
+
+/// The one model that every provider has.
+pub const EVERYWHERE: &str = "everywhere";
+
+impl Routes {
+    /// Stores the providers and models, and waits until they are in force.
+    pub async fn fill(
+        gateway: &Gateway,
+        providers: usize,
+        each: usize,
+    ) -> Result<Self, anyhow::Error> {
+        let handles = gateway.handles().clone();
+        let at = crate::clock::now_ms();
+        let ids: Vec<String> = (0..providers).map(|at| format!("p{at:03}")).collect();
+        for (rank, id) in (0..).zip(&ids) {
+            let provider = ProviderRow {
+                id: id.clone(),
+                name: id.clone(),
+                kind: "openai-compatible".into(),
+                enabled: true,
+                priority: rank,
+                description: None,
+                origin: "user".into(),
+                auto_enable: false,
+                created_at: at,
+                updated_at: at,
+            };
+            let address = ConfigRow {
+                key: "baseURL".into(),
+                value: json!("http://127.0.0.1:9/v1"),
+                is_sensitive: false,
+                sealed: false,
+            };
+            let operation = WriteOp::CreateProvider {
+                provider,
+                config: vec![address],
+                operation: new_id(),
+            };
+            handles.database.write(operation).await?;
+            let operation = WriteOp::OfferModels {
+                provider: id.clone(),
+                models: (1..each)
+                    .map(|model| format!("{id}-model-{model}"))
+                    .chain([EVERYWHERE.to_owned()])
+                    .collect(),
+                at,
+                operation: new_id(),
+            };
+            handles.database.write(operation).await?;
+        }
+        handles.router.refresh().await?;
+        Ok(Self { handles })
+    }
+
+    /// How many targets the plan for `model` has.
+    pub async fn plan(&self, model: &str) -> Result<usize, anyhow::Error> {
+        let question = Question {
+            model: Some(model.to_owned()),
+            ..Question::default()
+        };
+        Ok(self.handles.router.plan(question).await??.targets.len())
+    }
+
+    /// Kills the router from inside.
+    pub fn crash(&self) -> bool {
+        self.handles.supervision.crash("router")
+    }
 }

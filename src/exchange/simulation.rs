@@ -16,6 +16,7 @@ use super::replay::Stage;
 use super::{Content, Exchanges, Incoming, Refusal, Wishes, question};
 use crate::actors::ports::Connections;
 use crate::actors::router::plan;
+use crate::actors::router::probing::{FIRST, LONGEST};
 use crate::actors::router::resolve::Route;
 use crate::actors::router::target::Target;
 use crate::exchange::record::Subject;
@@ -328,8 +329,15 @@ impl Provider for Script {
         async move { upstream.answer(call).await }.boxed()
     }
 
+    /// Who cannot even be reached does not list them either; else that it does says little about completions.
     fn models(&self, _: Duration) -> BoxFuture<'_, Result<Vec<UpstreamModel>, UpstreamError>> {
-        std::future::ready(Ok(Vec::new())).boxed()
+        let outcome = match self.0.world.mood(self.0.number) {
+            Mood::Down(fault @ (Fault::Connect | Fault::Hangs | Fault::Status(_))) => {
+                Err(self.0.fault(fault))
+            }
+            _ => Ok(Vec::new()),
+        };
+        std::future::ready(outcome).boxed()
     }
 }
 
@@ -578,6 +586,23 @@ impl Run {
         }
     }
 
+    /// Looks after a target, as the router does after those that requests want.
+    async fn look_after(&self, target: &Target) {
+        let mut wait = FIRST;
+        loop {
+            sleep(wait).await;
+            if !target.node.is_broken() && !target.provider_node.is_broken() {
+                wait = FIRST;
+                continue;
+            }
+            wait = wait.saturating_mul(2).min(LONGEST);
+            if target.adapter.models(wait).await.is_ok() {
+                target.node.seen(Instant::now());
+                target.provider_node.seen(Instant::now());
+            }
+        }
+    }
+
     async fn client(&self, client: u64) {
         loop {
             sleep(self.world.between(1_200, 3_600)).await;
@@ -663,7 +688,17 @@ fn simulate(strategy: Strategy, seed: u64, requests: u64) -> Outcome {
         .expect("a runtime");
     runtime.block_on(async {
         let run = Run::new(strategy, seed, requests);
-        join_all((0..CLIENTS).map(|client| run.client(client))).await;
+        let clients = join_all((0..CLIENTS).map(|client| run.client(client)));
+        let looking = join_all(
+            run.route
+                .targets
+                .iter()
+                .map(|target| run.look_after(target)),
+        );
+        tokio::select! {
+            _ = clients => {}
+            _ = looking => {}
+        }
         Outcome {
             trace: std::mem::take(&mut *lock(&run.world.trace)),
             failures: std::mem::take(&mut *lock(&run.failures)),
@@ -675,15 +710,19 @@ fn simulate(strategy: Strategy, seed: u64, requests: u64) -> Outcome {
     })
 }
 
-/// What holds for every run.
-fn check(outcome: &Outcome, requests: u64, what: &str) {
-    let failures = u64::try_from(outcome.failures.len()).expect("few");
-    let extra = u64::from(outcome.calls).saturating_sub(requests);
+/// At least 999 of 1,000 succeed.
+fn are_few(failures: &[String], requests: u64, what: &str) {
+    let count = u64::try_from(failures.len()).expect("few");
     assert!(
-        failures * 1_000 <= requests,
-        "{what}: {failures} of {requests} failed:\n{}",
-        outcome.failures.join("\n")
+        count * 1_000 <= requests,
+        "{what}: {count} of {requests} failed:\n{}",
+        failures.join("\n")
     );
+}
+
+/// What holds for every run, besides that.
+fn keeps_its_promises(outcome: &Outcome, requests: u64, what: &str) {
+    let extra = u64::from(outcome.calls).saturating_sub(requests);
     // R22: a fifth of the requests, three in ten seconds, and three to begin with.
     let allowed = requests / 5 + outcome.lasted.as_secs() * 3 / 10 + 3;
     assert!(
@@ -698,20 +737,26 @@ fn check(outcome: &Outcome, requests: u64, what: &str) {
     );
 }
 
+/// A seed alone can be lucky: what of the requests succeeds is said of three.
 #[test]
 fn ten_thousand_requests_survive_upstreams_that_fail_slow_down_and_recover() {
     let requests = 10_000;
-    let outcome = simulate(Strategy::Weighted, 1, requests);
-    check(&outcome, requests, "weighted");
-    for shares in outcome.shares {
-        let total: u32 = shares.iter().sum();
-        assert!(total > 500, "{shares:?}");
-        for (count, weight) in shares.iter().zip(WEIGHTS) {
-            // Within 2 % of all: of 15 parts, thousandths.
-            let (share, due) = (count * 1_000 / total, weight * 1_000 / 15);
-            assert!(share.abs_diff(due) <= 20, "{shares:?}");
+    let mut failures = Vec::new();
+    for seed in 1..=3 {
+        let outcome = simulate(Strategy::Weighted, seed, requests);
+        keeps_its_promises(&outcome, requests, &format!("weighted, seed {seed}"));
+        for shares in outcome.shares {
+            let total: u32 = shares.iter().sum();
+            assert!(total > 500, "{shares:?}");
+            for (count, weight) in shares.iter().zip(WEIGHTS) {
+                // Within 2 % of all: of 15 parts, thousandths.
+                let (share, due) = (count * 1_000 / total, weight * 1_000 / 15);
+                assert!(share.abs_diff(due) <= 20, "{shares:?}");
+            }
         }
+        failures.extend(outcome.failures);
     }
+    are_few(&failures, 3 * requests, "weighted");
 }
 
 #[test]
@@ -737,6 +782,8 @@ fn each_strategy_survives_them_too() {
     ];
     for (strategy, seed) in strategies.into_iter().zip(2..) {
         let outcome = simulate(strategy, seed, 2_000);
-        check(&outcome, 2_000, &format!("{strategy:?}"));
+        let what = format!("{strategy:?}");
+        are_few(&outcome.failures, 2_000, &what);
+        keeps_its_promises(&outcome, 2_000, &what);
     }
 }

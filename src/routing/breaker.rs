@@ -65,6 +65,10 @@ impl Breaker {
         }
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state == State::Closed
+    }
+
     /// The next request is the probe.
     pub(crate) fn probe(&mut self) {
         self.state = State::HalfOpen;
@@ -72,7 +76,7 @@ impl Breaker {
 
     /// Returns whether that closed it. What began before it opened says nothing about now.
     pub(crate) fn succeeded(&mut self, was_probe: bool) -> bool {
-        let is_closed = self.state == State::Closed;
+        let is_closed = self.is_closed();
         if is_closed || was_probe {
             *self = Self::default();
         }
@@ -82,7 +86,7 @@ impl Breaker {
     /// Returns whether that opened it.
     pub(crate) fn failed(&mut self, was_probe: bool, now: Instant) -> bool {
         if !was_probe {
-            if self.state != State::Closed {
+            if !self.is_closed() {
                 return false;
             }
             self.failures += 1;

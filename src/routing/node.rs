@@ -2,8 +2,11 @@
 //! its limits, and who is being served.
 //!
 //! Nodes live above the router, so its crash forgets nothing, and requests enter and leave them without asking an actor.
+//! A plan looks at every target: what it finds of one that is well and has no limits, it finds without the lock.
 
-use std::sync::{Arc, Mutex};
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -67,14 +70,16 @@ pub(crate) struct Glance {
     /// What it did last was to fail: another one is the better second choice.
     pub(crate) is_suspect: bool,
     pub(crate) in_flight: u32,
-    /// Time to the first content, ms; 0 when nothing is known.
-    pub(crate) latency: f64,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Node {
     inner: Mutex<Inner>,
+    /// There is more to see than `in_flight`.
+    is_marked: AtomicBool,
+    /// A copy of the one inside.
+    in_flight: AtomicU32,
     /// Somebody left.
     left: Notify,
 }
@@ -129,7 +134,7 @@ impl Shown {
 impl Node {
     /// Puts new limits in force; what was counted under equal ones goes on.
     pub(crate) fn limit(&self, limits: Limits) {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.change();
         if inner.limits == limits {
             return;
         }
@@ -140,7 +145,23 @@ impl Node {
         self.left.notify_waiters();
     }
 
+    /// Changes what is inside, and at the end what can be seen from outside.
+    fn change(&self) -> Change<'_> {
+        Change {
+            node: self,
+            inner: lock(&self.inner),
+        }
+    }
+
     pub(crate) fn glance(&self, tokens: u64, now: Instant) -> Glance {
+        if !self.is_marked.load(Ordering::Acquire) {
+            return Glance {
+                closed: None,
+                is_avoided: false,
+                is_suspect: false,
+                in_flight: self.in_flight.load(Ordering::Relaxed),
+            };
+        }
         let inner = lock(&self.inner);
         Glance {
             closed: inner.closed(tokens, now),
@@ -150,13 +171,17 @@ impl Node {
                 .is_some_and(|until| until > now),
             is_suspect: inner.failed.is_some_and(|at| at + SUSPECT > now),
             in_flight: inner.in_flight,
-            latency: inner.latency.millis(now),
         }
+    }
+
+    /// Time to the first content, ms; 0 when nothing is known.
+    pub(crate) fn latency(&self, now: Instant) -> f64 {
+        lock(&self.inner).latency.millis(now)
     }
 
     /// Lets a request of about `tokens` in, or says why not.
     pub(crate) fn enter(self: &Arc<Self>, tokens: u64, now: Instant) -> Result<Pass, Closed> {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.change();
         if let Some(closed) = inner.closed(tokens, now) {
             return Err(closed);
         }
@@ -182,7 +207,7 @@ impl Node {
 
     /// A place in the queue before it; none when `most` wait already.
     pub(crate) fn queue(self: &Arc<Self>, most: u32) -> Option<Waiting> {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.change();
         if inner.waiting >= most {
             return None;
         }
@@ -197,14 +222,14 @@ impl Node {
 
     /// The upstream wants to be left alone until then, for the reason of this code.
     pub(crate) fn rest(&self, until: Instant, code: &'static str) {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.change();
         inner.last_error = Some(code);
         inner.resting = inner.resting.max(Some(until));
     }
 
     /// Others are preferred until then.
     pub(crate) fn avoid(&self, until: Instant) {
-        lock(&self.inner).avoided = Some(until);
+        self.change().avoided = Some(until);
     }
 
     /// From when on a request of about `tokens` may be let in as a probe before the breaker's time, if only that is in the
@@ -217,7 +242,7 @@ impl Node {
 
     /// Lets that probe in.
     pub(crate) fn hurry(&self, now: Instant) {
-        lock(&self.inner).breaker.hurry(now);
+        self.change().breaker.hurry(now);
     }
 
     /// The code of what went wrong last.
@@ -232,12 +257,12 @@ impl Node {
 
     /// It answered something else than a completion, such as its list of models.
     pub(crate) fn seen(&self, now: Instant) {
-        lock(&self.inner).breaker.seen(now);
+        self.change().breaker.seen(now);
     }
 
     /// Its configuration changed: what it did before says nothing any more.
     pub(crate) fn forget(&self) {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.change();
         inner.breaker = Breaker::default();
         inner.resting = None;
         inner.avoided = None;
@@ -274,7 +299,47 @@ impl Node {
     }
 }
 
+/// Holds the lock.
+struct Change<'a> {
+    node: &'a Node,
+    inner: MutexGuard<'a, Inner>,
+}
+
+impl Deref for Change<'_> {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+impl DerefMut for Change<'_> {
+    fn deref_mut(&mut self) -> &mut Inner {
+        &mut self.inner
+    }
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        let node = self.node;
+        node.in_flight
+            .store(self.inner.in_flight, Ordering::Relaxed);
+        node.is_marked
+            .store(self.inner.is_marked(), Ordering::Release);
+    }
+}
+
 impl Inner {
+    /// Whether there may be more to see than how many are served.
+    fn is_marked(&self) -> bool {
+        !self.breaker.is_closed()
+            || self.resting.is_some()
+            || self.avoided.is_some()
+            || self.unreliable.is_some()
+            || self.failed.is_some()
+            || self.limits != Limits::default()
+    }
+
     fn closed(&self, tokens: u64, now: Instant) -> Option<Closed> {
         match self.breaker.gate(now) {
             Gate::Open { until } => Some(Closed::Broken { until }),
@@ -325,13 +390,15 @@ impl Pass {
     /// It served. `tokens` is what it came to, where that is known. Returns whether that closed the breaker.
     pub(crate) fn succeeded(&mut self, tokens: Option<u64>, now: Instant) -> bool {
         self.is_judged = true;
-        let mut inner = lock(&self.node.inner);
+        let mut inner = self.node.change();
         let more = tokens.unwrap_or_default().saturating_sub(self.tokens);
         if let Some(rate) = inner.tokens.as_mut().filter(|_| more > 0) {
             rate.take(more, now);
         }
         inner.avoided = None;
         inner.failed = None;
+        inner.resting.take_if(|until| *until <= now);
+        inner.unreliable.take_if(|until| *until <= now);
         inner.outcomes <<= 1;
         let has_closed = inner.breaker.succeeded(self.is_probe);
         if has_closed {
@@ -343,7 +410,7 @@ impl Pass {
     /// It failed for a reason of its own. Returns whether that opened the breaker.
     pub(crate) fn failed(&mut self, code: &'static str, now: Instant) -> bool {
         self.is_judged = true;
-        let mut inner = lock(&self.node.inner);
+        let mut inner = self.node.change();
         inner.last_error = Some(code);
         inner.failed = Some(now);
         inner.outcomes = inner.outcomes << 1 | 1;
@@ -356,7 +423,7 @@ impl Pass {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        let mut inner = lock(&self.node.inner);
+        let mut inner = self.node.change();
         inner.in_flight -= 1;
         if !self.is_judged {
             inner.breaker.abandoned(self.is_probe, Instant::now());

@@ -27,36 +27,55 @@ pub(crate) struct Turns {
     owed: Vec<i64>,
 }
 
-/// Puts the best first. `conversation` is a hash that stays the same for one conversation. Targets to be avoided come
-/// last, whatever the strategy.
+/// Leaves the `most` best, the best first. `conversation` is a hash that stays the same for one conversation. Targets to
+/// be avoided come last, whatever the strategy.
 pub(crate) fn order(
     strategy: Strategy,
-    targets: &mut [Ranked],
+    targets: &mut Vec<Ranked>,
     turns: &mut Turns,
     conversation: u64,
+    most: usize,
 ) {
-    match strategy {
-        Strategy::Priority => targets.sort_by_key(|target| target.at),
-        Strategy::RoundRobin => turns.rotate(targets),
-        Strategy::Weighted => turns.share(targets),
-        Strategy::LeastLatency => targets.sort_by(|a, b| {
-            let cost = |target: &Ranked| target.latency * f64::from(target.in_flight + 1);
-            cost(a)
-                .total_cmp(&cost(b))
-                .then_with(|| a.in_flight.cmp(&b.in_flight))
-                .then_with(|| a.at.cmp(&b.at))
-        }),
-        Strategy::LeastBusy => targets.sort_by_key(|target| (target.in_flight, target.at)),
-        Strategy::Cheapest => {
-            targets.sort_by_key(|target| (target.cost.unwrap_or(u64::MAX), target.at));
-        }
-        Strategy::Sticky => targets.sort_by(|a, b| {
-            b.drawn(conversation)
-                .total_cmp(&a.drawn(conversation))
-                .then_with(|| a.at.cmp(&b.at))
-        }),
+    if strategy == Strategy::Weighted {
+        turns.accrue(targets);
     }
-    targets.sort_by_key(|target| target.is_avoided);
+    // The smaller, the earlier. What a comparison costs is paid once for each target.
+    let mut keys: Vec<(bool, u64, u32, usize, usize)> = targets
+        .iter()
+        .enumerate()
+        .map(|(index, target)| {
+            let (first, second) = match strategy {
+                Strategy::Priority => (0, 0),
+                Strategy::RoundRobin => (u64::from(target.at < turns.next), 0),
+                Strategy::Weighted => (turns.rank(target.at), 0),
+                Strategy::LeastLatency => {
+                    let cost = target.latency * f64::from(target.in_flight + 1);
+                    (ascending(cost), target.in_flight)
+                }
+                Strategy::LeastBusy => (0, target.in_flight),
+                Strategy::Cheapest => (target.cost.unwrap_or(u64::MAX), 0),
+                Strategy::Sticky => (!ascending(target.drawn(conversation)), 0),
+            };
+            (target.is_avoided, first, second, target.at, index)
+        })
+        .collect();
+    if most < keys.len() {
+        keys.select_nth_unstable(most);
+        keys.truncate(most);
+    }
+    keys.sort_unstable();
+    if let Some((.., at, _)) = keys.first() {
+        turns.took(strategy, *at, targets);
+    }
+    *targets = keys
+        .iter()
+        .filter_map(|(.., index)| targets.get(*index).copied())
+        .collect();
+}
+
+/// Numbers in the order of these, none of which is negative.
+fn ascending(value: f64) -> u64 {
+    value.to_bits()
 }
 
 impl Ranked {
@@ -70,41 +89,43 @@ impl Ranked {
 }
 
 impl Turns {
-    fn rotate(&mut self, targets: &mut [Ranked]) {
-        targets.sort_by_key(|target| target.at);
-        let first = targets
-            .iter()
-            .position(|target| target.at >= self.next)
-            .unwrap_or(0);
-        targets.rotate_left(first);
-        self.next = targets.first().map_or(0, |target| target.at + 1);
-    }
-
-    fn share(&mut self, targets: &mut [Ranked]) {
-        let most = targets
-            .iter()
-            .map(|target| target.at + 1)
-            .max()
-            .unwrap_or(0);
-        if self.owed.len() < most {
-            self.owed.resize(most, 0);
-        }
-        let mut total = 0;
-        for target in targets.iter() {
-            total += i64::from(target.weight);
+    /// Smooth weighted round robin: each is owed its weight, and who serves pays what all were given. Those to be avoided
+    /// take no part while there are others, so that they do not get everything at once when they are well again.
+    fn accrue(&mut self, targets: &[Ranked]) {
+        let most = targets.iter().map(|target| target.at + 1).max();
+        self.owed.resize(self.owed.len().max(most.unwrap_or(0)), 0);
+        for target in taking_part(targets) {
             if let Some(owed) = self.owed.get_mut(target.at) {
                 *owed += i64::from(target.weight);
             }
         }
-        let owed = |target: &Ranked| self.owed.get(target.at).copied().unwrap_or_default();
-        targets.sort_by_key(|target| (std::cmp::Reverse(owed(target)), target.at));
-        if let Some(owed) = targets
-            .first()
-            .and_then(|first| self.owed.get_mut(first.at))
+    }
+
+    /// The more it is owed, the smaller.
+    fn rank(&self, at: usize) -> u64 {
+        let owed = self.owed.get(at).copied().unwrap_or_default();
+        !owed.cast_unsigned().wrapping_add(1 << 63)
+    }
+
+    /// The target at this place serves.
+    fn took(&mut self, strategy: Strategy, at: usize, targets: &[Ranked]) {
+        self.next = at + 1;
+        if strategy == Strategy::Weighted
+            && let Some(owed) = self.owed.get_mut(at)
         {
-            *owed -= total;
+            *owed -= taking_part(targets)
+                .map(|target| i64::from(target.weight))
+                .sum::<i64>();
         }
     }
+}
+
+/// Those that are not to be avoided; all where all are.
+fn taking_part(targets: &[Ranked]) -> impl Iterator<Item = &Ranked> {
+    let are_all_avoided = targets.iter().all(|target| target.is_avoided);
+    targets
+        .iter()
+        .filter(move |target| are_all_avoided || !target.is_avoided)
 }
 
 #[cfg(test)]
@@ -132,7 +153,7 @@ mod tests {
         conversation: u64,
     ) -> Vec<usize> {
         let mut targets = targets.to_vec();
-        order(strategy, &mut targets, turns, conversation);
+        order(strategy, &mut targets, turns, conversation, usize::MAX);
         targets.iter().map(|target| target.at).collect()
     }
 
@@ -190,6 +211,41 @@ mod tests {
                     "{counts:?} after {round}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn one_that_was_avoided_is_owed_nothing_for_it() {
+        let (mut two, mut turns) = (targets(&[1, 1]), Turns::default());
+        let mut counts = |avoided: bool, rounds: usize| {
+            two[1].is_avoided = avoided;
+            let mut first =
+                (0..rounds).map(|_| ordered(Strategy::Weighted, &two, &mut turns, 0)[0]);
+            first.by_ref().filter(|first| *first == 1).count()
+        };
+        assert_eq!((counts(true, 100), counts(false, 100)), (0, 50));
+    }
+
+    #[test]
+    fn the_best_few_are_the_first_of_all() {
+        let weights: Vec<u32> = (1..=40).map(|at| at * 7 % 11 + 1).collect();
+        let mut all = targets(&weights);
+        for (target, number) in all.iter_mut().zip(1_u32..) {
+            target.in_flight = number * 5 % 7;
+            target.latency = f64::from(number * 3 % 17);
+            target.cost = (number % 4 > 0).then(|| u64::from(number * 13 % 23));
+            target.is_avoided = number % 9 == 0;
+        }
+        for strategy in Strategy::ALL {
+            let turns = Turns {
+                next: 5,
+                owed: vec![3, -4, 9],
+            };
+            let whole = ordered(strategy, &all, &mut turns.clone(), 77);
+            let mut few = all.clone();
+            order(strategy, &mut few, &mut turns.clone(), 77, 6);
+            let few: Vec<usize> = few.iter().map(|target| target.at).collect();
+            assert_eq!(few, whole[..6], "{strategy:?}");
         }
     }
 

@@ -12,8 +12,8 @@ const LAYERS: &[&[&str]] = &[
     &["actors"],
     &["exchange"],
     &["http"],
-    &["gateway", "measure"],
-    &["cli"],
+    &["gateway"],
+    &["cli", "measure"],
 ];
 
 /// Who does not import whom although the layers would let it.

@@ -9,7 +9,7 @@
 pub(crate) mod catalogue;
 pub(crate) mod nodes;
 pub(crate) mod plan;
-mod probing;
+pub(crate) mod probing;
 pub(crate) mod registry;
 pub(crate) mod resolve;
 pub(crate) mod sealing;

@@ -10,12 +10,12 @@ use crate::actors::router::resolve::Route;
 use crate::actors::router::target::Target;
 use crate::routing::needs::{Lack, Needs};
 use crate::routing::node::Closed;
-use crate::routing::order::{self, Ranked, Turns};
+use crate::routing::order::{self, Ranked};
 use crate::routing::virtuals::Strategy;
 use crate::tasks::lock;
 
 /// Targets of a plan: far more than are ever tried.
-const MOST: usize = 16;
+const MOST: usize = 8;
 
 /// A request as the router sees it.
 #[derive(Clone, Debug, Default)]
@@ -184,30 +184,32 @@ pub(crate) fn plan(
             at,
             weight: target.weight,
             in_flight: glance.in_flight,
-            latency: glance.latency,
+            latency: if route.strategy == Strategy::LeastLatency {
+                target.node.latency(now)
+            } else {
+                0.0
+            },
             cost: target.facts.price.map(|price| needs.cost(&price)),
             name: target.hash,
             is_avoided: glance.is_avoided,
         });
     }
-    let conversation = question.conversation;
-    if takes_turn {
-        order::order(
-            route.strategy,
-            &mut ranked,
-            &mut lock(&route.turns),
-            conversation,
-        );
-    } else {
-        let mut turns = Turns::clone(&lock(&route.turns));
-        order::order(route.strategy, &mut ranked, &mut turns, conversation);
-    }
-    let targets = ranked
-        .iter()
-        .filter_map(|ranked| route.targets.get(ranked.at).cloned());
     // Who wants to know is told of all.
     let most = if takes_turn { MOST } else { usize::MAX };
-    let targets = targets.take(most).collect();
+    let mut turns = lock(&route.turns);
+    let mut untaken = (!takes_turn).then(|| turns.clone());
+    order::order(
+        route.strategy,
+        &mut ranked,
+        untaken.as_mut().unwrap_or(&mut turns),
+        question.conversation,
+        most,
+    );
+    drop(turns);
+    let targets = ranked
+        .iter()
+        .filter_map(|ranked| route.targets.get(ranked.at).cloned())
+        .collect();
     closed.truncate(most);
     lacking.truncate(most);
     RoutePlan {

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use crate::tasks::Owned;
 
-const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_mins(1);
+pub(crate) const FIRST: Duration = Duration::from_secs(1);
+pub(crate) const LONGEST: Duration = Duration::from_mins(1);
 /// Whom no request wanted for so long is left alone: an idle gateway connects nowhere (S14).
 const WANTED: Duration = Duration::from_mins(2);
 

@@ -102,7 +102,6 @@ impl Target {
             is_avoided: provider.is_avoided || own.is_avoided,
             is_suspect: provider.is_suspect || own.is_suspect,
             in_flight: provider.in_flight.max(own.in_flight),
-            latency: own.latency,
         }
     }
 

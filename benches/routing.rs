@@ -1,0 +1,120 @@
+//! What a plan costs: `cargo bench --bench routing`.
+//!
+//! Serves 100 providers with 50 models each and asks the router, in one message each as requests do, where the model goes
+//! that every provider has: 100 targets. Eight callers at once, then the way from one incarnation of the router to the
+//! next. Prints tables; measures, and judges nothing.
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a bench's own work"
+)]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use qwarden::gateway::{Config, Gateway};
+use qwarden::measure::{EVERYWHERE, Routes};
+use serde_json::json;
+
+const PROVIDERS: usize = 100;
+const MODELS: usize = 50;
+const CALLERS: usize = 8;
+const PLANS: usize = 50_000;
+const CRASHES: usize = 10;
+
+fn main() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    println!(
+        "| {PROVIDERS} targets, by strategy | callers | p10 | p50 | p90 | p99 | p99.9 | plans/s |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    for strategy in ["priority", "weighted", "least_latency", "sticky"] {
+        runtime.block_on(plans(strategy));
+    }
+    runtime.block_on(restarts());
+}
+
+async fn served(strategy: &str) -> (tempfile::TempDir, Gateway, Arc<Routes>) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let settings = [
+        ("server.port", json!(0)),
+        ("server.qwenPort", json!(0)),
+        ("server.apiPort", json!(0)),
+        ("system.discovery", json!(false)),
+        ("routing.strategy", json!(strategy)),
+    ];
+    let settings = settings.map(|(key, value)| (key.to_owned(), value));
+    let gateway = Gateway::start(Config {
+        data_dir: dir.path().join("data"),
+        settings: settings.to_vec(),
+        insecure: false,
+    })
+    .await
+    .expect("the gateway starts");
+    let routes = Routes::fill(&gateway, PROVIDERS, MODELS).await;
+    (dir, gateway, Arc::new(routes.expect("providers")))
+}
+
+async fn plans(strategy: &str) {
+    let (_dir, gateway, routes) = served(strategy).await;
+    assert!(routes.plan(EVERYWHERE).await.expect("a plan") > 1);
+    for (model, callers) in [
+        ("echo", 1),
+        ("echo", CALLERS),
+        (EVERYWHERE, 1),
+        (EVERYWHERE, CALLERS),
+    ] {
+        let began = Instant::now();
+        let asking = (0..callers).map(|_| {
+            let routes = routes.clone();
+            tokio::runtime::Handle::current().spawn(async move {
+                let mut took = Vec::with_capacity(PLANS / callers);
+                for _ in 0..PLANS / callers {
+                    let began = Instant::now();
+                    routes.plan(model).await.expect("a plan");
+                    took.push(began.elapsed());
+                }
+                took
+            })
+        });
+        let mut took = Vec::with_capacity(PLANS);
+        for caller in asking.collect::<Vec<_>>() {
+            took.extend(caller.await.expect("a caller"));
+        }
+        let rate = f64::from(u32::try_from(took.len()).unwrap_or(u32::MAX))
+            / began.elapsed().as_secs_f64();
+        took.sort_unstable();
+        let at = |part: usize| micros(took[(took.len() - 1) * part / 1_000]);
+        println!(
+            "| {strategy} {model} | {callers} | {:.1} µs | {:.1} µs | {:.1} µs | {:.1} µs | {:.1} µs | {rate:.0} |",
+            at(100),
+            at(500),
+            at(900),
+            at(990),
+            at(999),
+        );
+    }
+    gateway.shutdown(Duration::from_secs(5)).await;
+}
+
+async fn restarts() {
+    let (_dir, gateway, routes) = served("priority").await;
+    let mut took = Vec::new();
+    for _ in 0..CRASHES {
+        routes.plan(EVERYWHERE).await.expect("a plan");
+        let began = Instant::now();
+        assert!(routes.crash());
+        routes.plan(EVERYWHERE).await.expect("a plan");
+        took.push(began.elapsed());
+    }
+    println!();
+    println!(
+        "From a crash to the next plan, {PROVIDERS} providers, {} models: {took:.1?}",
+        PROVIDERS * MODELS
+    );
+    gateway.shutdown(Duration::from_secs(5)).await;
+}
+
+fn micros(took: Duration) -> f64 {
+    took.as_secs_f64() * 1e6
+}
