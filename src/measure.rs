@@ -177,6 +177,11 @@ impl Routes {
         Ok(self.handles.router.plan(question).await??.targets.len())
     }
 
+    /// Reads the providers and models anew.
+    pub async fn refresh(&self) -> Result<(), anyhow::Error> {
+        Ok(self.handles.router.refresh().await?)
+    }
+
     /// Kills the router from inside.
     pub fn crash(&self) -> bool {
         self.handles.supervision.crash("router")

@@ -41,6 +41,7 @@ use crate::exchange::cache::{Cache, Caching, Lookup, Verdict};
 use crate::exchange::downlink::{Downlink, Interrupted, Pieces};
 use crate::exchange::record::{Ending, Recorder, Subject};
 use crate::exchange::seam::{Graft, Told};
+use crate::protocol::dialect::Native;
 use crate::protocol::openai::request::ChatRequest;
 use crate::protocol::openai::{answer, continuation};
 use crate::protocol::recording::Form;
@@ -83,6 +84,8 @@ pub(crate) struct Wishes {
 /// A completion request as `http` received it.
 pub(crate) struct Incoming {
     pub(crate) request: ChatRequest,
+    /// The request as it came, when that was in another dialect.
+    pub(crate) native: Option<Native>,
     pub(crate) subject: Subject,
     pub(crate) connections: Connections,
     pub(crate) received: Instant,
@@ -222,6 +225,7 @@ impl Exchanges {
             retries: self.retries.clone(),
             dice: self.dice.clone(),
             request: incoming.request,
+            native: incoming.native,
             request_id: incoming.subject.request_id,
             session: incoming.session,
             recorder,
@@ -251,6 +255,7 @@ pub(crate) fn question(request: &ChatRequest, session: Option<&str>, wishes: &Wi
 /// One running completion.
 struct Exchange {
     request: ChatRequest,
+    native: Option<Native>,
     request_id: String,
     session: Option<String>,
     downlink: Downlink,
@@ -412,6 +417,9 @@ impl Exchange {
         }
         Call {
             body: self.body_for(target),
+            // What another upstream began is told in the chat request only.
+            native: self.native.clone().filter(|_| self.told.content.is_empty()),
+            model: target.upstream_model.clone(),
             stream: self.request.stream,
             deadlines,
             request_id: self.request_id.clone(),

@@ -103,6 +103,7 @@ async fn play(recording: &Recording) -> Result<Received, Unplayable> {
     }
     let incoming = Incoming {
         request,
+        native: None,
         subject: Subject {
             request_id: recording.request_id.clone(),
             client_request_id: None,

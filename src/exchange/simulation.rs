@@ -621,6 +621,7 @@ impl Run {
     async fn ask(&self, client: u64, number: u64) {
         let mut incoming = Incoming {
             request: request::parse(body(number)).expect("a request"),
+            native: None,
             subject: Subject {
                 request_id: format!("{number}"),
                 client_request_id: None,

@@ -15,12 +15,19 @@ use tokio::sync::watch;
 use crate::clock::new_id;
 use crate::http::error::{ApiError, Retry};
 use crate::http::guard::{self, Page};
+use crate::protocol::dialect::Dialect;
 use crate::settings::Settings;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// The name Anthropic's SDKs read.
+const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 /// Longer ids than this are not echoed.
 const LONGEST_ID: usize = 128;
+
+/// Marks the requests of the port that speaks Ollama's dialect.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OfOllama;
 
 /// The ids of a request.
 #[derive(Clone, Debug)]
@@ -52,6 +59,7 @@ pub(crate) async fn envelope(
     let shown = id.shown();
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
+    let dialect = dialect(&request);
     request.extensions_mut().insert(id);
     let settings = settings.borrow().clone();
     let (page, admitted) = match guard::admit(&request, &settings) {
@@ -69,14 +77,38 @@ pub(crate) async fn envelope(
     let error = response.extensions().get::<Arc<ApiError>>().cloned();
     let error = error.or_else(|| unwritten(&response));
     let mut response = match error {
-        Some(error) => written(&error, &shown, &method, &path, response.headers()),
+        Some(error) => written(
+            &error,
+            &shown,
+            (&method, &path, dialect),
+            response.headers(),
+        ),
         None => response,
     };
     if let Ok(value) = HeaderValue::from_str(&shown) {
+        if dialect == Dialect::Anthropic {
+            response
+                .headers_mut()
+                .insert(ANTHROPIC_REQUEST_ID, value.clone());
+        }
         response.headers_mut().insert(REQUEST_ID, value);
     }
     page.mark(response.headers_mut());
     response
+}
+
+/// How the client speaks. Paths below `/api/` are Ollama's where [`OfOllama`] says so, and management's elsewhere.
+fn dialect(request: &Request) -> Dialect {
+    let by_path = Dialect::of_path(request.uri().path());
+    let speaks_anthropic = request.headers().contains_key("anthropic-version");
+    match by_path {
+        Dialect::Ollama => request
+            .extensions()
+            .get::<OfOllama>()
+            .map_or(Dialect::Chat, |_| Dialect::Ollama),
+        Dialect::Chat if speaks_anthropic => Dialect::Anthropic,
+        dialect => dialect,
+    }
 }
 
 /// What a library refused by itself, such as a path that is no UTF-8, has words of its own.
@@ -89,8 +121,7 @@ fn unwritten(response: &Response) -> Option<Arc<ApiError>> {
 fn written(
     error: &ApiError,
     request_id: &str,
-    method: &Method,
-    path: &str,
+    (method, path, dialect): (&Method, &str, Dialect),
     set: &HeaderMap,
 ) -> Response {
     let told = error.told();
@@ -104,7 +135,8 @@ fn written(
     } else {
         tracing::debug!(request.id = request_id, %method, path, status, code, message, "request refused");
     }
-    let mut response = Response::new(Body::from(told.body(request_id).to_string()));
+    let body = told.body_in(dialect, request_id).to_string();
+    let mut response = Response::new(Body::from(body));
     *response.status_mut() = told.status;
     let headers = response.headers_mut();
     headers.extend(set.clone());

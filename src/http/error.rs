@@ -17,6 +17,7 @@ use crate::actors::router::resolve::NoTarget;
 use crate::db::error::DbError;
 use crate::exchange::record::client_status;
 use crate::exchange::{NobodyTakesIt, Refusal};
+use crate::protocol::dialect::Dialect;
 use crate::protocol::openai::request::FieldError;
 use crate::providers::UpstreamError;
 
@@ -253,6 +254,40 @@ impl Told {
             error["details"] = details.clone();
         }
         json!({"error": error, "message": self.message, "requestId": request_id})
+    }
+
+    /// The body in the words of the client's dialect.
+    pub(crate) fn body_in(&self, dialect: Dialect, request_id: &str) -> Value {
+        match dialect {
+            Dialect::Chat | Dialect::Responses => self.body(request_id),
+            // Its SDKs read `error.type`, and show `error.message`.
+            Dialect::Anthropic => json!({
+                "type": "error",
+                "error": {
+                    "type": anthropic_type(self.status.as_u16()),
+                    "message": self.message,
+                    "code": self.code,
+                },
+                "request_id": request_id,
+            }),
+            Dialect::Ollama => json!({"error": self.message}),
+        }
+    }
+}
+
+/// The type of an error with this status in Anthropic's dialect (its documentation, "Errors").
+pub(crate) fn anthropic_type(status: u16) -> &'static str {
+    match status {
+        401 => "authentication_error",
+        402 => "billing_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        503 | 529 => "overloaded_error",
+        504 => "timeout_error",
+        status if status < 500 => "invalid_request_error",
+        _ => "api_error",
     }
 }
 

@@ -1,6 +1,7 @@
 //! The wire formats: serde types and pure translations. No I/O, no clock, no runtime.
 
 pub(crate) mod compare;
+pub(crate) mod dialect;
 pub(crate) mod openai;
 pub(crate) mod qwen;
 pub(crate) mod recording;

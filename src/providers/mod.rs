@@ -26,6 +26,7 @@ pub(crate) use self::config::{ConfigError, Definition, InvalidConfig, Record};
 pub(crate) use self::error::{Blame, Phase, UpstreamError, Verdict};
 pub(crate) use self::http::Http;
 use self::tape::Tape;
+use crate::protocol::dialect::Native;
 
 /// The body of an answer as the upstream sends it. Ends after its first error; dropping it cancels the upstream.
 pub(crate) type ByteStream = BoxStream<'static, Result<Bytes, UpstreamError>>;
@@ -35,6 +36,10 @@ pub(crate) type ByteStream = BoxStream<'static, Result<Bytes, UpstreamError>>;
 pub(crate) struct Call {
     /// A chat completion request in `OpenAI`'s form; its model is already the upstream's.
     pub(crate) body: Bytes,
+    /// The request as the client sent it, when that was in another dialect; its model is the client's.
+    pub(crate) native: Option<Native>,
+    /// What the upstream calls the model.
+    pub(crate) model: String,
     /// Whether the body asks for a stream.
     pub(crate) stream: bool,
     pub(crate) deadlines: Deadlines,

@@ -89,6 +89,11 @@ impl Ranked {
 }
 
 impl Turns {
+    /// The place whose turn it is.
+    pub(crate) fn next(&self) -> usize {
+        self.next
+    }
+
     /// Smooth weighted round robin: each is owed its weight, and who serves pays what all were given. Those to be avoided
     /// take no part while there are others, so that they do not get everything at once when they are well again.
     fn accrue(&mut self, targets: &[Ranked]) {

@@ -302,13 +302,10 @@ impl Behaviour for RouterActor {
 
     async fn start((arguments, board): Self::Arguments, own: Own<Message>) -> Result<State, Fatal> {
         let kept = lock(&board).registry.clone();
-        let registry = match (arguments.database.read(Stored::read).await, kept) {
-            (Ok(stored), _) => Arc::new(arguments.registry(stored)),
-            (Err(error), Some(kept)) => {
-                tracing::warn!(%error, "the providers could not be read; the last known ones stay in force");
-                kept
-            }
-            (Err(error), None) => return Err(error.into()),
+        let is_restart = kept.is_some();
+        let registry = match kept {
+            Some(kept) => kept,
+            None => Arc::new(arguments.registry(arguments.database.read(Stored::read).await?)),
         };
         let discovery = arguments.settings.borrow().flag(settings::DISCOVERY);
         let mut state = State {
@@ -327,6 +324,10 @@ impl Behaviour for RouterActor {
             refreshes: Vec::new(),
         };
         state.follow(registry);
+        if is_restart {
+            // What is kept serves the requests that wait; the tables are read beside that.
+            state.load();
+        }
         if discovery {
             state.discover();
         }
@@ -579,6 +580,10 @@ impl State {
         if self.loading.is_some() || self.refreshes.is_empty() {
             return;
         }
+        self.load();
+    }
+
+    fn load(&mut self) {
         let (database, own) = (self.arguments.database.clone(), self.own.clone());
         let task = self
             .arguments
@@ -598,6 +603,9 @@ impl State {
         let outcome = outcome.map(|stored| {
             self.follow(Arc::new(self.arguments.registry(stored)));
         });
+        if let Err(error) = &outcome {
+            tracing::warn!(%error, "the providers could not be read; the last known ones stay in force");
+        }
         for reply in replies {
             let _ = reply.send(outcome.clone());
         }

@@ -162,15 +162,29 @@ pub(crate) fn plan(
     takes_turn: bool,
 ) -> RoutePlan {
     let needs = question.needs;
-    let (mut ranked, mut closed, mut lacking) = (
-        Vec::with_capacity(route.targets.len()),
-        Vec::new(),
-        Vec::new(),
-    );
+    // Who wants to know is told of all.
+    let most = if takes_turn { MOST } else { usize::MAX };
+    let (mut ranked, mut closed, mut lacking) = (Vec::new(), Vec::new(), Vec::new());
     let is_met = |target: &Arc<Target>| needs.unmet(&target.facts).is_none();
     // Where nobody is known to offer it, what is known may be wrong: then all are asked.
     let is_offered = route.targets.iter().any(is_met);
-    for (at, target) in route.targets.iter().enumerate() {
+    let mut turns = lock(&route.turns);
+    // Where the place alone decides, the best come first: the others need not be looked at.
+    let (first, may_stop) = match route.strategy {
+        Strategy::Priority => (0, true),
+        Strategy::RoundRobin => (turns.next(), true),
+        _ => (0, false),
+    };
+    let (before, from) = route
+        .targets
+        .split_at_checked(first)
+        .unwrap_or((&route.targets, &[]));
+    let places = (first..).zip(from).chain((0..).zip(before));
+    let mut well = 0;
+    for (at, target) in places {
+        if may_stop && well >= most {
+            break;
+        }
         if let Some(lack) = needs.unmet(&target.facts).filter(|_| is_offered) {
             lacking.push((target.clone(), lack));
             continue;
@@ -180,6 +194,7 @@ pub(crate) fn plan(
             closed.push((target.clone(), why));
             continue;
         }
+        well += usize::from(!glance.is_avoided);
         ranked.push(Ranked {
             at,
             weight: target.weight,
@@ -194,9 +209,6 @@ pub(crate) fn plan(
             is_avoided: glance.is_avoided,
         });
     }
-    // Who wants to know is told of all.
-    let most = if takes_turn { MOST } else { usize::MAX };
-    let mut turns = lock(&route.turns);
     let mut untaken = (!takes_turn).then(|| turns.clone());
     order::order(
         route.strategy,

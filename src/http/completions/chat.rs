@@ -2,28 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::post;
 use hyper::HeaderMap;
-use hyper::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
+use hyper::header::{AGE, HeaderName, HeaderValue};
 
-use crate::actors::ports::{Connections, Port};
+use crate::actors::ports::Port;
 use crate::actors::router::plan::RoutePlan;
-use crate::clock::new_id;
-use crate::exchange::cache::{Caching, Verdict, Wish};
-use crate::exchange::record::Subject;
-use crate::exchange::{Content, Delivery, Incoming, Wishes};
+use crate::exchange::Wishes;
+use crate::exchange::cache::{Verdict, Wish};
 use crate::http::App;
-use crate::http::clients::Allowed;
-use crate::http::envelope::RequestId;
+use crate::http::completions::asking::{Asking, Spoken};
 use crate::http::error::ApiError;
 use crate::http::extract;
-use crate::protocol::openai::request::{self, FieldError};
+use crate::protocol::openai::request::FieldError;
 use crate::settings;
 
 const PATH: &str = "/v1/chat/completions";
@@ -35,12 +31,11 @@ const TARGET: HeaderName = HeaderName::from_static("x-qwarden-target");
 const NO_FALLBACK: HeaderName = HeaderName::from_static("x-qwarden-no-fallback");
 const TIMEOUT: HeaderName = HeaderName::from_static("x-qwarden-timeout");
 const TAGS: HeaderName = HeaderName::from_static("x-qwarden-tags");
-const RECORD: HeaderName = HeaderName::from_static("x-qwarden-record");
+pub(crate) const RECORD: HeaderName = HeaderName::from_static("x-qwarden-record");
 const CACHE: HeaderName = HeaderName::from_static("x-qwarden-cache");
 /// Tags of one request, and characters of a tag's name or value.
 const MOST_TAGS: usize = 16;
 const LONGEST_TAG: usize = 64;
-const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// The longest silence a client may allow an upstream, ms.
 const LONGEST_TIMEOUT: u64 = 3_600_000;
 /// Under which names clients send what they call their session (client-behaviour, 2).
@@ -67,85 +62,22 @@ pub(crate) async fn complete_with(
     request: Request,
     plan: Option<RoutePlan>,
 ) -> Result<Response, ApiError> {
-    let received = Instant::now();
-    let id = request.extensions().get::<RequestId>().cloned();
-    let connections = request
-        .extensions()
-        .get::<Connections>()
-        .cloned()
-        .unwrap_or_default();
-    let allowed = Allowed::in_request(request.extensions());
-    let tags = tags(request.headers())?;
-    let subject = Subject {
-        tags,
-        request_id: id.as_ref().map_or_else(new_id, |id| id.own.clone()),
-        client_request_id: id.and_then(|id| id.client),
-        replay_of: None,
-        account: allowed.account(),
-        path: PATH,
-        port: port.address().port(),
-        user_agent: header(request.headers(), &USER_AGENT),
-        is_recorded: header(request.headers(), &RECORD).as_deref() == Some("true"),
-    };
-    let session = session(request.headers());
-    let wish = wish(request.headers());
-    let wishes = wishes(request.headers())?;
+    let asking = Asking::of(&port, &request, PATH, plan)?;
     let limit = app.settings.borrow().size(settings::SERVER_MAX_BODY);
     let body = extract::json_bytes(request, limit).await?;
-    let parsed = request::parse(body).map_err(ApiError::Fields)?;
-    let unnamed = app.settings.borrow().clone();
-    let model = parsed.model.as_deref();
-    allowed.check(model.or_else(|| unnamed.text(settings::ACTIVE_MODEL)))?;
-    let caching = Caching {
-        wish: wish?,
-        key_id: allowed.key_id().map(str::to_owned),
-    };
-    for target in &wishes.targets {
-        allowed.check(Some(target))?;
-    }
-    let incoming = Incoming {
-        request: parsed,
-        caching: Some(caching),
-        subject,
-        connections,
-        received,
-        session,
-        wishes,
-        plan,
-    };
-    Ok(respond(app.exchanges.run(incoming).await?))
+    asking.answer(&app, Spoken::chat(body)).await
 }
 
-fn respond(delivery: Delivery) -> Response {
-    let Delivery {
-        provider,
-        upstream_model,
-        attempts,
-        ignored,
-        cache,
-        content,
-    } = delivery;
-    let mut response = match content {
-        Content::Whole(body) => {
-            let mut response = Response::new(Body::from(body));
-            response
-                .headers_mut()
-                .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            response
-        }
-        Content::Events(pieces) => {
-            let mut response = Response::new(Body::from_stream(pieces));
-            let headers = response.headers_mut();
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-            headers.insert(BUFFERING, HeaderValue::from_static("no"));
-            response
-        }
-    };
-    let headers = response.headers_mut();
+/// Says in the headers of an answer where it comes from.
+pub(crate) fn mark(
+    headers: &mut HeaderMap,
+    (provider, model, attempts): (String, String, u32),
+    cache: Option<Verdict>,
+    ignored: &[&'static str],
+) {
     for (name, value) in [
         (PROVIDER, provider),
-        (MODEL, upstream_model),
+        (MODEL, model),
         (ATTEMPTS, attempts.to_string()),
     ] {
         // A model name may hold what a header may not: then the header is left out.
@@ -164,7 +96,6 @@ fn respond(delivery: Delivery) -> Response {
     {
         headers.insert(IGNORED, value);
     }
-    response
 }
 
 /// What the client calls its session.
@@ -173,7 +104,7 @@ pub(crate) fn session(headers: &HeaderMap) -> Option<String> {
 }
 
 /// What the client wants of the cache.
-fn wish(headers: &HeaderMap) -> Result<Wish, ApiError> {
+pub(crate) fn wish(headers: &HeaderMap) -> Result<Wish, ApiError> {
     let Some(value) = headers.get(CACHE) else {
         return Ok(Wish::Unsaid);
     };
@@ -235,7 +166,7 @@ pub(crate) fn wishes(headers: &HeaderMap) -> Result<Wishes, ApiError> {
 }
 
 /// What a request is to be found by: `name=value` by comma; a name alone counts as `true`.
-fn tags(headers: &HeaderMap) -> Result<BTreeMap<String, String>, ApiError> {
+pub(crate) fn tags(headers: &HeaderMap) -> Result<BTreeMap<String, String>, ApiError> {
     let refused = |message: String| ApiError::Query {
         param: "x-qwarden-tags",
         code: "invalid_header",
@@ -279,7 +210,7 @@ pub(crate) fn names(list: &str) -> Vec<String> {
         .collect()
 }
 
-fn header(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+pub(crate) fn header(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     headers
         .get(name)
         .and_then(|value| value.to_str().ok())

@@ -1,6 +1,7 @@
 //! What OpenAI clients call, on :3001 and :3000.
 
 pub(crate) mod about;
+pub(crate) mod asking;
 pub(crate) mod chat;
 pub(crate) mod models;
 pub(crate) mod qwen;

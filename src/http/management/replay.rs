@@ -93,6 +93,7 @@ async fn replay(
     let request_id = subject.request_id.clone();
     let incoming = Incoming {
         request: parsed.map_err(ApiError::Fields)?,
+        native: None,
         subject,
         connections: Connections::default(),
         received: Instant::now(),

@@ -6,6 +6,8 @@ fn call(text: &str, stream: bool, idle_ms: u64) -> Call {
     let body = json!({ "messages": [{ "role": "user", "content": text }], "stream": stream, "stream_options": { "include_usage": true } });
     let idle = Duration::from_millis(idle_ms);
     Call {
+        native: None,
+        model: String::new(),
         body: Bytes::from(body.to_string()),
         stream,
         deadlines: Deadlines {

@@ -174,10 +174,12 @@ async fn complete(
     prompt: &str,
 ) -> Result<String, UpstreamError> {
     let mut body = json!({"messages": [{"role": "user", "content": prompt}], "max_tokens": 16, "stream": false});
-    if let Some(model) = model {
-        body["model"] = model.into();
+    if let Some(model) = &model {
+        body["model"] = model.as_str().into();
     }
     let call = Call {
+        native: None,
+        model: model.unwrap_or_default(),
         body: body.to_string().into(),
         stream: false,
         deadlines: Deadlines {

@@ -1,0 +1,233 @@
+//! A completion in whatever dialect: what the head of its request says, and how its answer goes back.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::Stream;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
+
+use crate::actors::ports::{Connections, Port};
+use crate::actors::router::plan::RoutePlan;
+use crate::clock::new_id;
+use crate::exchange::cache::{Caching, Wish};
+use crate::exchange::downlink::{CutShort, Pieces};
+use crate::exchange::record::Subject;
+use crate::exchange::{Content, Delivery, Incoming, Wishes};
+use crate::http::App;
+use crate::http::clients::Allowed;
+use crate::http::completions::chat;
+use crate::http::envelope::RequestId;
+use crate::http::error::ApiError;
+use crate::protocol::dialect::{Native, Telling};
+use crate::protocol::openai::request;
+use crate::protocol::sse::{self, Reader};
+use crate::settings;
+
+const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// What the head of a request says.
+pub(crate) struct Asking {
+    subject: Subject,
+    connections: Connections,
+    received: Instant,
+    session: Option<String>,
+    wishes: Wishes,
+    wish: Result<Wish, ApiError>,
+    pub(crate) allowed: Allowed,
+    plan: Option<RoutePlan>,
+}
+
+/// What the body of a request means.
+pub(crate) struct Spoken {
+    /// The chat request; one for a stream asks for its usage where the dialect tells it.
+    pub(crate) chat: Bytes,
+    /// The body as it came; none where that is the chat request.
+    pub(crate) native: Option<Native>,
+    /// What the body calls its session, for when no header does.
+    pub(crate) session: Option<String>,
+    /// How the answer is told; none where that is as a chat completion.
+    pub(crate) telling: Option<Box<dyn Telling>>,
+}
+
+impl Spoken {
+    /// A chat request.
+    pub(crate) fn chat(body: Bytes) -> Self {
+        Self {
+            chat: body,
+            native: None,
+            session: None,
+            telling: None,
+        }
+    }
+}
+
+impl Asking {
+    /// `plan` is given where the port decides the target.
+    pub(crate) fn of(
+        port: &Arc<Port>,
+        request: &Request,
+        path: &'static str,
+        plan: Option<RoutePlan>,
+    ) -> Result<Self, ApiError> {
+        let received = Instant::now();
+        let id = request.extensions().get::<RequestId>().cloned();
+        let connections = request
+            .extensions()
+            .get::<Connections>()
+            .cloned()
+            .unwrap_or_default();
+        let allowed = Allowed::in_request(request.extensions());
+        let headers = request.headers();
+        let tags: BTreeMap<_, _> = chat::tags(headers)?;
+        let subject = Subject {
+            tags,
+            request_id: id.as_ref().map_or_else(new_id, |id| id.own.clone()),
+            client_request_id: id.and_then(|id| id.client),
+            replay_of: None,
+            account: allowed.account(),
+            path,
+            port: port.address().port(),
+            user_agent: chat::header(headers, &USER_AGENT),
+            is_recorded: chat::header(headers, &chat::RECORD).as_deref() == Some("true"),
+        };
+        Ok(Self {
+            subject,
+            connections,
+            received,
+            session: chat::session(headers),
+            wishes: chat::wishes(headers)?,
+            wish: chat::wish(headers),
+            allowed,
+            plan,
+        })
+    }
+
+    /// The id of the request, in the history too.
+    pub(crate) fn id(&self) -> &str {
+        &self.subject.request_id
+    }
+
+    /// Completes it.
+    pub(crate) async fn answer(self, app: &App, spoken: Spoken) -> Result<Response, ApiError> {
+        let parsed = request::parse(spoken.chat).map_err(ApiError::Fields)?;
+        let unnamed = app.settings.borrow().clone();
+        let model = parsed.model.as_deref();
+        let allowed = &self.allowed;
+        allowed.check(model.or_else(|| unnamed.text(settings::ACTIVE_MODEL)))?;
+        let caching = Caching {
+            wish: self.wish?,
+            key_id: allowed.key_id().map(str::to_owned),
+        };
+        for target in &self.wishes.targets {
+            allowed.check(Some(target))?;
+        }
+        let incoming = Incoming {
+            request: parsed,
+            native: spoken.native,
+            caching: Some(caching),
+            subject: self.subject,
+            connections: self.connections,
+            received: self.received,
+            session: self.session.or(spoken.session),
+            wishes: self.wishes,
+            plan: self.plan,
+        };
+        let delivery = app.exchanges.run(incoming).await?;
+        respond(delivery, spoken.telling)
+    }
+}
+
+fn respond(delivery: Delivery, telling: Option<Box<dyn Telling>>) -> Result<Response, ApiError> {
+    let Delivery {
+        provider,
+        upstream_model,
+        attempts,
+        ignored,
+        cache,
+        content,
+    } = delivery;
+    let (kind, body, is_stream) = match (content, telling) {
+        (Content::Whole(body), None) => ("application/json", Body::from(body), false),
+        (Content::Whole(body), Some(mut telling)) => {
+            // It was read before it was delivered.
+            let told = telling.whole(&body).map_err(|_| ApiError::Internal)?;
+            ("application/json", Body::from(told), false)
+        }
+        (Content::Events(pieces), None) => ("text/event-stream", Body::from_stream(pieces), true),
+        (Content::Events(pieces), Some(telling)) => (
+            telling.stream_type(),
+            Body::from_stream(Retold::new(pieces, telling)),
+            true,
+        ),
+    };
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    if is_stream {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.insert(BUFFERING, HeaderValue::from_static("no"));
+    }
+    chat::mark(
+        headers,
+        (provider, upstream_model, attempts),
+        cache,
+        &ignored,
+    );
+    Ok(response)
+}
+
+/// A chat stream on its way out in another dialect. What is one piece there is one piece here, so nothing waits for more.
+struct Retold {
+    pieces: Pieces,
+    reader: Reader,
+    telling: Box<dyn Telling>,
+}
+
+impl Retold {
+    fn new(pieces: Pieces, telling: Box<dyn Telling>) -> Self {
+        Self {
+            pieces,
+            reader: Reader::new(sse::EVENT_LIMIT),
+            telling,
+        }
+    }
+
+    fn tell(&mut self, bytes: &[u8]) -> Result<Vec<u8>, CutShort> {
+        let mut out = Vec::with_capacity(bytes.len());
+        // What the exchange sends was read by the same reader before.
+        for frame in self.reader.push(bytes).map_err(|_| CutShort)? {
+            match frame.event {
+                Some(event) if !event.data.is_empty() => self.telling.event(&event.data, &mut out),
+                _ if frame.raw.starts_with(b": waiting") => self.telling.silence(&mut out),
+                _ if frame.raw.starts_with(b":") => out.extend_from_slice(&frame.raw),
+                _ => {}
+            }
+        }
+        Ok(out)
+    }
+}
+
+impl Stream for Retold {
+    type Item = Result<Bytes, CutShort>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            let told = match ready!(Pin::new(&mut self.pieces).poll_next(cx)) {
+                Some(Ok(bytes)) => self.tell(&bytes),
+                Some(Err(cut)) => Err(cut),
+                None => return Poll::Ready(None),
+            };
+            match told {
+                Ok(told) if told.is_empty() => {}
+                told => return Poll::Ready(Some(told.map(Bytes::from))),
+            }
+        }
+    }
+}

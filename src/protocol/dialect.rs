@@ -1,0 +1,79 @@
+//! The dialects of clients and upstreams, and what it takes to tell a chat completion in another one.
+//!
+//! Inside the gateway everything is an `OpenAI` chat completion: a request in another dialect is translated when it comes
+//! in, and the answer, whole or event by event, when it goes out. What an answer says beyond a chat completion travels in
+//! members that chat clients do not read; [`extra`] names them.
+
+use bytes::Bytes;
+
+/// How a client or an upstream speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// `OpenAI` chat completions.
+    #[default]
+    Chat,
+    /// Anthropic Messages.
+    Anthropic,
+    /// `OpenAI` Responses.
+    Responses,
+    /// Ollama's own API.
+    Ollama,
+}
+
+impl Dialect {
+    /// What is spoken at a path of the clients' ports.
+    pub(crate) fn of_path(path: &str) -> Self {
+        match path {
+            path if path.starts_with("/v1/messages") => Self::Anthropic,
+            path if path.starts_with("/v1/responses") => Self::Responses,
+            path if path.starts_with("/api/") => Self::Ollama,
+            _ => Self::Chat,
+        }
+    }
+}
+
+/// A request as it came, for an upstream that speaks the client's dialect: then nothing of it is translated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Native {
+    pub(crate) dialect: Dialect,
+    /// The body; its model is the client's.
+    pub(crate) body: Bytes,
+    /// Of Anthropic's dialect: the header `anthropic-beta`.
+    pub(crate) beta: Option<String>,
+}
+
+/// Members of a chat completion (of its `message` or `delta`) with what only other dialects know.
+pub(crate) mod extra {
+    /// Text that proves to its author that the reasoning before it is unchanged: Anthropic's `signature` of a thinking block.
+    pub(crate) const SIGNATURE: &str = "reasoning_signature";
+    /// Reasoning that only its author can read: Anthropic's `redacted_thinking`, a list of texts.
+    pub(crate) const REDACTED: &str = "redacted_reasoning";
+    /// A list of Anthropic's content blocks that a chat completion has no word for, as they came.
+    pub(crate) const BLOCKS: &str = "anthropic_blocks";
+    /// Beside `finish_reason`: the stop sequence that ended the answer.
+    pub(crate) const STOP_SEQUENCE: &str = "stop_sequence";
+    /// In `usage`: these are not the upstream's counts.
+    pub(crate) const ESTIMATED: &str = "estimated";
+    /// A list of output items of `OpenAI`'s Responses that a chat completion has no word for, as they came.
+    pub(crate) const ITEMS: &str = "responses_items";
+}
+
+/// How the answer to one request is told in the client's dialect.
+pub(crate) trait Telling: Send {
+    /// The whole answer, from the whole chat completion.
+    fn whole(&mut self, completion: &[u8]) -> Result<Bytes, serde_json::Error>;
+
+    /// One event of the chat stream: a chunk, an error, or the marker `[DONE]`. What it becomes is appended to `out`.
+    /// After an error comes the marker: then the client's stream ends as a failed one does.
+    fn event(&mut self, data: &str, out: &mut Vec<u8>);
+
+    /// Nothing came for a while: what keeps the client waiting. A comment where the dialect has no word for it.
+    fn silence(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b": waiting for the model\n\n");
+    }
+
+    /// The content type of the stream.
+    fn stream_type(&self) -> &'static str {
+        "text/event-stream"
+    }
+}
