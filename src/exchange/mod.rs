@@ -42,8 +42,9 @@ use crate::exchange::downlink::{Downlink, Interrupted, Pieces};
 use crate::exchange::record::{Ending, Recorder, Subject};
 use crate::exchange::seam::{Graft, Told};
 use crate::protocol::dialect::Native;
+use crate::protocol::openai::chunk::Usage;
 use crate::protocol::openai::request::ChatRequest;
-use crate::protocol::openai::{answer, continuation};
+use crate::protocol::openai::{answer, continuation, tokens};
 use crate::protocol::recording::Form;
 use crate::protocol::sse;
 use crate::providers::tape::Tape;
@@ -417,6 +418,7 @@ impl Exchange {
         }
         Call {
             body: self.body_for(target),
+            is_translated: self.native.is_some(),
             // What another upstream began is told in the chat request only.
             native: self.native.clone().filter(|_| self.told.content.is_empty()),
             model: target.upstream_model.clone(),
@@ -500,14 +502,34 @@ impl Exchange {
             });
         }
         self.recorder.first_content();
-        self.recorder
-            .answered(whole.usage, whole.finish_reason, &body);
+        let (usage, body) = match whole.usage {
+            Some(usage) => (Some(usage), body),
+            None => self.estimated_whole(body),
+        };
+        self.recorder.answered(usage, whole.finish_reason, &body);
         self.downlink.note(Form::Whole, &body);
         self.recorder
             .finish(Ending::Completed, 200, self.received)
             .await;
         self.downlink.deliver_whole(body);
         Attempted::Over
+    }
+
+    /// An answer whose upstream told no counts, with our own.
+    fn estimated_whole(&self, body: Bytes) -> (Option<Usage>, Bytes) {
+        let Ok(serde_json::Value::Object(mut answer)) = serde_json::from_slice(&body) else {
+            return (None, body);
+        };
+        let message = answer
+            .get("choices")
+            .and_then(|choices| choices.get(0)?.get("message"));
+        let Some(message) = message else {
+            return (None, body);
+        };
+        let usage = tokens::estimate(&self.request.body, message);
+        answer.insert("usage".to_owned(), tokens::estimated_json(&usage));
+        let body = serde_json::Value::Object(answer).to_string();
+        (Some(usage), body.into())
     }
 
     /// No target is left, or the fault is the caller's: the client is told.

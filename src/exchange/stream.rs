@@ -13,7 +13,7 @@ use crate::exchange::downlink::Interrupted;
 use crate::exchange::holding::{Held, Holding};
 use crate::exchange::record::Ending;
 use crate::exchange::{Attempted, Exchange, progress_limit};
-use crate::protocol::openai::chunk;
+use crate::protocol::openai::{chunk, tokens};
 use crate::protocol::recording::Form;
 use crate::protocol::sse::{self, Frame, Reader};
 use crate::providers::{ByteStream, Deadlines, Phase, UpstreamError};
@@ -191,6 +191,26 @@ impl Exchange {
         self.forward(held.raw).await
     }
 
+    /// The usage chunk of an answer whose upstream told no counts.
+    fn estimated(&self) -> Option<Held> {
+        let assembled = self.recorder.assembled();
+        if assembled.usage().is_some() || assembled.is_empty() {
+            return None;
+        }
+        let mut answer = assembled.to_json();
+        let message = answer["choices"][0]["message"].take();
+        let usage = tokens::estimate(&self.request.body, &message);
+        answer["object"] = "chat.completion.chunk".into();
+        answer["choices"] = serde_json::json!([]);
+        answer["usage"] = tokens::estimated_json(&usage);
+        let data = answer.to_string();
+        let scan = chunk::scan(&data).ok()?;
+        Some(Held {
+            raw: sse::data(&data),
+            scan: Some(scan),
+        })
+    }
+
     async fn forward(&mut self, raw: Bytes) -> Step {
         match self.downlink.send(raw).await {
             Ok(()) => Step::Go,
@@ -224,6 +244,12 @@ impl Exchange {
             return Attempted::Failed(reading.cut("the stream ended inside a tool call"));
         }
         for held in reading.holding.all() {
+            match self.release(held).await {
+                Step::Stop(attempted) => return attempted,
+                Step::Go | Step::End(_) => {}
+            }
+        }
+        if let Some(held) = self.estimated() {
             match self.release(held).await {
                 Step::Stop(attempted) => return attempted,
                 Step::Go | Step::End(_) => {}

@@ -1,5 +1,6 @@
 //! The wire formats: serde types and pure translations. No I/O, no clock, no runtime.
 
+pub(crate) mod anthropic;
 pub(crate) mod compare;
 pub(crate) mod dialect;
 pub(crate) mod openai;

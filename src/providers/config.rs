@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::address;
 use super::presets::{self, Preset};
+use crate::protocol::dialect::Dialect;
 
 /// Headers that belong to the connection, not to the configuration.
 const RESERVED: [&str; 9] = [
@@ -79,6 +80,8 @@ pub(crate) struct ConfigError {
 pub(super) struct Settings {
     pub(super) id: String,
     pub(super) kind: &'static str,
+    pub(super) dialect: Dialect,
+    /// Where completions are asked for.
     pub(super) chat: Url,
     pub(super) models: Url,
     pub(super) key: Option<SecretString>,
@@ -90,6 +93,7 @@ pub(super) struct Settings {
 pub(super) fn read(definition: &Definition) -> Result<Settings, InvalidConfig> {
     let preset = presets::find(&definition.kind);
     let mut errors = Vec::new();
+    let dialect = preset.map_or(Dialect::Chat, |preset| preset.dialect);
     let base = base_url(definition, preset, &mut errors);
     let key = api_key(definition, &mut errors);
     let timeout = timeout(definition, &mut errors);
@@ -98,7 +102,14 @@ pub(super) fn read(definition: &Definition) -> Result<Settings, InvalidConfig> {
         Some(base) if errors.is_empty() => Ok(Settings {
             id: definition.id.clone(),
             kind: preset.map_or(presets::GENERIC, |preset| preset.kind),
-            chat: below(&base, "chat/completions"),
+            dialect,
+            chat: below(
+                &base,
+                match dialect {
+                    Dialect::Anthropic => "messages",
+                    _ => "chat/completions",
+                },
+            ),
             models: below(&base, "models"),
             key,
             headers,

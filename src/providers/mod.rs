@@ -1,6 +1,7 @@
 //! One adapter per kind of upstream behind one trait. Knows HTTP; knows no routing, database or client.
 
 pub(crate) mod address;
+mod anthropic;
 pub(crate) mod capabilities;
 pub(crate) mod config;
 pub(crate) mod echo;
@@ -26,7 +27,7 @@ pub(crate) use self::config::{ConfigError, Definition, InvalidConfig, Record};
 pub(crate) use self::error::{Blame, Phase, UpstreamError, Verdict};
 pub(crate) use self::http::Http;
 use self::tape::Tape;
-use crate::protocol::dialect::Native;
+use crate::protocol::dialect::{Dialect, Native};
 
 /// The body of an answer as the upstream sends it. Ends after its first error; dropping it cancels the upstream.
 pub(crate) type ByteStream = BoxStream<'static, Result<Bytes, UpstreamError>>;
@@ -36,7 +37,9 @@ pub(crate) type ByteStream = BoxStream<'static, Result<Bytes, UpstreamError>>;
 pub(crate) struct Call {
     /// A chat completion request in `OpenAI`'s form; its model is already the upstream's.
     pub(crate) body: Bytes,
-    /// The request as the client sent it, when that was in another dialect; its model is the client's.
+    /// Whether the body was translated from another dialect.
+    pub(crate) is_translated: bool,
+    /// The request as the client sent it in that one, unless the body says more; its model is the client's.
     pub(crate) native: Option<Native>,
     /// What the upstream calls the model.
     pub(crate) model: String,
@@ -166,5 +169,8 @@ pub(crate) fn build(
         )?));
     }
     let settings = config::read(definition)?;
-    Ok(Arc::new(openai::OpenAi::new(settings, http.clone())))
+    Ok(match settings.dialect {
+        Dialect::Anthropic => Arc::new(anthropic::Anthropic::new(settings, http.clone())),
+        _ => Arc::new(openai::OpenAi::new(settings, http.clone())),
+    })
 }

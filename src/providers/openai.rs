@@ -19,13 +19,13 @@ use super::http::Http;
 use super::response::{self, ContentType};
 use super::tape::{Sending, Tape};
 use super::{Answer, Call, Deadlines, Provider, UpstreamModel, capabilities};
-use crate::protocol::openai::answer;
+use crate::protocol::openai::{answer, plain};
 use crate::protocol::recording::Purpose;
 
 /// Most bytes of a whole completion (S15).
-const WHOLE_LIMIT: usize = 64 * 1024 * 1024;
+pub(super) const WHOLE_LIMIT: usize = 64 * 1024 * 1024;
 /// Most bytes of a list of models.
-const MODELS_LIMIT: usize = 4 * 1024 * 1024;
+pub(super) const MODELS_LIMIT: usize = 4 * 1024 * 1024;
 
 pub(super) struct OpenAi {
     settings: Settings,
@@ -43,6 +43,11 @@ impl OpenAi {
             .http
             .client_for(self.settings.kind, &self.settings.chat, deadlines.connect)
             .map_err(|reason| self.unreachable(reason))?;
+        let body = if call.is_translated {
+            plain::request(&call.body, self.settings.kind, &call.model)
+        } else {
+            call.body
+        };
         let accept = if call.stream {
             "text/event-stream"
         } else {
@@ -52,14 +57,14 @@ impl OpenAi {
             .post(self.settings.chat.clone())
             .header(CONTENT_TYPE, "application/json")
             .header(ACCEPT, accept)
-            .body(call.body);
+            .body(body);
         let listened = (&call.tape, Some(Purpose::Completion));
         let response = self.send(listened, request, deadlines).await?;
         if !response.status().is_success() {
             return Err(response::status_error(self.id(), response).await);
         }
         if call.stream {
-            self.streamed(response, deadlines.idle).await
+            response::event_stream(self.id(), response, deadlines.idle).await
         } else {
             self.whole(response, deadlines.idle).await
         }
@@ -121,40 +126,6 @@ impl OpenAi {
             deadlines,
         };
         tape.send(sending, request).await
-    }
-
-    async fn streamed(
-        &self,
-        mut response: Response,
-        idle: Duration,
-    ) -> Result<Answer, UpstreamError> {
-        let (status, headers) = (
-            response.status().as_u16(),
-            response::answer_headers(response.headers()),
-        );
-        let kind = response::content_type(response.headers());
-        let first = match &kind {
-            ContentType::Missing => {
-                response::next_chunk(&self.settings.id, &mut response, idle).await?
-            }
-            ContentType::EventStream | ContentType::Other(_) => None,
-        };
-        if kind == ContentType::EventStream || first.as_deref().is_some_and(looks_like_events) {
-            let bytes = response::byte_stream(self.id(), first, response, idle);
-            return Ok(Answer::Stream {
-                status,
-                headers,
-                bytes,
-            });
-        }
-        let body = response::collect_error(&mut response, first).await;
-        let what = match &kind {
-            ContentType::Other(kind) => format!("`{kind}` instead of an event stream"),
-            ContentType::Missing | ContentType::EventStream => {
-                "something else than an event stream".to_owned()
-            }
-        };
-        Err(response::not_an_answer(self.id(), &body, &what))
     }
 
     async fn whole(&self, mut response: Response, idle: Duration) -> Result<Answer, UpstreamError> {
@@ -251,19 +222,8 @@ fn bearer(key: &SecretString) -> HeaderValue {
     value
 }
 
-/// Whether a body without a content type begins like server-sent events.
-fn looks_like_events(first: &[u8]) -> bool {
-    let start = first
-        .strip_prefix(b"\xEF\xBB\xBF")
-        .unwrap_or(first)
-        .trim_ascii_start();
-    [b"data:".as_slice(), b"event:", b"id:", b"retry:", b":"]
-        .iter()
-        .any(|field| start.starts_with(field))
-}
-
 /// `{"data":[..]}` (`OpenAI`), `{"models":[..]}` (Ollama's own), or a bare list (Together).
-fn read_models(body: &[u8]) -> Option<Vec<UpstreamModel>> {
+pub(super) fn read_models(body: &[u8]) -> Option<Vec<UpstreamModel>> {
     let value: Value = serde_json::from_slice(body).ok()?;
     let rows = match &value {
         Value::Array(rows) => rows,

@@ -1,7 +1,9 @@
-//! The vendors that speak `OpenAI`'s chat format, as data. A new one is a row.
+//! The vendors that speak `OpenAI`'s chat format or Anthropic's Messages, as data. A new one is a row.
 //!
 //! Those of Alibaba's regions and plans are from its help pages of 2026 (qwen-web-protocol, A10). The others are what is
 //! generally known and were not tried from here. Every address can be replaced by `baseURL`.
+
+use crate::protocol::dialect::Dialect;
 
 /// The kind reported for a server that is no preset.
 pub(crate) const GENERIC: &str = "generic-openai";
@@ -28,6 +30,7 @@ pub(crate) struct Preset {
     pub(crate) stream_usage: bool,
     /// `/v1` is appended to a `baseURL` that has none.
     pub(crate) append_v1: bool,
+    pub(crate) dialect: Dialect,
 }
 
 /// The row of a kind; None means that it is a generic server.
@@ -63,6 +66,7 @@ const fn cloud(
         optional: OPTIONAL,
         stream_usage: true,
         append_v1: false,
+        dialect: Dialect::Chat,
     }
 }
 
@@ -85,6 +89,7 @@ const fn local(
         optional: OPTIONAL,
         stream_usage: true,
         append_v1: false,
+        dialect: Dialect::Chat,
     }
 }
 
@@ -267,6 +272,32 @@ pub(crate) static PRESETS: &[Preset] = &[
         optional: OPTIONAL,
         stream_usage: true,
         append_v1: true,
+        dialect: Dialect::Chat,
+    },
+    Preset {
+        append_v1: true,
+        dialect: Dialect::Anthropic,
+        ..cloud(
+            "anthropic",
+            "Anthropic",
+            "Claude models from Anthropic",
+            "https://api.anthropic.com/v1",
+            "ANTHROPIC_API_KEY",
+        )
+    },
+    Preset {
+        kind: "anthropic-compatible",
+        label: "Anthropic-compatible server",
+        description: "Any other server that speaks Anthropic's Messages",
+        base_url: None,
+        key_variable: None,
+        local: false,
+        port: None,
+        required: &["baseURL"],
+        optional: &["apiKey", "timeout", "headers", "defaultModel", "record"],
+        stream_usage: true,
+        append_v1: true,
+        dialect: Dialect::Anthropic,
     },
     Preset {
         kind: "openai-compatible",
@@ -280,6 +311,7 @@ pub(crate) static PRESETS: &[Preset] = &[
         optional: &["apiKey", "timeout", "headers", "defaultModel", "record"],
         stream_usage: true,
         append_v1: false,
+        dialect: Dialect::Chat,
     },
 ];
 

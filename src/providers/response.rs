@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::error::{Phase, UpstreamError};
 use super::http::reason;
 use super::quota;
-use super::{AnswerHeaders, ByteStream, tape};
+use super::{Answer, AnswerHeaders, ByteStream, tape};
 use crate::clock;
 use crate::protocol::openai::error::{self, UpstreamFault};
 
@@ -67,6 +67,49 @@ pub(super) fn answer_headers(headers: &HeaderMap) -> AnswerHeaders {
         used_up_for: quota::used_up_for(headers, clock::now_ms()),
         ..AnswerHeaders::default()
     }
+}
+
+/// The events of an answer. What is none, though the status says that it is one, becomes a typed error.
+pub(super) async fn event_stream(
+    provider: String,
+    mut response: Response,
+    idle: Duration,
+) -> Result<Answer, UpstreamError> {
+    let (status, headers) = (
+        response.status().as_u16(),
+        answer_headers(response.headers()),
+    );
+    let kind = content_type(response.headers());
+    let first = match &kind {
+        ContentType::Missing => next_chunk(&provider, &mut response, idle).await?,
+        ContentType::EventStream | ContentType::Other(_) => None,
+    };
+    if kind == ContentType::EventStream || first.as_deref().is_some_and(looks_like_events) {
+        return Ok(Answer::Stream {
+            status,
+            headers,
+            bytes: byte_stream(provider, first, response, idle),
+        });
+    }
+    let body = collect_error(&mut response, first).await;
+    let what = match &kind {
+        ContentType::Other(kind) => format!("`{kind}` instead of an event stream"),
+        ContentType::Missing | ContentType::EventStream => {
+            "something else than an event stream".to_owned()
+        }
+    };
+    Err(not_an_answer(provider, &body, &what))
+}
+
+/// Whether a body without a content type begins like server-sent events.
+fn looks_like_events(first: &[u8]) -> bool {
+    let start = first
+        .strip_prefix(b"\xEF\xBB\xBF")
+        .unwrap_or(first)
+        .trim_ascii_start();
+    [b"data:".as_slice(), b"event:", b"id:", b"retry:", b":"]
+        .iter()
+        .any(|field| start.starts_with(field))
 }
 
 /// The rest of a body as a stream; an upstream that says nothing for `idle` ends it with an error.

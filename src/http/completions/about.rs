@@ -27,6 +27,7 @@ async fn about(State(app): State<App>) -> Result<Json<Value>, ApiError> {
         "description": "OpenAI-compatible router over many providers",
         "endpoints": {
             "chat": "POST /v1/chat/completions",
+            "messages": "POST /v1/messages",
             "models": "GET /v1/models",
             "model": "GET /v1/models/{id}",
             "health": "GET /health",

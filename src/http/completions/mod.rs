@@ -3,5 +3,6 @@
 pub(crate) mod about;
 pub(crate) mod asking;
 pub(crate) mod chat;
+pub(crate) mod messages;
 pub(crate) mod models;
 pub(crate) mod qwen;

@@ -3,11 +3,13 @@
 use axum::extract::{Path, Query, State};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
+use hyper::HeaderMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::actors::router::catalogue::Offer;
 use crate::actors::router::resolve::closest;
+use crate::clock::rfc3339;
 use crate::http::App;
 use crate::http::clients::Allowed;
 use crate::http::error::ApiError;
@@ -55,6 +57,7 @@ impl From<Offer> for Model {
 async fn list(
     State(app): State<App>,
     Query(filter): Query<Filter>,
+    headers: HeaderMap,
     allowed: Option<Extension<Allowed>>,
 ) -> Result<Json<Value>, ApiError> {
     let allowed = allowed
@@ -83,14 +86,45 @@ async fn list(
             own.map(Model::from).collect()
         }
     };
+    if speaks_anthropic(&headers) {
+        let models = models.iter();
+        return Ok(anthropic_list(
+            models.map(|model| in_anthropic(&model.id, model.created)),
+        ));
+    }
     Ok(Json(json!({"object": "list", "data": models})))
+}
+
+/// Whether a client wants the shapes of Anthropic's API; its SDKs always send this header.
+pub(crate) fn speaks_anthropic(headers: &HeaderMap) -> bool {
+    headers.contains_key("anthropic-version")
+}
+
+/// Anthropic's list, on one page.
+pub(crate) fn anthropic_list(models: impl Iterator<Item = Value>) -> Json<Value> {
+    let models: Vec<Value> = models.collect();
+    let end = |model: Option<&Value>| model.map(|model| model["id"].clone());
+    Json(json!({
+        "data": models, "has_more": false,
+        "first_id": end(models.first()), "last_id": end(models.last()),
+    }))
+}
+
+/// Anthropic's model object.
+pub(crate) fn in_anthropic(id: &str, created: u64) -> Value {
+    let created = i64::try_from(created).unwrap_or_default();
+    json!({
+        "type": "model", "id": id, "display_name": id,
+        "created_at": rfc3339(created.saturating_mul(1_000)),
+    })
 }
 
 async fn show(
     State(app): State<App>,
     Path(id): Path<String>,
+    headers: HeaderMap,
     allowed: Option<Extension<Allowed>>,
-) -> Result<Json<Model>, ApiError> {
+) -> Result<Json<Value>, ApiError> {
     let allowed = allowed
         .map(|Extension(allowed)| allowed)
         .unwrap_or_default();
@@ -98,7 +132,11 @@ async fn show(
     let offers = app.handles.router.models().await?;
     let names: Vec<String> = offers.iter().map(|offer| offer.id.clone()).collect();
     match offers.into_iter().find(|offer| offer.id == id) {
-        Some(offer) => Ok(Json(offer.into())),
+        Some(offer) if speaks_anthropic(&headers) => {
+            let created = offer.created.unwrap_or_default();
+            Ok(Json(in_anthropic(&offer.id, created)))
+        }
+        Some(offer) => Ok(Json(json!(Model::from(offer)))),
         None => Err(ApiError::ModelNotFound {
             closest: closest(&id, &names),
             id,

@@ -4,6 +4,7 @@ use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
+use hyper::HeaderMap;
 use serde_json::{Value, json};
 
 use crate::actors::router::resolve::closest;
@@ -11,7 +12,8 @@ use crate::clock::{now_ms, rfc3339};
 use crate::exchange::Refusal;
 use crate::http::App;
 use crate::http::clients::Allowed;
-use crate::http::completions::chat;
+use crate::http::completions::models::{anthropic_list, in_anthropic, speaks_anthropic};
+use crate::http::completions::{chat, messages};
 use crate::http::error::ApiError;
 use crate::protocol::qwen::models::QwenModel;
 
@@ -20,6 +22,8 @@ pub(crate) fn routes() -> Router<App> {
         .route("/", get(about))
         .route("/health", get(health))
         .route("/v1/chat/completions", post(complete))
+        .route("/v1/messages", post(complete_messages))
+        .merge(messages::counting())
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model))
 }
@@ -31,6 +35,7 @@ async fn about() -> Json<Value> {
         "description": "OpenAI-compatible proxy for a chat.qwen.ai login",
         "endpoints": {
             "chat": "POST /v1/chat/completions",
+            "messages": "POST /v1/messages",
             "models": "GET /v1/models",
             "model": "GET /v1/models/{id}",
             "health": "GET /health",
@@ -59,8 +64,15 @@ async fn complete(State(app): State<App>, request: Request) -> Result<Response, 
     chat::complete_with(app.qwen_port.clone(), app, request, Some(plan)).await
 }
 
+/// The same in Anthropic's dialect.
+async fn complete_messages(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
+    let plan = app.qwen.plan();
+    messages::complete_with(app.qwen_port.clone(), app, request, Some(plan)).await
+}
+
 async fn models(
     State(app): State<App>,
+    headers: HeaderMap,
     allowed: Option<Extension<Allowed>>,
 ) -> Result<Json<Value>, ApiError> {
     let allowed = allowed
@@ -68,6 +80,11 @@ async fn models(
         .unwrap_or_default();
     let models = listed(&app).await?;
     let permitted = models.iter().filter(|model| allowed.permits(&model.id));
+    if speaks_anthropic(&headers) {
+        return Ok(anthropic_list(
+            permitted.map(|model| in_anthropic(&model.id, 0)),
+        ));
+    }
     Ok(Json(
         json!({"object": "list", "data": permitted.map(shown).collect::<Vec<_>>()}),
     ))

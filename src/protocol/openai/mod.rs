@@ -8,6 +8,8 @@ pub(crate) mod error;
 mod lenient;
 pub(crate) mod message;
 pub(crate) mod normalise;
+pub(crate) mod plain;
 pub(crate) mod request;
 pub(crate) mod restream;
 pub(crate) mod texts;
+pub(crate) mod tokens;

@@ -22,7 +22,11 @@ pub(crate) struct FieldError {
 }
 
 impl FieldError {
-    fn of(param: impl Into<String>, code: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn of(
+        param: impl Into<String>,
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
         Self {
             param: Some(param.into()),
             message: message.into(),
@@ -30,7 +34,7 @@ impl FieldError {
         }
     }
 
-    fn whole(code: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn whole(code: &'static str, message: impl Into<String>) -> Self {
         Self {
             param: None,
             message: message.into(),

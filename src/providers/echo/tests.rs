@@ -6,6 +6,7 @@ fn call(text: &str, stream: bool, idle_ms: u64) -> Call {
     let body = json!({ "messages": [{ "role": "user", "content": text }], "stream": stream, "stream_options": { "include_usage": true } });
     let idle = Duration::from_millis(idle_ms);
     Call {
+        is_translated: false,
         native: None,
         model: String::new(),
         body: Bytes::from(body.to_string()),

@@ -97,6 +97,7 @@ fn provider(base: &str) -> Arc<dyn Provider> {
 fn call(stream: bool) -> Call {
     let ms = Duration::from_millis;
     Call {
+        is_translated: false,
         native: None,
         model: String::new(),
         body: Bytes::from_static(b"{\"messages\":[]}"),

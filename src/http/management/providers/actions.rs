@@ -178,6 +178,7 @@ async fn complete(
         body["model"] = model.as_str().into();
     }
     let call = Call {
+        is_translated: false,
         native: None,
         model: model.unwrap_or_default(),
         body: body.to_string().into(),
