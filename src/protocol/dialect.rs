@@ -50,7 +50,9 @@ pub(crate) mod extra {
     pub(crate) const REDACTED: &str = "redacted_reasoning";
     /// A list of Anthropic's content blocks that a chat completion has no word for, as they came.
     pub(crate) const BLOCKS: &str = "anthropic_blocks";
-    /// Beside `finish_reason`: the stop sequence that ended the answer.
+    /// Of a whole message: Anthropic's content blocks, all of them, as they came.
+    pub(crate) const CONTENT: &str = "anthropic_content";
+    /// The stop sequence that ended the answer.
     pub(crate) const STOP_SEQUENCE: &str = "stop_sequence";
     /// In `usage`: these are not the upstream's counts.
     pub(crate) const ESTIMATED: &str = "estimated";

@@ -20,6 +20,7 @@ mod cache;
 mod cli;
 mod completions;
 mod contract;
+mod dialects;
 mod durability;
 mod errors;
 mod events;

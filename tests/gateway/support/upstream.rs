@@ -147,6 +147,13 @@ impl Upstream {
             .collect()
     }
 
+    /// Every request so far that was sent something, in whatever dialect.
+    pub fn asked(&self) -> Vec<Received> {
+        let received = self.inner.received.lock().expect("not poisoned");
+        let asked = received.iter().filter(|request| request.method == "POST");
+        asked.cloned().collect()
+    }
+
     /// How often its models were asked for.
     pub fn listings(&self) -> usize {
         let received = self.inner.received.lock().expect("not poisoned");
@@ -233,7 +240,7 @@ async fn serve(mut stream: TcpStream, inner: Arc<Inner>) {
     let _ = stream.set_nodelay(true);
     let mut buffer = Vec::new();
     while let Some(request) = read_request(&mut stream, &mut buffer).await {
-        let steps = if request.path == "/v1/models" {
+        let steps = if request.path.split('?').next() == Some("/v1/models") {
             vec![json_answer(
                 200,
                 &json!({"object": "list", "data": inner.models}),
