@@ -11,6 +11,7 @@ use crate::exchange::qwen::malformed;
 use crate::protocol::openai::build::{self, CallDelta, Delta, Head};
 use crate::protocol::openai::chunk::Usage;
 use crate::protocol::openai::message::{Message, Role, ToolCall};
+use crate::protocol::qwen::chain::CALL_ID;
 use crate::protocol::qwen::stream::Citation;
 use crate::protocol::sse;
 use crate::providers::UpstreamError;
@@ -85,7 +86,7 @@ impl Teller {
     /// A call whose arguments come in pieces.
     pub(crate) async fn begin_call(&mut self, name: String) -> Result<(), UpstreamError> {
         let index = u64::try_from(self.calls.len()).unwrap_or(u64::MAX);
-        let id = format!("call_{}", new_id().replace('-', ""));
+        let id = format!("{CALL_ID}{}", new_id().replace('-', ""));
         let start = CallDelta::start(index, id.clone(), name.clone());
         self.delta(&Delta::call(start)).await?;
         self.calls.push(ToolCall {

@@ -72,7 +72,7 @@ impl Reading {
         match asked.get("system") {
             None | Some(Value::Null) => {}
             Some(system @ (Value::String(_) | Value::Array(_))) => {
-                let text = joined(system);
+                let text = instructions(system);
                 if !text.is_empty() {
                     messages.push(json!({"role": "system", "content": text}));
                 }
@@ -424,6 +424,21 @@ fn thinking(asked: &Map<String, Value>, chat: &mut Map<String, Value>) {
     if let Some(effort) = effort {
         let effort = if effort == "max" { "high" } else { effort };
         chat.insert("reasoning_effort".into(), json!(effort));
+    }
+}
+
+/// The text of the system, without the block in which Claude Code reports itself to its vendor's billing.
+fn instructions(system: &Value) -> String {
+    match system {
+        Value::Array(blocks) => {
+            let is_report = |block: &&Value| {
+                let text = block.get("text").and_then(Value::as_str);
+                text.is_some_and(|text| text.starts_with("x-anthropic-billing-header:"))
+            };
+            let told = blocks.iter().filter(|block| !is_report(block));
+            joined(&told.cloned().collect())
+        }
+        text => joined(text),
     }
 }
 

@@ -387,7 +387,8 @@ fn parallel_calls_that_come_mixed_are_told_one_after_the_other() {
 fn what_claude_code_sends_is_taken() {
     let asked = json!({
         "model": "claude-x", "max_tokens": 32_000, "stream": true,
-        "system": [{"type": "text", "text": "One.", "cache_control": {"type": "ephemeral"}}, {"type": "text", "text": "Two."}],
+        "system": [{"type": "text", "text": "x-anthropic-billing-header: cc_version=2.1.197.092; cc_entrypoint=sdk-cli;"},
+                   {"type": "text", "text": "One.", "cache_control": {"type": "ephemeral"}}, {"type": "text", "text": "Two."}],
         "messages": [
             {"role": "user", "content": [{"type": "text", "text": "hi", "cache_control": {"type": "ephemeral"}}, {"type": "text", "text": "there"}]},
             {"role": "system", "content": "In the middle."},

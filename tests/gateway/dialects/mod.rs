@@ -1,0 +1,225 @@
+//! Every client dialect over every provider dialect: what the upstream is asked, and what the client hears.
+//!
+//! Each cell of the matrix asserts content, order, usage and end, and is compared with its file in `tests/golden/dialects`.
+//! `UPDATE_GOLDEN=1` writes the files anew; what changes in them is to be read like code.
+
+mod clients;
+mod providers;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+
+use self::clients::{CLIENTS, Client, Transcript};
+use self::providers::{PROVIDERS, Played, Provider};
+
+/// What happens in a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scenario {
+    Plain,
+    Stream,
+    Tools,
+    Parallel,
+    Thinking,
+    Image,
+    Error,
+    Cut,
+    Cancel,
+}
+
+impl Scenario {
+    const ALL: [Self; 9] = [
+        Self::Plain,
+        Self::Stream,
+        Self::Tools,
+        Self::Parallel,
+        Self::Thinking,
+        Self::Image,
+        Self::Error,
+        Self::Cut,
+        Self::Cancel,
+    ];
+
+    fn name(self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
+
+    pub fn streams(self) -> bool {
+        !matches!(self, Self::Plain | Self::Image | Self::Error)
+    }
+
+    pub fn has_tools(self) -> bool {
+        matches!(self, Self::Tools | Self::Parallel)
+    }
+}
+
+pub const TEXT: &str = "Hello from the model.";
+pub const THOUGHT: &str = "Let me think about it.";
+/// The pixel that the image scenario sends.
+pub const IMAGE: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+
+/// The calls of the scenarios with tools.
+pub fn calls(scenario: Scenario) -> Vec<(&'static str, Value)> {
+    let all = vec![
+        ("read", json!({"filePath": "/a \"b\".txt"})),
+        ("bash", json!({"command": "ls {x,y}"})),
+    ];
+    let count = match scenario {
+        Scenario::Tools => 1,
+        Scenario::Parallel => 2,
+        _ => 0,
+    };
+    all.into_iter().take(count).collect()
+}
+
+async fn cell(client: Client, provider: Provider, scenario: Scenario) {
+    let name = format!("{client:?}-{provider:?}-{}", scenario.name()).to_lowercase();
+    let played = Played::start(provider, scenario).await;
+    let (path, body) = client.request(played.model(), scenario);
+    let asked = played.gateway.client.post(played.url(path)).json(&body);
+    let response = asked.send().await.expect("the gateway answers");
+    let status = response.status().as_u16();
+    let should_retry = response
+        .headers()
+        .get("x-should-retry")
+        .map(|value| value.to_str().expect("text").to_owned());
+    if scenario == Scenario::Cancel {
+        assert_eq!(status, 200, "{name}");
+        let mut heard = response.bytes_stream();
+        let mut so_far = Vec::new();
+        while !String::from_utf8_lossy(&so_far).contains("Hello") {
+            so_far.extend_from_slice(&heard.next().await.expect("more").expect("bytes"));
+        }
+        drop(heard);
+        played.upstream().hung_up(Duration::from_secs(1)).await;
+        played.check(&name);
+        compare(&name, &json!({"asked": played.asked(), "status": status}));
+        return;
+    }
+    let text = response.text().await.expect("the body ends in order");
+    let transcript = if scenario.streams() {
+        client.streamed(&text)
+    } else {
+        client.whole(status, &text)
+    };
+    check(
+        &name,
+        scenario,
+        status,
+        should_retry.as_deref(),
+        &transcript,
+    );
+    played.check(&name);
+    let seen = json!({"asked": played.asked(), "status": status, "heard": transcript.to_json()});
+    compare(&name, &seen);
+}
+
+/// What holds for a scenario in whatever dialect.
+fn check(
+    name: &str,
+    scenario: Scenario,
+    status: u16,
+    should_retry: Option<&str>,
+    heard: &Transcript,
+) {
+    match scenario {
+        Scenario::Error => {
+            assert!(status >= 400, "{name}: {status}");
+            assert_eq!(should_retry, Some("false"), "{name}: no retry mends it");
+            assert_eq!(heard.errors.len(), 1, "{name}: {heard:?}");
+            assert!(heard.text.is_empty(), "{name}");
+            return;
+        }
+        Scenario::Cut => {
+            assert_eq!(
+                (status, heard.text.as_str()),
+                (200, "Hello from "),
+                "{name}"
+            );
+            assert_eq!(
+                heard.errors.len(),
+                1,
+                "{name}: exactly one error: {heard:?}"
+            );
+            assert_eq!(heard.end, None, "{name}: no end is made up");
+            return;
+        }
+        _ => {}
+    }
+    assert_eq!((status, heard.errors.len()), (200, 0), "{name}: {heard:?}");
+    let expected = calls(scenario);
+    let named: Vec<(&str, &Value)> = heard
+        .calls
+        .iter()
+        .map(|(name, input)| (name.as_str(), input))
+        .collect();
+    let due: Vec<(&str, &Value)> = expected
+        .iter()
+        .map(|(name, input)| (*name, input))
+        .collect();
+    assert_eq!(named, due, "{name}");
+    let end = if expected.is_empty() { "stop" } else { "calls" };
+    assert_eq!(heard.end.as_deref(), Some(end), "{name}");
+    let text = if expected.is_empty() { TEXT } else { "I look." };
+    assert_eq!(heard.text.trim_end(), text, "{name}");
+    let thought = if scenario == Scenario::Thinking {
+        THOUGHT
+    } else {
+        ""
+    };
+    assert_eq!(heard.thought, thought, "{name}");
+    assert!(heard.usage.0 > 0 && heard.usage.1 > 0, "{name}: {heard:?}");
+    // Thoughts, text, calls: in the order they were made.
+    let mut order = heard.order.clone();
+    order.dedup();
+    let due: Vec<&str> = [
+        (scenario == Scenario::Thinking, "thought"),
+        (true, "text"),
+        (!expected.is_empty(), "call"),
+    ]
+    .into_iter()
+    .filter_map(|(is_due, kind)| is_due.then_some(kind))
+    .collect();
+    assert_eq!(order, due, "{name}");
+}
+
+fn compare(name: &str, seen: &Value) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join(format!("tests/golden/dialects/{name}.json"));
+    let seen = format!("{seen:#}\n");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &seen).expect("written");
+        return;
+    }
+    let kept = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}; UPDATE_GOLDEN=1 writes it", path.display()));
+    assert_eq!(
+        seen, kept,
+        "{name}: if this is right now, write it with UPDATE_GOLDEN=1"
+    );
+}
+
+async fn row(provider: Provider) {
+    for client in CLIENTS {
+        for scenario in Scenario::ALL {
+            cell(client, provider, scenario).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_client_over_openais_chat_completions() {
+    row(PROVIDERS[0]).await;
+}
+
+#[tokio::test]
+async fn every_client_over_anthropics_messages() {
+    row(PROVIDERS[1]).await;
+}
+
+#[tokio::test]
+async fn every_client_over_qwens_web_chat() {
+    row(PROVIDERS[2]).await;
+}
