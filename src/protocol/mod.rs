@@ -1,6 +1,8 @@
 //! The wire formats: serde types and pure translations. No I/O, no clock, no runtime.
 
 pub(crate) mod compare;
+#[cfg(test)]
+pub(crate) mod fuzz;
 pub(crate) mod openai;
 pub(crate) mod qwen;
 pub(crate) mod recording;

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::protocol::fuzz::fuzz;
 use crate::protocol::sse::{self, Reader};
 
 macro_rules! fixture {
@@ -353,4 +354,34 @@ fn however_the_bytes_are_split_the_events_are_the_same() {
         }
     }
     assert!(streams >= 16, "{streams}");
+}
+
+/// Whatever comes nothing panics, and however it is cut the events are the same; `tests/fuzz` does it for ten minutes.
+#[test]
+fn fuzzing_finds_nothing() {
+    let event = prop_oneof![
+        3 => json(5).prop_map(|event| format!("data: {event}\n\n")),
+        1 => ".{0,40}".prop_map(|text| format!("data: {text}\r\n\r\n")),
+        1 => ".{0,20}",
+    ];
+    let strategy = (
+        prop::collection::vec(event, 1..8),
+        prop::collection::vec(1_usize..60, 1..6),
+    );
+    fuzz("translator", &strategy, |(events, sizes)| {
+        let stream = events.concat();
+        let whole = in_pieces(std::iter::once(stream.as_bytes()));
+        let mut rest = stream.as_bytes();
+        let mut pieces = Vec::new();
+        for size in sizes.iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let (head, tail) = rest.split_at((*size).min(rest.len()));
+            pieces.push(head);
+            rest = tail;
+        }
+        prop_assert_eq!(in_pieces(pieces.into_iter()), whole);
+        Ok(())
+    });
 }
