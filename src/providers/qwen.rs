@@ -358,6 +358,28 @@ impl Site {
         self.document(None, login, request, deadlines).await
     }
 
+    /// Has a stored document read, so that the model can see its text (annex A8).
+    pub(crate) async fn parse(
+        &self,
+        login: &Login,
+        body: &Value,
+    ) -> Result<Answered, UpstreamError> {
+        let url = self.url("/api/v2/files/parse");
+        let request = self.request(Method::POST, &url, login, "/", SIDE_DEADLINE)?;
+        self.document(None, login, request.json(body), side()).await
+    }
+
+    /// Whether that is done.
+    pub(crate) async fn parse_state(
+        &self,
+        login: &Login,
+        body: &Value,
+    ) -> Result<Answered, UpstreamError> {
+        let url = self.url("/api/v2/files/parse/status");
+        let request = self.request(Method::POST, &url, login, "/", SIDE_DEADLINE)?;
+        self.document(None, login, request.json(body), side()).await
+    }
+
     /// Stores a file where a grant says; returns the store's status.
     pub(crate) async fn put(
         &self,

@@ -397,6 +397,7 @@ impl Talk {
             files,
             thinking: asked.thinking,
             chat_type: asked.chat_type,
+            size: asked.size.as_deref(),
             mode: mode(login),
             fid: &fid,
             child_id: &child_id,

@@ -28,6 +28,7 @@ pub struct Turn {
 }
 
 /// What the site makes of a turn.
+#[derive(Clone)]
 pub enum Play {
     /// Answers with this text, in these pieces.
     Says(Vec<String>),
@@ -225,6 +226,9 @@ fn answer(
     if path == "/api/models" {
         return vec![whole(200, fixture("models.json"))];
     }
+    if path == "/test/report" {
+        return vec![json_answer(200, &report(&locked))];
+    }
     if path.starts_with("/oss/") {
         locked.uploads.push(request.clone());
         return vec![whole(200, String::new())];
@@ -346,13 +350,13 @@ fn answer(
                 1 => "parsing",
                 _ => "success",
             };
-            let states: Vec<Value> = ids
+            let entries: Vec<Value> = ids
                 .as_array()
                 .into_iter()
                 .flatten()
                 .map(|id| json!({"file_id": id, "status": status}))
                 .collect();
-            vec![json_answer(200, &json!({"success": true, "data": states}))]
+            vec![json_answer(200, &json!({"success": true, "data": entries}))]
         }
         _ => {
             locked
@@ -361,6 +365,15 @@ fn answer(
             vec![json_answer(404, &json!({"detail": "Not Found"}))]
         }
     }
+}
+
+/// For clients that are tried from outside: what was wrong, and in how many chats the model was told of tools.
+fn report(kept: &Kept) -> Value {
+    let told = kept
+        .turns
+        .iter()
+        .filter(|turn| turn.before == 0 && turn.content.contains("<tool_call>"));
+    json!({"faults": kept.faults, "chats_with_tools": told.count(), "turns": kept.turns.len()})
 }
 
 fn token(request: &Received) -> String {
