@@ -9,6 +9,10 @@ use proptest::test_runner::{TestCaseResult, TestRunner};
 const CASES: u32 = 256;
 
 /// Tries `holds` with whatever `strategy` makes up, and tells how many cases there were.
+#[expect(
+    clippy::print_stdout,
+    reason = "`tests/fuzz` tells how many cases there were"
+)]
 pub(crate) fn fuzz<S: Strategy>(
     what: &str,
     strategy: &S,

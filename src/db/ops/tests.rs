@@ -424,7 +424,7 @@ fn every_operation_applied_twice_has_the_effect_of_once() {
     }
     assert_eq!(
         walked.into_iter().collect::<Vec<_>>(),
-        (0..=42).collect::<Vec<_>>()
+        (0..=43).collect::<Vec<_>>()
     );
 }
 

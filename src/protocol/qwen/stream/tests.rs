@@ -405,7 +405,7 @@ fn told<'a>(pieces: impl Iterator<Item = &'a [u8]>, tools: &std::sync::Arc<Tools
         for piece in pieces {
             match piece {
                 Piece::Text(text) | Piece::Unreadable { raw: text, .. } => {
-                    told.text.push_str(&text)
+                    told.text.push_str(&text);
                 }
                 Piece::Call(call) => told.calls.push((call.name, call.arguments)),
             }
