@@ -27,6 +27,8 @@ const DEADLINE: Duration = Duration::from_secs(4);
 const MAILBOX: usize = 1_024;
 /// A login that ends within this is told of in time.
 const EXPIRING: i64 = 24 * 60 * 60 * 1_000;
+/// A login that was taken lately is not stored again as taken.
+const VERIFIED: i64 = 60 * 60 * 1_000;
 /// The clock is looked at this often while a login can expire.
 const LOOK: Duration = Duration::from_hours(1);
 
@@ -45,7 +47,7 @@ pub(crate) enum LoginState {
 }
 
 impl LoginState {
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Valid => "valid",
             Self::Expiring => "expiring",
@@ -69,6 +71,8 @@ pub(crate) struct Shown {
     /// Unix time, ms.
     pub(crate) expires_at: Option<i64>,
     pub(crate) limited_until: Option<i64>,
+    /// When the site last took it.
+    pub(crate) last_verified_at: Option<i64>,
     pub(crate) last_error: Option<String>,
     pub(crate) token_preview: String,
     pub(crate) cookie_names: Vec<String>,
@@ -117,14 +121,16 @@ impl Credentials {
         self.address.call(DEADLINE, Message::All).await
     }
 
-    /// Stores a login in place of those with the same label; in force when this returns.
+    /// Stores a login in place of those with the same label; in force when this returns. `verified`: the site takes it.
     pub(crate) async fn store(
         &self,
         login: Login,
         expires_at: Option<i64>,
+        verified: bool,
     ) -> Result<(), StoreError> {
         let now = now_ms();
-        let row = seal(&self.vault, &login, expires_at, now)?;
+        let mut row = seal(&self.vault, &login, expires_at, now)?;
+        row.last_verified_at = verified.then_some(now);
         self.database
             .write(WriteOp::PutCredential(Box::new(row)))
             .await?;
@@ -145,6 +151,21 @@ impl Credentials {
             .await?;
         self.reload().await?;
         Ok(stored)
+    }
+
+    /// Deletes the stored login of this label; returns how many there were.
+    pub(crate) async fn delete(&self, label: &str) -> Result<usize, StoreError> {
+        let all = self.all().await?;
+        let mut stored = all.iter().filter(|login| login.source == "database");
+        if !stored.any(|login| login.label == label) {
+            return Ok(0);
+        }
+        let label = label.to_owned();
+        self.database
+            .write(WriteOp::DeleteCredential { label })
+            .await?;
+        self.reload().await?;
+        Ok(1)
     }
 
     /// Tells what the site made of a login. The first verdict of a kind counts, further ones change nothing (R26).
@@ -358,6 +379,7 @@ impl State {
                 state: held.state(now_ms),
                 expires_at: held.row.expires_at,
                 limited_until: held.row.limited_until.filter(|until| *until > now_ms),
+                last_verified_at: held.row.last_verified_at,
                 last_error: held.row.last_error.clone(),
                 token_preview: held.login.token_preview(),
                 cookie_names: held.login.cookie_names(),
@@ -388,7 +410,11 @@ impl State {
                 held.row.limited_until = Some(held.row.limited_until.unwrap_or(0).max(*until));
             }
             Verdict::Fine => {
-                held.row.last_verified_at = Some(now_ms);
+                let known = held.row.last_verified_at.replace(now_ms);
+                // Not a row for each answer.
+                if known.is_none_or(|at| now_ms - at >= VERIFIED) {
+                    self.keep(login);
+                }
                 return;
             }
         }
@@ -397,16 +423,24 @@ impl State {
         }
         held.row.updated_at = now_ms;
         held.tell(&self.arguments.events, now_ms);
-        if held.source == "database" {
-            let (database, row) = (self.arguments.database.clone(), Box::new(held.row.clone()));
-            self.arguments
-                .tasks
-                .spawn("credential verdict", async move {
-                    if let Err(error) = database.write(WriteOp::JudgeCredential(row)).await {
-                        tracing::warn!(%error, "what the site made of a login could not be stored");
-                    }
-                });
-        }
+        self.keep(login);
+    }
+
+    /// Stores what is known of a login, unless it is not stored at all.
+    fn keep(&self, login: &Login) {
+        let mut held = self.held.iter();
+        let held = held.find(|held| held.source == "database" && held.login.is_same(login));
+        let Some(row) = held.map(|held| Box::new(held.row.clone())) else {
+            return;
+        };
+        let database = self.arguments.database.clone();
+        self.arguments
+            .tasks
+            .spawn("credential verdict", async move {
+                if let Err(error) = database.write(WriteOp::JudgeCredential(row)).await {
+                    tracing::warn!(%error, "what the site made of a login could not be stored");
+                }
+            });
     }
 
     fn reload(&self, reply: Reply<Result<(), StoreError>>) {

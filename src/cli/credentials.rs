@@ -28,6 +28,7 @@ const FIELDS: &[Column] = &[
     ("token", "/token_preview", Show::Text),
     ("cookies", "/cookie_names", Show::Text),
     ("source", "/source", Show::Text),
+    ("taken by the site", "/last_verified_at", Show::Seconds),
     ("created", "/createdAt", Show::Seconds),
     ("updated", "/updatedAt", Show::Seconds),
     ("last error", "/last_error", Show::Text),
@@ -46,8 +47,11 @@ pub(crate) enum Verb {
     },
     /// Store a login; the same as `qwarden login`.
     Add(login::Options),
-    /// Forget every stored login.
-    Clear,
+    /// Forget every stored login, or one.
+    Clear {
+        /// Its label [default: all].
+        label: Option<String>,
+    },
 }
 
 pub(crate) async fn run(verb: Verb, client: &Client, console: &Console) -> Outcome {
@@ -80,7 +84,7 @@ pub(crate) async fn run(verb: Verb, client: &Client, console: &Console) -> Outco
             }
         }
         Verb::Add(options) => return login::run(options, client, console).await,
-        Verb::Clear => return clear(client, console).await,
+        Verb::Clear { label } => return clear(label, client, console).await,
     }
     Ok(Exit::Done)
 }
@@ -89,11 +93,15 @@ async fn stored(client: &Client) -> Result<Value, Failure> {
     client.get(&["api", "qwen", "credentials"]).send().await
 }
 
-/// Forgets all logins, after a question.
-pub(crate) async fn clear(client: &Client, console: &Console) -> Outcome {
-    console.confirm("forget every stored login")?;
+/// Forgets all logins, or the one of `label`, after a question.
+pub(crate) async fn clear(label: Option<String>, client: &Client, console: &Console) -> Outcome {
+    match &label {
+        Some(label) => console.confirm(&format!("forget the login `{label}`"))?,
+        None => console.confirm("forget every stored login")?,
+    }
     let body = client
         .delete(&["api", "qwen", "credentials"])
+        .query("label", label)
         .send()
         .await?;
     console.answer(&body, || at(&body, "/message"))?;

@@ -251,7 +251,7 @@ async fn dispatch(verb: Verb, client: &Client, console: &Console) -> Outcome {
         Verb::Settings(verb) => settings::run(verb, client, console).await,
         Verb::Env(options) => env::run(options, client, console).await,
         Verb::Login(options) => login::run(options, client, console).await,
-        Verb::Logout => credentials::clear(client, console).await,
+        Verb::Logout => credentials::clear(None, client, console).await,
         Verb::Credentials(verb) => credentials::run(verb, client, console).await,
         Verb::History(options) => history::run(options, client, console).await,
         Verb::Request(verb) => request::run(verb, client, console).await,

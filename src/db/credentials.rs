@@ -33,6 +33,8 @@ const JUDGE: &str = "
 
 const DELETE_ALL: &str = "DELETE FROM credentials";
 
+const DELETE: &str = "DELETE FROM credentials WHERE label = ?1";
+
 /// One login. Neither `Serialize` nor a full `Debug`: it carries secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct CredentialRow {
@@ -115,6 +117,11 @@ pub(super) fn judge(conn: &Connection, row: &CredentialRow) -> Result<usize, DbE
 /// Removes every login; `secure_delete` overwrites their bytes.
 pub(super) fn delete_all(conn: &Connection) -> Result<usize, DbError> {
     Ok(conn.prepare_cached(DELETE_ALL)?.execute([])?)
+}
+
+/// Removes the login of this label.
+pub(super) fn delete(conn: &Connection, label: &str) -> Result<usize, DbError> {
+    Ok(conn.prepare_cached(DELETE)?.execute([label])?)
 }
 
 fn credential(row: &Row<'_>) -> rusqlite::Result<CredentialRow> {

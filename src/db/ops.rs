@@ -130,6 +130,10 @@ pub(crate) enum WriteOp {
     PutCredential(Box<CredentialRow>),
     /// What the site made of a login.
     JudgeCredential(Box<CredentialRow>),
+    /// One login. Its conversations are not found any more, since no login has their account.
+    DeleteCredential {
+        label: String,
+    },
     /// Every login, and with them the conversations.
     DeleteCredentials {
         at: i64,
@@ -251,6 +255,7 @@ impl WriteOp {
             | Self::ClearCache { .. }
             | Self::DeleteProvider { .. }
             | Self::ProviderSeen { .. }
+            | Self::DeleteCredential { .. }
             | Self::DeleteCredentials { .. }
             | Self::ForgetChat { .. }
             | Self::PruneTurns { .. }
@@ -386,6 +391,7 @@ impl WriteOp {
             Self::RecordAudit(row) => audit::insert(conn, row).map(done),
             Self::PutCredential(row) => credentials::put(conn, row).map(done),
             Self::JudgeCredential(row) => credentials::judge(conn, row).map(Written::Rows),
+            Self::DeleteCredential { label } => credentials::delete(conn, label).map(Written::Rows),
             Self::DeleteCredentials { at } => {
                 sessions::end_all(conn, *at)?;
                 credentials::delete_all(conn).map(Written::Rows)
@@ -444,6 +450,7 @@ impl WriteOp {
             Self::RecordAudit(_) => "record audit",
             Self::PutCredential(_) => "put credential",
             Self::JudgeCredential(_) => "judge credential",
+            Self::DeleteCredential { .. } => "delete credential",
             Self::DeleteCredentials { .. } => "delete credentials",
             Self::RecordTurn(_) => "record turn",
             Self::DeleteSession { .. } => "delete session",

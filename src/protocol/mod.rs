@@ -3,6 +3,8 @@
 pub(crate) mod anthropic;
 pub(crate) mod compare;
 pub(crate) mod dialect;
+#[cfg(test)]
+pub(crate) mod fuzz;
 pub(crate) mod openai;
 pub(crate) mod qwen;
 pub(crate) mod recording;

@@ -55,6 +55,8 @@ pub(crate) enum Purpose {
     NewChat,
     /// Asks the Qwen site for a chat whose answer broke off.
     Chat,
+    /// Asks the Qwen site for such an answer once more, from its beginning.
+    Resume,
 }
 
 /// One request to an upstream, and its answer.

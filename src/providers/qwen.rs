@@ -30,6 +30,8 @@ pub(crate) const PROVIDER: &str = "qwen";
 const DOCUMENT_LIMIT: usize = 4 << 20;
 /// What a side call (stop, check) may take.
 const SIDE_DEADLINE: Duration = Duration::from_secs(5);
+/// What ending a generation may take: somebody waits for the answer behind it (annex A1).
+const STOP_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A user's own login. `Debug` shows no secret.
 #[derive(Clone, Debug)]
@@ -212,10 +214,7 @@ impl Site {
             &format!("/c/{chat_id}"),
             deadlines.connect,
         )?;
-        let request = request
-            .header(ACCEPT, "text/event-stream")
-            .header("x-accel-buffering", "no")
-            .json(body);
+        let request = request.json(body);
         let sending = Sending {
             provider: PROVIDER,
             purpose: Some(Purpose::Completion),
@@ -223,6 +222,48 @@ impl Site {
             turn: Some(turn),
             deadlines,
         };
+        self.events(sending, request).await
+    }
+
+    /// Asks for an answer once more, from its beginning: its connection died, but the site goes on with it (annex A1).
+    pub(crate) async fn resume(
+        &self,
+        login: &Login,
+        chat_id: &str,
+        response_id: &str,
+        deadlines: Deadlines,
+    ) -> Result<Answered, UpstreamError> {
+        let mut url = self.url("/api/v2/chat/completions");
+        url.query_pairs_mut()
+            .append_pair("chat_id", chat_id)
+            .append_pair("response_id", response_id);
+        let page = format!("/c/{chat_id}");
+        let request = self.request(Method::GET, &url, login, &page, deadlines.connect)?;
+        let sending = Sending {
+            provider: PROVIDER,
+            purpose: Some(Purpose::Resume),
+            login: Some(&login.id),
+            turn: None,
+            deadlines,
+        };
+        self.events(sending, request).await
+    }
+
+    async fn events(
+        &self,
+        sending: Sending<'_>,
+        request: RequestBuilder,
+    ) -> Result<Answered, UpstreamError> {
+        let deadlines = sending.deadlines;
+        // In place of the one that every request has, not beside it.
+        let events = [
+            (ACCEPT, HeaderValue::from_static("text/event-stream")),
+            (
+                HeaderName::from_static("x-accel-buffering"),
+                HeaderValue::from_static("no"),
+            ),
+        ];
+        let request = request.headers(events.into_iter().collect());
         let mut response = self.tape.send(sending, request).await?;
         let status = response.status().as_u16();
         if status == 200 && response::content_type(response.headers()) == ContentType::EventStream {
@@ -278,10 +319,11 @@ impl Site {
                 &url,
                 login,
                 &format!("/c/{chat_id}"),
-                SIDE_DEADLINE,
+                STOP_DEADLINE,
             )?
             .json(body);
-        self.document(None, login, request, side()).await
+        self.document(None, login, request, within(STOP_DEADLINE))
+            .await
     }
 
     /// Deletes one chat. (The same call without an id deletes all chats of the user, so an empty id is refused.)
@@ -314,6 +356,28 @@ impl Site {
             .request(Method::POST, &url, login, "/", deadlines.connect)?
             .json(body);
         self.document(None, login, request, deadlines).await
+    }
+
+    /// Has a stored document read, so that the model can see its text (annex A8).
+    pub(crate) async fn parse(
+        &self,
+        login: &Login,
+        body: &Value,
+    ) -> Result<Answered, UpstreamError> {
+        let url = self.url("/api/v2/files/parse");
+        let request = self.request(Method::POST, &url, login, "/", SIDE_DEADLINE)?;
+        self.document(None, login, request.json(body), side()).await
+    }
+
+    /// Whether that is done.
+    pub(crate) async fn parse_state(
+        &self,
+        login: &Login,
+        body: &Value,
+    ) -> Result<Answered, UpstreamError> {
+        let url = self.url("/api/v2/files/parse/status");
+        let request = self.request(Method::POST, &url, login, "/", SIDE_DEADLINE)?;
+        self.document(None, login, request.json(body), side()).await
     }
 
     /// Stores a file where a grant says; returns the store's status.
@@ -373,12 +437,7 @@ impl Site {
     ) -> Result<Answered, UpstreamError> {
         let url = self.url("/api/models");
         let request = self.request(Method::GET, &url, login, "/", deadline)?;
-        let deadlines = Deadlines {
-            connect: deadline,
-            first_byte: deadline,
-            idle: deadline,
-        };
-        self.document(None, login, request, deadlines).await
+        self.document(None, login, request, within(deadline)).await
     }
 
     /// Who is logged in.
@@ -460,10 +519,14 @@ impl Site {
 }
 
 fn side() -> Deadlines {
+    within(SIDE_DEADLINE)
+}
+
+fn within(deadline: Duration) -> Deadlines {
     Deadlines {
-        connect: SIDE_DEADLINE,
-        first_byte: SIDE_DEADLINE,
-        idle: SIDE_DEADLINE,
+        connect: deadline,
+        first_byte: deadline,
+        idle: deadline,
     }
 }
 

@@ -475,7 +475,7 @@ fn unrecorded(sending: &Sending<'_>) -> Result<Response, UpstreamError> {
         "access_key_id":"","access_key_secret":"","security_token":"","file_url":"https://replay.invalid/f?x=1",
         "file_path":"f","file_id":"f","bucketname":"b","region":"oss-r"}"#;
     match sending.purpose {
-        Some(Purpose::Completion | Purpose::Chat) => Err(UpstreamError::Cut {
+        Some(Purpose::Completion | Purpose::Chat | Purpose::Resume) => Err(UpstreamError::Cut {
             provider: sending.provider.to_owned(),
             reason: "the recording holds no answer to this call".into(),
         }),

@@ -485,9 +485,10 @@ async fn turns_of_the_web_chat_are_recorded_and_replayed() {
             ("qwen.baseUrl", json!(site.upstream.origin())),
         ])
         .await;
-        log_in(&gateway, "user", "acw_tc=a").await;
         let tool = |name: &str| json!({"type": "function", "function": {"name": name, "parameters": {"type": "object"}}});
         for stream in [true, false] {
+            // Anew: one that got an empty answer rests for a moment.
+            log_in(&gateway, "user", "acw_tc=a").await;
             let body = json!({"model": "qwen3-max", "stream": stream, "messages": [{"role": "user", "content": "hi"}],
                 "tools": [tool("read"), tool("write"), tool("edit"), tool("bash")]});
             let url = gateway.qwen("/v1/chat/completions");

@@ -77,6 +77,10 @@ fn all_kinds() -> Vec<WriteOp> {
         },
         WriteOp::RecordTurn(Box::new(sample_turn('b'))),
         WriteOp::PruneTurns { before: i64::MAX },
+        WriteOp::DeleteCredential {
+            label: sample_credential("valid").label,
+        },
+        WriteOp::PutCredential(Box::new(sample_credential("valid"))),
         WriteOp::DeleteCredentials { at: 7 },
         WriteOp::DeleteSession {
             id: "session".into(),
@@ -399,6 +403,7 @@ fn number(op: &WriteOp) -> usize {
         WriteOp::DeleteVirtual { .. } => 40,
         WriteOp::KeepAnswer(_) => 41,
         WriteOp::ClearCache { .. } => 42,
+        WriteOp::DeleteCredential { .. } => 43,
         #[cfg(feature = "fault-injection")]
         WriteOp::Panic => usize::MAX,
     }
@@ -419,7 +424,7 @@ fn every_operation_applied_twice_has_the_effect_of_once() {
     }
     assert_eq!(
         walked.into_iter().collect::<Vec<_>>(),
-        (0..=42).collect::<Vec<_>>()
+        (0..=43).collect::<Vec<_>>()
     );
 }
 

@@ -1,4 +1,5 @@
-//! An answer under way: its bytes become events; when the connection dies, the site is asked whether it went on without us.
+//! An answer under way: its bytes become events. When the connection dies, the site is asked for the answer once more,
+//! and if it tells no stream, whether it went on without us.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 use crate::actors::sessions::Lease;
 use crate::exchange::qwen::malformed;
 use crate::exchange::qwen::refused::nothing;
+use crate::exchange::qwen::seen::{Again, Another, Seen};
 use crate::protocol::qwen::chats;
 use crate::protocol::qwen::refusal::{self, Refusal};
 use crate::protocol::qwen::request;
@@ -18,11 +20,11 @@ use crate::protocol::qwen::stream::{QwenEvent, Translator};
 use crate::protocol::sse::{self, Reader};
 use crate::protocol::tools::notation::Notation;
 use crate::providers::qwen::{Answered, Login, PROVIDER, Site};
-use crate::providers::{ByteStream, Phase, UpstreamError};
+use crate::providers::{ByteStream, Deadlines, Phase, UpstreamError};
 use crate::tasks::Tasks;
 
 /// Pauses before the site is asked whether an answer whose connection died is whole.
-const RESUME_PAUSES: [Duration; 3] = [
+const LOOK_PAUSES: [Duration; 3] = [
     Duration::ZERO,
     Duration::from_secs(1),
     Duration::from_secs(2),
@@ -34,6 +36,21 @@ const HEAD: usize = 256 << 10;
 /// JSON or a page, not events.
 fn is_document(head: &[u8]) -> bool {
     head.trim_ascii_start().starts_with(b"{") || head.trim_ascii_start().starts_with(b"<")
+}
+
+fn cut() -> UpstreamError {
+    UpstreamError::Cut {
+        provider: PROVIDER.into(),
+        reason: "the stream ended before the answer did".into(),
+    }
+}
+
+/// Whether the connection failed, not the answer.
+fn is_broken(error: &UpstreamError) -> bool {
+    matches!(
+        error,
+        UpstreamError::Cut { .. } | UpstreamError::Timeout { .. } | UpstreamError::Connect { .. }
+    )
 }
 
 /// The chat that is asked, as long as it is ours.
@@ -60,9 +77,13 @@ pub(crate) struct Answering {
     stop: StopGuard,
     /// The bytes before the first event: a body that is no stream, though it was called one.
     head: Option<Vec<u8>>,
-    /// The content so far.
-    seen: String,
-    has_resumed: bool,
+    deadlines: Deadlines,
+    /// What was told so far.
+    seen: Seen,
+    /// The site tells the answer once more.
+    again: Option<Again>,
+    has_asked_again: bool,
+    has_looked: bool,
 }
 
 impl Answering {
@@ -72,6 +93,7 @@ impl Answering {
         notation: &'static Notation,
         bytes: Option<ByteStream>,
         stop: StopGuard,
+        deadlines: Deadlines,
     ) -> Self {
         Self {
             login,
@@ -83,8 +105,11 @@ impl Answering {
             pending: VecDeque::new(),
             stop,
             head: Some(Vec::new()),
-            seen: String::new(),
-            has_resumed: false,
+            deadlines,
+            seen: Seen::default(),
+            again: None,
+            has_asked_again: false,
+            has_looked: false,
         }
     }
 
@@ -139,10 +164,9 @@ impl Answering {
                 self.more().await?;
                 continue;
             };
-            match &event {
-                QwenEvent::Content(text) => self.seen.push_str(text),
-                QwenEvent::Finished | QwenEvent::Failed(_) => self.stop.is_armed = false,
-                _ => {}
+            self.seen.note(&event);
+            if matches!(event, QwenEvent::Finished | QwenEvent::Failed(_)) {
+                self.stop.is_armed = false;
             }
             return Ok(event);
         }
@@ -167,8 +191,13 @@ impl Answering {
             id.clone_into(&mut self.stop.response_id);
         }
         match read {
-            Ok(()) => Ok(()),
-            Err(error) => self.resume().await.ok_or(error),
+            Err(error) if is_broken(&error) => {
+                if self.ask_again().await || self.look().await.is_some() {
+                    return Ok(());
+                }
+                Err(error)
+            }
+            read => read,
         }
     }
 
@@ -187,7 +216,9 @@ impl Answering {
                 .map_err(|error| malformed(&error.to_string()))?
         } else {
             self.bytes = None;
-            if let Some(head) = self.head.take().filter(|head| is_document(head)) {
+            let head = self.head.take().filter(|head| is_document(head));
+            let is_document = head.is_some();
+            if let Some(head) = head {
                 if let Some(refusal) = refusal::classify(200, None, &head) {
                     self.pending.push_back(QwenEvent::Failed(refusal));
                     return Ok(());
@@ -197,26 +228,60 @@ impl Answering {
                 }
             }
             let reader = std::mem::replace(&mut self.reader, Reader::new(sse::EVENT_LIMIT));
-            let last = reader.finish().ok_or_else(|| UpstreamError::Cut {
-                provider: PROVIDER.into(),
-                reason: "the stream ended before the answer did".into(),
-            })?;
+            let Some(last) = reader.finish() else {
+                // In order, but empty: no connection has died (annex A4).
+                let is_nothing = !self.translator.saw_anything() && self.again.is_none();
+                return Err(if is_nothing && !is_document {
+                    nothing()
+                } else {
+                    cut()
+                });
+            };
             vec![last]
         };
         for event in frames.into_iter().filter_map(|frame| frame.event) {
             self.head = None;
-            self.pending.extend(self.translator.push(&event.data));
+            for event in self.translator.push(&event.data) {
+                let new = match &mut self.again {
+                    Some(again) => again.take(event).map_err(|Another| cut())?,
+                    None => Some(event),
+                };
+                self.pending.extend(new);
+            }
         }
         Ok(())
     }
 
+    /// Has the answer told once more, from its beginning; once. What was told of it is dropped as it comes.
+    async fn ask_again(&mut self) -> bool {
+        let Some(id) = self.translator.response_id().map(str::to_owned) else {
+            return false;
+        };
+        if std::mem::replace(&mut self.has_asked_again, true) {
+            return false;
+        }
+        let (site, chat) = (&self.stop.site, &self.chat.id);
+        let asked = site.resume(&self.login, chat, &id, self.deadlines).await;
+        let Ok(Answered::Events(bytes)) = asked else {
+            return false;
+        };
+        tracing::info!("an answer whose connection died is told once more");
+        self.pending.clear();
+        self.bytes = Some(bytes);
+        self.reader = Reader::new(sse::EVENT_LIMIT);
+        self.translator = Translator::of(id);
+        self.again = Some(Again::of(&self.seen));
+        true
+    }
+
     /// The rest of an answer that the site finished although the connection died (annex A7); once.
-    async fn resume(&mut self) -> Option<()> {
-        if std::mem::replace(&mut self.has_resumed, true) {
+    async fn look(&mut self) -> Option<()> {
+        if std::mem::replace(&mut self.has_looked, true) {
             return None;
         }
+        self.pending.clear();
         let id = self.translator.response_id()?.to_owned();
-        for pause in RESUME_PAUSES {
+        for pause in LOOK_PAUSES {
             self.stop.site.pause(pause).await;
             let asked = self.stop.site.chat(&self.login, &self.chat.id).await;
             let Ok(Answered::Document { body, .. }) = asked else {
@@ -226,8 +291,8 @@ impl Answering {
             if !state.is_done {
                 continue;
             }
-            let rest = state.answer?.strip_prefix(self.seen.as_str())?.to_owned();
-            if rest.is_empty() && self.seen.is_empty() {
+            let rest = state.answer?.strip_prefix(self.seen.content())?.to_owned();
+            if rest.is_empty() && self.seen.content().is_empty() {
                 return None;
             }
             tracing::info!("an answer whose connection died was whole at the site");

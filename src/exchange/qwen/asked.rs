@@ -11,7 +11,7 @@ use crate::protocol::openai::message::{self, ChatBody, Message, Role};
 use crate::protocol::qwen::chain::{self, Hash};
 use crate::protocol::qwen::models::{self, QwenModel};
 use crate::protocol::qwen::prompt::{self, Writer};
-use crate::protocol::qwen::request::{ChatType, Thinking};
+use crate::protocol::qwen::request::{ChatType, SIZES, Thinking};
 use crate::protocol::tools::declared::{Choice, Tools};
 use crate::protocol::tools::notation::Notation;
 use crate::protocol::tools::render;
@@ -41,6 +41,8 @@ pub(crate) struct Asked {
     pub(crate) parallel: bool,
     pub(crate) thinking: Thinking,
     pub(crate) chat_type: ChatType,
+    /// Of the image to be made.
+    pub(crate) size: Option<String>,
     /// Fields of the request that the site knows nothing of.
     pub(crate) ignored: Vec<&'static str>,
 }
@@ -60,6 +62,8 @@ impl Asked {
         let by_name = resolved.as_ref().and_then(|resolved| resolved.thinking);
         let by_suffix = resolved.and_then(|resolved| resolved.chat_type);
         let thinking = thinking(&body, by_name);
+        let chat_type = chat_type(&body, by_suffix)?;
+        let size = size(&body, chat_type)?;
         let declared = Tools::read(body.tools.as_ref());
         let fingerprint = declared.fingerprint_text();
         let choice = Choice::read(body.tool_choice.as_ref());
@@ -82,11 +86,8 @@ impl Asked {
             choice,
             parallel: body.parallel_tool_calls,
             thinking,
-            chat_type: match by_suffix {
-                Some(chat_type) => chat_type,
-                None if body.web_search => ChatType::Search,
-                None => ChatType::Text,
-            },
+            chat_type,
+            size,
             ignored,
         })
     }
@@ -199,6 +200,38 @@ fn write(notation: &Notation, write: impl FnOnce(&Writer<'_>) -> String) -> Stri
         call: &call,
         result: &result,
     })
+}
+
+/// The field says it more plainly than the model's name.
+fn chat_type(body: &ChatBody, by_suffix: Option<ChatType>) -> Result<ChatType, UpstreamError> {
+    let by_field = body.chat_type.as_deref().map(|name| {
+        ChatType::named(name).ok_or_else(|| {
+            let names = ChatType::names().join(", ");
+            invalid(&format!("`chat_type` must be one of {names}"))
+        })
+    });
+    let wanted = match (by_field, by_suffix) {
+        (Some(named), _) => named?,
+        (None, Some(chat_type)) => chat_type,
+        (None, None) if body.web_search => ChatType::Search,
+        (None, None) => ChatType::Text,
+    };
+    if wanted == ChatType::Video {
+        return Err(invalid(
+            "a video takes minutes and is no chat answer: make it at chat.qwen.ai, or ask a model without `-video`",
+        ));
+    }
+    Ok(wanted)
+}
+
+fn size(body: &ChatBody, chat_type: ChatType) -> Result<Option<String>, UpstreamError> {
+    let makes_image = matches!(chat_type, ChatType::Image | ChatType::ImageEdit);
+    let size = body.size.clone().filter(|_| makes_image);
+    if size.as_deref().is_some_and(|size| !SIZES.contains(&size)) {
+        let sizes = SIZES.join(", ");
+        return Err(invalid(&format!("`size` must be one of {sizes}")));
+    }
+    Ok(size)
 }
 
 /// Explicit fields win over the model's name (qwen-web-protocol, 6).

@@ -8,8 +8,10 @@
 
 mod answering;
 pub(crate) mod asked;
+mod excuse;
 mod refused;
 mod relay;
+mod seen;
 mod spares;
 mod talk;
 mod teller;
@@ -33,7 +35,7 @@ use crate::clock::now_ms;
 use crate::db::sessions::ChatOf;
 use crate::exchange::progress_limit;
 use crate::exchange::qwen::asked::Asked;
-use crate::exchange::qwen::refused::{no_login, refused, unavailable};
+use crate::exchange::qwen::refused::{THROTTLED, no_login, refused, unavailable};
 use crate::exchange::qwen::spares::Spares;
 use crate::exchange::qwen::talk::Talk;
 use crate::exchange::qwen::teller::Teller;
@@ -423,6 +425,13 @@ impl Inner {
         };
         self.credentials.judge(login, verdict);
         refusal
+    }
+
+    /// The site answered with nothing: it throttles the login without saying so (annex A4).
+    pub(crate) fn throttled(&self, login: &Arc<Login>) {
+        let rest = i64::try_from(THROTTLED.as_millis()).unwrap_or(i64::MAX);
+        let until = now_ms().saturating_add(rest);
+        self.credentials.judge(login, Verdict::Limited(until));
     }
 
     /// The site took the login.

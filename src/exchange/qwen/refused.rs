@@ -112,6 +112,9 @@ pub(crate) fn unavailable(reason: &Unavailable) -> UpstreamError {
     )
 }
 
+/// How long a login rests that was answered with nothing: the site does not say.
+pub(crate) const THROTTLED: Duration = Duration::from_secs(30);
+
 /// The site answered with nothing at all: it throttles without saying so (annex A4).
 pub(crate) fn nothing() -> UpstreamError {
     let message =
@@ -122,7 +125,7 @@ pub(crate) fn nothing() -> UpstreamError {
         "rate_limit_error",
         "qwen_throttled",
         message,
-        Some(Duration::from_secs(10)),
+        Some(THROTTLED),
         true,
     )
 }

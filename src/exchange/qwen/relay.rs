@@ -5,25 +5,24 @@
 
 use crate::exchange::qwen::answering::Answering;
 use crate::exchange::qwen::asked::Asked;
+use crate::exchange::qwen::excuse::Excuse;
 use crate::exchange::qwen::malformed;
 use crate::exchange::qwen::teller::Teller;
 use crate::protocol::openai::chunk::Usage;
 use crate::protocol::qwen::refusal::Refusal;
+use crate::protocol::qwen::request::ChatType;
 use crate::protocol::qwen::stream::{NativeArguments, QwenEvent};
 use crate::protocol::tools::declared::Tools;
-use crate::protocol::tools::notation::NATIVE_JSON;
 use crate::protocol::tools::parser::{Parser, Piece, ReadCall};
 use crate::protocol::tools::partial::{Grown, Partial};
+use crate::protocol::tools::reading;
 use crate::providers::UpstreamError;
-
-/// What the site's own excuse may be as long as (annex A6).
-const EXCUSE: usize = 300;
 
 /// What an answer came to.
 pub(crate) enum Outcome {
     /// All of it is told, but for calls that could not be read.
     Whole(Vec<Garbled>),
-    /// The site took a call for one of its own: nothing was told.
+    /// The site took a call for one of its own. What was told before that stays told.
     Intercepted,
     /// The site broke off.
     Refused(Refusal),
@@ -55,11 +54,11 @@ pub(crate) enum Calls {
 struct Relay<'a> {
     teller: &'a mut Teller,
     tools: &'a Tools,
-    /// Text that may turn out to be the site's excuse.
-    held: String,
-    /// Only at the head of an answer in the site's own notation.
-    may_hold: bool,
+    excuse: Excuse,
+    /// Calls that are told once the answer is whole.
     calls: Vec<ReadCall>,
+    /// How many calls were read, told or not.
+    read: usize,
     most_calls: usize,
     /// The call that is being written, where calls are told as they grow.
     growing: Option<Partial>,
@@ -77,13 +76,14 @@ pub(crate) async fn relay(
 ) -> Result<Outcome, UpstreamError> {
     let tools = &asked.tools;
     let mut parser = Parser::new(tools.clone(), answering.notation);
-    let may_hold = !tools.is_empty() && answering.notation.name == NATIVE_JSON.name;
+    // Where the site was asked to search, its own tools have work to do.
+    let has_own_runner = tools.is_empty() || asked.chat_type != ChatType::Text;
     let mut relay = Relay {
-        may_hold: may_hold && !teller.has_begun(),
         teller,
         tools,
-        held: String::new(),
+        excuse: Excuse::new(!tools.is_empty()),
         calls: Vec::new(),
+        read: 0,
         most_calls: if asked.parallel { usize::MAX } else { 1 },
         growing: (calls == Calls::Grow).then(Partial::default),
         garbled: Vec::new(),
@@ -100,11 +100,14 @@ pub(crate) async fn relay(
             event => event?,
         };
         match event {
-            QwenEvent::Created => {}
             QwenEvent::Reasoning(text) => relay.teller.reasoning(text).await?,
             QwenEvent::Content(text) => {
                 for piece in parser.push(&text) {
                     relay.piece(piece).await?;
+                }
+                if parser.is_over() || relay.read >= relay.most_calls {
+                    // Nothing that follows counts, and the chat is to be free for the call's result.
+                    return relay.stop(answering, parser).await;
                 }
                 relay.grow(parser.open_call()).await?;
                 relay.teller.is_alive().await?;
@@ -117,24 +120,15 @@ pub(crate) async fn relay(
             } => relay.native(key, name, arguments),
             QwenEvent::Citations(citations) => relay.teller.cite(citations),
             QwenEvent::Usage(latest) => *usage = Some(latest),
-            QwenEvent::ToolResult if relay.has_native_calls() => {
+            QwenEvent::ToolResult if relay.has_calls() => {
                 // The site's own runner has begun on a call that is the client's to make.
-                answering.stop().await;
-                return relay.end(parser).await;
+                return relay.stop(answering, parser).await;
             }
-            QwenEvent::ToolResult => {
-                // With a call of its own making, what was told before is told again: better than no call at all.
-                if may_hold && (!relay.natives.is_empty() || !relay.teller.has_begun()) {
-                    return Ok(Outcome::Intercepted);
-                }
-            }
+            // With a call of its own making, what was told before is told again: better than no call at all.
+            QwenEvent::ToolResult if !has_own_runner => return Ok(Outcome::Intercepted),
+            QwenEvent::Created | QwenEvent::ToolResult => {}
             QwenEvent::Failed(refusal) => return Ok(Outcome::Refused(refusal)),
-            QwenEvent::Finished => {
-                if relay.may_hold && is_excuse(&relay.held) {
-                    return Ok(Outcome::Intercepted);
-                }
-                return relay.end(parser).await;
-            }
+            QwenEvent::Finished => return relay.end(Some(parser)).await,
         }
     }
 }
@@ -143,7 +137,10 @@ impl Relay<'_> {
     async fn piece(&mut self, piece: Piece) -> Result<(), UpstreamError> {
         match piece {
             Piece::Text(text) => self.text(&text).await,
+            // A client that wants one call at a time gets the first; the model asks again for what it still needs.
+            Piece::Call(_) if self.read >= self.most_calls => Ok(()),
             Piece::Call(call) => {
+                self.read += 1;
                 self.release().await?;
                 if let Some(partial) = self.growing.as_mut().map(std::mem::take) {
                     return self.end_growing(&partial, call).await;
@@ -165,6 +162,10 @@ impl Relay<'_> {
 
     /// Tells what a call that is being written has grown by.
     async fn grow(&mut self, block: Option<&str>) -> Result<(), UpstreamError> {
+        if self.growing.is_some() && block.is_some() {
+            // Behind text that was held back, a call cannot begin.
+            self.release().await?;
+        }
         let (Some(partial), Some(block)) = (&mut self.growing, block) else {
             return Ok(());
         };
@@ -202,20 +203,14 @@ impl Relay<'_> {
     }
 
     async fn text(&mut self, text: &str) -> Result<(), UpstreamError> {
-        if !self.may_hold {
-            return self.teller.content(text.to_owned()).await;
-        }
-        self.held.push_str(text);
-        if may_be_excuse(&self.held) {
-            return Ok(());
-        }
-        self.release().await
+        let told = self.excuse.take(text);
+        self.teller.content(told).await
     }
 
     /// Tells what was held back.
     async fn release(&mut self) -> Result<(), UpstreamError> {
-        self.may_hold = false;
-        self.teller.content(std::mem::take(&mut self.held)).await
+        let held = self.excuse.release();
+        self.teller.content(held).await
     }
 
     fn native(&mut self, key: String, name: Option<String>, arguments: NativeArguments) {
@@ -239,76 +234,55 @@ impl Relay<'_> {
         }
     }
 
-    fn has_native_calls(&self) -> bool {
-        !self.natives.is_empty()
-            && self
-                .natives
-                .iter()
-                .all(|native| self.tools.find(&native.name).is_some())
+    /// Whether there is a call for the client, in either form.
+    fn has_calls(&self) -> bool {
+        let mut natives = self.natives.iter();
+        self.read > 0 || natives.any(|native| self.tools.closest(&native.name).is_some())
+    }
+
+    /// Ends the answer before the site does: a call that has begun in its text is none of it.
+    async fn stop(
+        self,
+        answering: &mut Answering,
+        parser: Parser,
+    ) -> Result<Outcome, UpstreamError> {
+        answering.stop().await;
+        let parser = Some(parser).filter(|parser| !parser.in_call());
+        self.end(parser).await
     }
 
     /// The answer is whole.
-    async fn end(mut self, parser: Parser) -> Result<Outcome, UpstreamError> {
-        for piece in parser.finish() {
+    async fn end(mut self, parser: Option<Parser>) -> Result<Outcome, UpstreamError> {
+        for piece in parser.into_iter().flat_map(Parser::finish) {
             self.piece(piece).await?;
         }
-        self.release().await?;
-        // A client that wants one call at a time gets the first; the model asks again for what it still needs.
-        self.calls.truncate(self.most_calls);
+        let has_calls = self.has_calls();
+        let is_lost = !self.natives.is_empty() && self.garbled.is_empty();
+        if !has_calls && (self.excuse.is_there() || (is_lost && !self.tools.is_empty())) {
+            return Ok(Outcome::Intercepted);
+        }
+        // An excuse beside a call is for a call that we have.
+        if !self.excuse.is_there() {
+            self.release().await?;
+        }
         for call in std::mem::take(&mut self.calls) {
             self.teller.call(call.name, call.arguments).await?;
         }
         for native in std::mem::take(&mut self.natives) {
-            if self.tools.find(&native.name).is_none() {
+            if self.tools.closest(&native.name).is_none() || self.read >= self.most_calls {
                 continue;
             }
-            match serde_json::from_str::<serde_json::Value>(&native.arguments) {
-                Ok(value) if value.is_object() => {
-                    self.teller.call(native.name, native.arguments).await?;
+            match reading::native(&native.name, &native.arguments, self.tools) {
+                Ok((name, arguments)) => {
+                    self.read += 1;
+                    self.teller.call(name, arguments).await?;
                 }
-                _ => self.garbled.push(Garbled {
-                    reason: format!("the arguments of `{}` are no JSON object", native.name),
+                Err(reason) => self.garbled.push(Garbled {
                     raw: native.arguments,
+                    reason,
                 }),
             }
         }
         Ok(Outcome::Whole(self.garbled))
-    }
-}
-
-/// `Tool <name> does not exist(s).` and nothing more of note (annex A6).
-fn is_excuse(text: &str) -> bool {
-    let text = text.trim();
-    let Some(rest) = text.strip_prefix("Tool ") else {
-        return false;
-    };
-    text.len() < EXCUSE
-        && rest
-            .find(" does not exist")
-            .is_some_and(|at| (1..=80).contains(&at))
-}
-
-fn may_be_excuse(text: &str) -> bool {
-    let text = text.trim_start();
-    text.len() < EXCUSE && ("Tool ".starts_with(text) || text.starts_with("Tool "))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_sites_excuse_is_told_from_prose() {
-        assert!(is_excuse("Tool read does not exists."));
-        assert!(is_excuse("Tool `fs.read` does not exist"));
-        assert!(!is_excuse("Tools do not exist for that."));
-        assert!(!is_excuse(&format!(
-            "Tool read does not exist. {}",
-            "But ".repeat(100)
-        )));
-        for text in ["", "T", "Tool", "Tool re"] {
-            assert!(may_be_excuse(text), "{text}");
-        }
-        assert!(!may_be_excuse("The tool"));
     }
 }

@@ -10,7 +10,7 @@ use crate::clock::{new_id, now_ms};
 use crate::db::sessions::TurnRow;
 use crate::exchange::qwen::answering::{Answering, Chat, StopGuard};
 use crate::exchange::qwen::asked::Asked;
-use crate::exchange::qwen::refused::refused;
+use crate::exchange::qwen::refused::{nothing, refused};
 use crate::exchange::qwen::relay::{self, Calls, Garbled, Outcome};
 use crate::exchange::qwen::spares::Kind;
 use crate::exchange::qwen::teller::Teller;
@@ -188,9 +188,20 @@ impl Talk {
             let refusal = match self.ask(site, &login, found, slot).await {
                 Ok(Ok(answering)) => return Ok(answering),
                 Ok(Err(refusal)) => self.inner.judge(&login, refusal),
-                // An empty answer is quiet throttling: one try more, in a new chat (annex A4).
-                Err(error) if is_nothing(&error) && !throttled => {
-                    throttled = true;
+                // An empty answer is quiet throttling: one try more, in a new chat, with another login where there is
+                // one (annex A4).
+                Err(error) if is_nothing(&error) => {
+                    let is_second = std::mem::replace(&mut throttled, true);
+                    let is_last = logins.len() == 1;
+                    if is_second || !is_last {
+                        self.inner.throttled(&login);
+                    }
+                    if is_second {
+                        return Err(error);
+                    }
+                    if !is_last {
+                        logins.retain(|other| other.id != login.id);
+                    }
                     fresh = true;
                     continue;
                 }
@@ -386,6 +397,7 @@ impl Talk {
             files,
             thinking: asked.thinking,
             chat_type: asked.chat_type,
+            size: asked.size.as_deref(),
             mode: mode(login),
             fid: &fid,
             child_id: &child_id,
@@ -408,7 +420,8 @@ impl Talk {
         let (login, chat) = (login.clone(), chat.clone());
         match sent? {
             Answered::Events(bytes) => {
-                let mut answering = Answering::new(login, chat, notation, Some(bytes), stop);
+                let mut answering =
+                    Answering::new(login, chat, notation, Some(bytes), stop, self.deadlines);
                 let begun = answering.begin(self.deadlines.first_byte).await?;
                 Ok(begun.map(|()| answering))
             }
@@ -418,10 +431,14 @@ impl Talk {
                 body,
             } => {
                 stop.is_armed = false;
+                if status == 200 && body.trim_ascii().is_empty() {
+                    return Err(nothing());
+                }
                 if let Some(refusal) = refusal::classify(status, content_type.as_deref(), &body) {
                     return Ok(Err(refusal));
                 }
-                let mut answering = Answering::new(login, chat, notation, None, stop);
+                let mut answering =
+                    Answering::new(login, chat, notation, None, stop, self.deadlines);
                 if !answering.take_document(&body) {
                     return Err(malformed("neither an event stream nor a known refusal"));
                 }

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::clock::{compact_utc, new_id, now_ms};
 use crate::exchange::qwen::{malformed, refused::invalid};
 use crate::protocol::openai::message::{Attachment, Message, attachments};
-use crate::protocol::qwen::files::{self, Grant};
+use crate::protocol::qwen::files::{self, Grant, Parsing};
 use crate::protocol::qwen::refusal::{self, Refusal, RefusalKind};
 use crate::providers::qwen::{Answered, Login, Site};
 use crate::providers::{Deadlines, UpstreamError};
@@ -21,6 +21,14 @@ use crate::tasks::lock;
 const KEPT: Duration = Duration::from_mins(10);
 /// Files remembered.
 const MOST: usize = 256;
+/// Pauses before the site is asked whether it has read a document.
+const PARSE_PAUSES: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+];
 /// Most bytes of one file.
 const LIMIT: usize = 20 << 20;
 
@@ -131,6 +139,9 @@ async fn upload(
             retry_after_s: None,
         }));
     }
+    if files::kind(media_type) == "file" {
+        parse(site, login, grant.file_id()).await;
+    }
     let ids = (new_id(), new_id());
     Ok(Ok(grant.entry(
         name,
@@ -139,6 +150,37 @@ async fn upload(
         (&ids.0, &ids.1),
         now_ms(),
     )))
+}
+
+/// Has a document read. The message is sent in any case: one implementation alone is known to do this (annex A8), and a
+/// site that does without must not be kept from answering.
+async fn parse(site: &Site, login: &Arc<Login>, file_id: &str) {
+    let request = files::parse_request(file_id);
+    if !matches!(
+        site.parse(login, &request).await,
+        Ok(Answered::Document { status: 200, .. })
+    ) {
+        tracing::info!("the site was not asked to read a document");
+        return;
+    }
+    let request = files::parse_state_request(file_id);
+    for pause in PARSE_PAUSES {
+        site.pause(pause).await;
+        let Ok(Answered::Document { body, .. }) = site.parse_state(login, &request).await else {
+            return;
+        };
+        match files::parsing(&body) {
+            Parsing::UnderWay => {}
+            Parsing::Done => return,
+            Parsing::Failed => {
+                tracing::warn!("the site could not read a document");
+                return;
+            }
+        }
+    }
+    tracing::warn!(
+        "the site is still reading a document; its message is sent without waiting longer"
+    );
 }
 
 /// The end of a made-up name.

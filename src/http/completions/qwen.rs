@@ -7,6 +7,7 @@ use axum::{Extension, Json, Router};
 use hyper::HeaderMap;
 use serde_json::{Value, json};
 
+use crate::actors::credentials::NoLogin;
 use crate::actors::router::resolve::closest;
 use crate::clock::{now_ms, rfc3339};
 use crate::exchange::Refusal;
@@ -44,14 +45,19 @@ async fn about() -> Json<Value> {
 }
 
 async fn health(State(app): State<App>) -> Result<Json<Value>, ApiError> {
-    let logins = app.handles.credentials.all().await?;
+    let authentication = match app.handles.credentials.usable().await? {
+        Ok(_) => "ok",
+        Err(NoLogin::Missing) => "not_configured",
+        Err(NoLogin::Unusable(state)) => state.as_str(),
+        Err(NoLogin::Limited { .. }) => "limited",
+    };
     let sessions = app.handles.sessions.active().await?;
     Ok(Json(json!({
         "status": "healthy",
         "timestamp": rfc3339(now_ms()),
         "uptime": app.started.elapsed().as_secs(),
         "checks": {
-            "authentication": if logins.is_empty() { "not_configured" } else { "ok" },
+            "authentication": authentication,
             "errors": "ok",
         },
         "sessions": {"active": sessions, "spare_chats": app.qwen.spare_chats()},

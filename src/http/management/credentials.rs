@@ -14,6 +14,7 @@ use crate::http::error::ApiError;
 use crate::http::extract;
 use crate::http::management::bodies::CredentialsBody;
 use crate::http::management::changes::{self, Kept};
+use crate::http::params::Params;
 use crate::protocol::qwen::curl;
 use crate::providers::qwen::{Login, as_ms, token_expiry};
 
@@ -41,7 +42,7 @@ async fn store(State(app): State<App>, request: Request) -> Result<Json<Value>, 
     let verified = app.qwen.verify(&new.login).await;
     let credentials = app.handles.credentials.clone();
     let storing = app.tasks.spawn("store credentials", async move {
-        credentials.store(new.login, expires_at).await
+        credentials.store(new.login, expires_at, verified).await
     });
     storing.await.map_err(|_| ApiError::Internal)??;
     let kept = Kept {
@@ -75,7 +76,7 @@ async fn show(State(app): State<App>) -> Result<Json<Value>, ApiError> {
     let logins = app.handles.credentials.all().await?;
     let Some(first) = logins.first() else {
         return Ok(Json(
-            json!({"hasCredentials": false, "expiresAt": null, "isValid": false, "accounts": []}),
+            json!({"hasCredentials": false, "expiresAt": null, "isValid": false, "state": "missing", "accounts": []}),
         ));
     };
     let mut body = shown(first);
@@ -84,17 +85,24 @@ async fn show(State(app): State<App>) -> Result<Json<Value>, ApiError> {
     Ok(Json(body))
 }
 
-/// Forgets every stored login, at once and for good.
+/// Forgets every stored login, or the one of a label, at once and for good.
 #[utoipa::path(delete, path = "/api/qwen/credentials", tag = "credentials",
+    params(("label" = Option<String>, Query, description = "Only the login of this name")),
     responses((status = 200, body = Value)))]
-async fn remove(State(app): State<App>) -> Result<Json<Value>, ApiError> {
-    let credentials = app.handles.credentials.clone();
-    let clearing = app.tasks.spawn(
-        "delete credentials",
-        async move { credentials.clear().await },
-    );
+async fn remove(State(app): State<App>, params: Params) -> Result<Json<Value>, ApiError> {
+    let (credentials, label) = (app.handles.credentials.clone(), params.text("label"));
+    let id = label.clone().unwrap_or_else(|| "*".into());
+    let is_one = label.is_some();
+    let clearing = app.tasks.spawn("delete credentials", async move {
+        match label {
+            Some(label) => credentials.delete(&label).await,
+            None => credentials.clear().await,
+        }
+    });
     let deleted = clearing.await.map_err(|_| ApiError::Internal)??;
-    app.handles.sessions.ended();
+    if !is_one {
+        app.handles.sessions.ended();
+    }
     let message = if deleted > 0 {
         "Qwen credentials deleted"
     } else {
@@ -102,7 +110,7 @@ async fn remove(State(app): State<App>) -> Result<Json<Value>, ApiError> {
     };
     let kept = Kept {
         entity: "credential",
-        id: "*",
+        id: &id,
         action: "deleted",
         before: Some(json!({"stored": deleted})),
         after: None,
@@ -131,6 +139,7 @@ fn shown(login: &Shown) -> Value {
         "expiresAt": login.expires_at.map(seconds),
         "expires_in": login.expires_at.map(|at| seconds(at - now)),
         "limited_until": login.limited_until.map(seconds),
+        "last_verified_at": login.last_verified_at.map(seconds),
         "createdAt": seconds(login.created_at),
         "updatedAt": seconds(login.updated_at),
         "token_preview": login.token_preview,

@@ -116,7 +116,10 @@ async fn take_over(app: &App, old: OldLogin, effect: Effect) -> Result<LoginFate
         return Ok(LoginFate::Existing);
     }
     if effect == Effect::Store {
-        app.handles.credentials.store(login, expires_at).await?;
+        app.handles
+            .credentials
+            .store(login, expires_at, false)
+            .await?;
     }
     Ok(LoginFate::Imported)
 }

@@ -95,6 +95,10 @@ pub(crate) struct ChatBody {
     pub(crate) parallel_tool_calls: bool,
     pub(crate) thinking: Wanted,
     pub(crate) web_search: bool,
+    /// What kind of chat is wanted, in the site's words.
+    pub(crate) chat_type: Option<String>,
+    /// The size of an image that is to be made.
+    pub(crate) size: Option<String>,
     /// Fields that ask for what only a model's own server can do.
     pub(crate) ignored: Vec<&'static str>,
 }
@@ -142,6 +146,14 @@ pub(crate) fn body(bytes: &[u8]) -> Result<ChatBody, Unreadable> {
     };
     let web_search = present(&whole, "web_search_options").is_some_and(Value::is_object)
         || extra(&whole, "enable_search").and_then(Value::as_bool) == Some(true);
+    let word = |key: &str| {
+        let value = extra(&whole, key)?;
+        Some(
+            value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned),
+        )
+    };
     Ok(ChatBody {
         model: whole
             .get("model")
@@ -153,6 +165,8 @@ pub(crate) fn body(bytes: &[u8]) -> Result<ChatBody, Unreadable> {
         parallel_tool_calls: whole.get("parallel_tool_calls") != Some(&Value::Bool(false)),
         thinking: thinking(&whole),
         web_search,
+        chat_type: word("chat_type"),
+        size: word("size"),
         ignored: SAMPLING
             .into_iter()
             .filter(|key| present(&whole, key).is_some())

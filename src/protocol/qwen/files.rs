@@ -48,7 +48,45 @@ pub(crate) fn grant_request(name: &str, size: usize, media_type: &str) -> Value 
     json!({"filename": name, "filesize": size, "filetype": kind(media_type)})
 }
 
+/// Asks for a stored document to be read.
+pub(crate) fn parse_request(file_id: &str) -> Value {
+    json!({"file_id": file_id})
+}
+
+/// Asks whether documents have been read.
+pub(crate) fn parse_state_request(file_id: &str) -> Value {
+    json!({"file_id_list": [file_id]})
+}
+
+/// How far the site is with the reading of a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parsing {
+    UnderWay,
+    Done,
+    Failed,
+}
+
+/// Reads the answer; what says nothing of a state is not waited for.
+pub(crate) fn parsing(body: &[u8]) -> Parsing {
+    let value: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+    if refusal::from_value(&value).is_some() {
+        return Parsing::Failed;
+    }
+    let data = value.get("data").unwrap_or(&value);
+    let entry = data.get(0).unwrap_or(data);
+    match entry.get("status").and_then(Value::as_str) {
+        Some("failed" | "error") => Parsing::Failed,
+        Some("success" | "done" | "completed" | "finished") | None => Parsing::Done,
+        Some(_) => Parsing::UnderWay,
+    }
+}
+
 impl Grant {
+    /// The file's id at the site.
+    pub(crate) fn file_id(&self) -> &str {
+        &self.file_id
+    }
+
     /// Reads the answer, flat or in the envelope of v2.
     pub(crate) fn read(body: &[u8]) -> Result<Self, Refusal> {
         let value: Value = serde_json::from_slice(body).unwrap_or(Value::Null);

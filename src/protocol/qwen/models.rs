@@ -65,7 +65,7 @@ const SUFFIXES: [(&str, Option<bool>, Option<ChatType>); 10] = [
     ("-no-thinking", Some(false), None),
     ("-thinking", Some(true), None),
     ("-search", None, Some(ChatType::Search)),
-    ("-image-edit", None, Some(ChatType::Image)),
+    ("-image-edit", None, Some(ChatType::ImageEdit)),
     ("-image", None, Some(ChatType::Image)),
     ("-video", None, Some(ChatType::Video)),
     ("-fast", Some(false), None),

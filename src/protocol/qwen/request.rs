@@ -22,18 +22,53 @@ pub(crate) enum ChatType {
     /// The model searches the web first.
     Search,
     Image,
+    ImageEdit,
+    /// Made by a job that outlives the answer; not offered.
     Video,
     DeepResearch,
+    Artifacts,
+    WebDev,
+    Travel,
 }
 
+/// Sizes of images, as the site names them (section 3).
+pub(crate) const SIZES: [&str; 5] = ["1:1", "4:3", "3:4", "16:9", "9:16"];
+
 impl ChatType {
+    const ALL: [Self; 9] = [
+        Self::Text,
+        Self::Search,
+        Self::Image,
+        Self::ImageEdit,
+        Self::Video,
+        Self::DeepResearch,
+        Self::Artifacts,
+        Self::WebDev,
+        Self::Travel,
+    ];
+
+    /// The kind that the site calls `name`.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.wire() == name)
+    }
+
+    /// What the site calls the kinds that are offered.
+    pub(crate) fn names() -> Vec<&'static str> {
+        let offered = Self::ALL.into_iter().filter(|kind| *kind != Self::Video);
+        offered.map(Self::wire).collect()
+    }
+
     fn wire(self) -> &'static str {
         match self {
             Self::Text => "t2t",
             Self::Search => "search",
             Self::Image => "t2i",
+            Self::ImageEdit => "image_edit",
             Self::Video => "t2v",
             Self::DeepResearch => "deep_research",
+            Self::Artifacts => "artifacts",
+            Self::WebDev => "web_dev",
+            Self::Travel => "travel",
         }
     }
 }
@@ -78,6 +113,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) files: Vec<Value>,
     pub(crate) thinking: Thinking,
     pub(crate) chat_type: ChatType,
+    /// Of the image to be made.
+    pub(crate) size: Option<&'a str>,
     pub(crate) mode: ChatMode,
     /// Ids that we make: of this message, and of the answer as the page would number it.
     pub(crate) fid: &'a str,
@@ -116,8 +153,8 @@ pub(crate) fn completion(turn: &Turn<'_>) -> Value {
         }],
         "timestamp": seconds + 1,
     });
-    if matches!(turn.chat_type, ChatType::Image | ChatType::Video) {
-        body["size"] = "1:1".into();
+    if matches!(turn.chat_type, ChatType::Image | ChatType::ImageEdit) {
+        body["size"] = turn.size.unwrap_or("1:1").into();
     }
     body
 }
@@ -166,6 +203,7 @@ mod tests {
             files: Vec::new(),
             thinking: Thinking::Off,
             chat_type: ChatType::Text,
+            size: None,
             mode: ChatMode::Normal,
             fid: "f",
             child_id: "k",

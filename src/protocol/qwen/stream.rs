@@ -94,6 +94,14 @@ impl Translator {
         Self::default()
     }
 
+    /// For the answer `response_id`, told once more.
+    pub(crate) fn of(response_id: String) -> Self {
+        Self {
+            response_id: Some(response_id),
+            ..Self::default()
+        }
+    }
+
     /// Takes the data of one event, or a body that is no stream.
     pub(crate) fn push(&mut self, data: &str) -> Vec<QwenEvent> {
         let mut out = Vec::new();

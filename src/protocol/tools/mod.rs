@@ -6,6 +6,7 @@ pub(crate) mod declared;
 pub(crate) mod notation;
 pub(crate) mod parser;
 pub(crate) mod partial;
+pub(crate) mod reading;
 pub(crate) mod render;
 
 mod block;
@@ -13,7 +14,6 @@ mod coerce;
 mod fence;
 mod lenient;
 mod raw;
-mod reading;
 mod schema;
 mod signature;
 mod text;

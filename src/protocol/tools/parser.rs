@@ -141,6 +141,11 @@ impl Parser {
         }
     }
 
+    /// Whether a result was echoed: nothing that follows counts.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.state, State::Cut)
+    }
+
     /// What has come of a call that has not ended, behind its opening mark.
     pub(crate) fn open_call(&self) -> Option<&str> {
         match &self.state {

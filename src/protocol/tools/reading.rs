@@ -8,6 +8,7 @@ use crate::protocol::tools::declared::{Tool, Tools};
 use crate::protocol::tools::lenient::{self, Ending};
 use crate::protocol::tools::notation::{FUNCTION, FUNCTION_CLOSE};
 use crate::protocol::tools::raw;
+use crate::protocol::tools::schema;
 
 /// A call that has been read: the tool's declared name and its arguments as a JSON object.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,6 +59,21 @@ pub(super) fn json(content: &str, ending: Ending, place: Place, tools: &Tools) -
         return Err("the block holds no call".into());
     }
     Ok(found)
+}
+
+/// A call that the site handed back in its own form: the declared tool that was meant, and its arguments in its types.
+pub(crate) fn native(
+    name: &str,
+    arguments: &str,
+    tools: &Tools,
+) -> Result<(String, String), String> {
+    let tool = declared(name, tools)?;
+    // Nothing where something must be was lost on the way.
+    if arguments.trim().is_empty() && schema::requires(&tool.parameters) {
+        return Err(format!("the arguments of `{}` did not come", tool.name));
+    }
+    let found = finished(&object(arguments)?, tool);
+    Ok((found.name, found.arguments))
 }
 
 /// Reads `<function=name><parameter=key>value</parameter></function>`, once or several times. A missing

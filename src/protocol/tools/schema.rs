@@ -41,6 +41,14 @@ pub(super) fn alternatives(schema: &Value) -> Option<&Vec<Value>> {
         .filter(|list| !list.is_empty())
 }
 
+/// Whether something must be given.
+pub(super) fn requires(root: &Value) -> bool {
+    let required = resolve(root, root).get("required");
+    required
+        .and_then(Value::as_array)
+        .is_some_and(|names| !names.is_empty())
+}
+
 /// The schema of a property.
 pub(super) fn property<'a>(schema: &'a Value, name: &str) -> Option<&'a Value> {
     let declared = schema

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{LATER, ask, assert_clean, at, chat, log_in, logged_in, reasoning, streamed, user};
+use super::{
+    LATER, ask, assert_clean, at, calls, chat, log_in, logged_in, reasoning, streamed, user,
+    with_tools,
+};
 use crate::support::PATIENCE;
 use crate::support::site::{Play, Site, fixture, phase};
 use crate::support::upstream::{Step, sse_head};
@@ -190,23 +193,67 @@ async fn thinking_comes_apart_and_as_it_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bytes_split_anywhere_make_the_same_answer() {
-    let site = Site::start(|turn| {
-        let text =
-            fixture("plain.sse").replace("11111111-1111-4111-8111-111111111111", &turn.chat_id);
-        let mut steps = vec![sse_head()];
-        steps.extend(text.bytes().map(|byte| Step::Chunk(vec![byte])));
-        steps.push(Step::End);
-        Play::Steps(steps)
-    })
-    .await;
-    let gateway = logged_in(&site, "u1").await;
-    let (heard, _) = streamed(&gateway, chat(&[user("go")])).await;
-    assert_eq!(
-        heard.text,
-        "Bees dance to say where flowers are. 花の場所を踊りで伝える 🐝."
-    );
-    gateway.stop().await;
+async fn every_fixture_byte_by_byte_makes_the_same_answer() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/qwen-web");
+    let names = std::fs::read_dir(folder).expect("the fixtures");
+    let names = names.map(|entry| {
+        entry
+            .expect("an entry")
+            .file_name()
+            .into_string()
+            .expect("text")
+    });
+    let mut names: Vec<String> = names
+        .filter(|name| name.rsplit('.').next() == Some("sse"))
+        .collect();
+    assert!(names.len() >= 20, "{names:?}");
+    names.extend(["rate-limited.json", "challenge.html", "non-stream.json"].map(str::to_owned));
+    for name in &names {
+        let mut read = Vec::new();
+        for size in [usize::MAX, 1] {
+            let text = fixture(name);
+            let site = Site::start(move |turn| {
+                let text = text
+                    .replace("11111111-1111-4111-8111-111111111111", &turn.chat_id)
+                    .replace("33333333-3333-4333-8333-333333333333", &turn.response_id);
+                let mut steps = vec![sse_head()];
+                let pieces = text.as_bytes().chunks(size);
+                steps.extend(pieces.map(|piece| Step::Chunk(piece.to_vec())));
+                steps.push(Step::End);
+                Play::Steps(steps)
+            })
+            .await;
+            let gateway = logged_in(&site, "u1").await;
+            let mut body = with_tools(&[user("go")]);
+            body["stream"] = true.into();
+            let response = ask(&gateway, &body).await;
+            let (status, text) = (response.status(), response.text().await.expect("text"));
+            if status == 200 {
+                let chunks: Vec<Value> = text
+                    .lines()
+                    .filter_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok())
+                    .collect();
+                let heard = crate::support::hear(&text);
+                let codes: Vec<_> = heard
+                    .errors
+                    .iter()
+                    .map(|error| error["code"].clone())
+                    .collect();
+                read.push(json!([
+                    heard.text,
+                    reasoning(&chunks),
+                    json!(calls(&chunks)),
+                    heard.finish_reasons,
+                    codes
+                ]));
+            } else {
+                let error: Value = serde_json::from_str(&text).expect("JSON");
+                read.push(json!([status.as_u16(), error["error"]["code"]]));
+            }
+            gateway.stop().await;
+        }
+        assert_eq!(read[0], read[1], "{name}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -303,20 +350,6 @@ async fn an_answer_whose_connection_died_is_taken_up_where_it_broke() {
         (heard.text.as_str(), heard.errors.len()),
         ("The first half", 1)
     );
-    gateway.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_empty_answer_is_tried_once_more_and_then_is_a_limit() {
-    let site = Site::start(|_| Play::Fixture("empty.sse")).await;
-    let gateway = logged_in(&site, "u1").await;
-    let response = ask(&gateway, &chat(&[user("go")])).await;
-    assert_eq!(response.status(), 429);
-    assert!(response.headers().contains_key("retry-after"));
-    assert_eq!(response.headers()["x-should-retry"], "true");
-    let error: Value = response.json().await.expect("JSON");
-    assert_eq!(error["error"]["code"], "qwen_throttled");
-    assert_eq!((site.turns().len(), site.opened().len()), (2, 2));
     gateway.stop().await;
 }
 
@@ -491,6 +524,93 @@ async fn images_are_stored_once_and_shown_with_their_message() {
             "{error}"
         );
     }
+    assert_clean(&site);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_kind_of_chat_is_asked_for_by_name_or_by_field() {
+    let site = Site::saying("done").await;
+    let gateway = logged_in(&site, "u1").await;
+    for (suffix, fields, kind, size) in [
+        ("", json!({}), "t2t", Value::Null),
+        ("-thinking", json!({}), "t2t", Value::Null),
+        ("-search", json!({}), "search", Value::Null),
+        ("-thinking-search", json!({}), "search", Value::Null),
+        ("-fast-search", json!({}), "search", Value::Null),
+        ("-deep-research", json!({}), "deep_research", Value::Null),
+        ("-image", json!({}), "t2i", json!("1:1")),
+        ("-image-edit", json!({}), "image_edit", json!("1:1")),
+        ("-image", json!({"size": "16:9"}), "t2i", json!("16:9")),
+        (
+            "",
+            json!({"chat_type": "artifacts"}),
+            "artifacts",
+            Value::Null,
+        ),
+        (
+            "",
+            json!({"extra_body": {"chat_type": "t2i", "size": "4:3"}}),
+            "t2i",
+            json!("4:3"),
+        ),
+        // A field says it more plainly than a name.
+        (
+            "-search",
+            json!({"chat_type": "web_dev"}),
+            "web_dev",
+            Value::Null,
+        ),
+        ("", json!({"web_search_options": {}}), "search", Value::Null),
+    ] {
+        let mut body = chat(&[user("go")]);
+        body["model"] = format!("qwen3-max{suffix}").into();
+        let fields_of = fields.as_object().expect("an object").clone();
+        body.as_object_mut().expect("an object").extend(fields_of);
+        assert_eq!(
+            ask(&gateway, &body).await.status(),
+            200,
+            "{suffix} {fields}"
+        );
+        let turns = site.turns();
+        let sent = &turns.last().expect("a turn").body;
+        assert_eq!(sent["messages"][0]["chat_type"], kind, "{suffix} {fields}");
+        assert_eq!(sent["size"], size, "{suffix} {fields}");
+    }
+    let asked = site.turns().len();
+    for (model, fields, part) in [
+        ("qwen3-max-video", json!({}), "video"),
+        ("qwen3-max", json!({"chat_type": "t2v"}), "video"),
+        ("qwen3-max", json!({"chat_type": "nonsense"}), "`chat_type`"),
+        ("qwen3-max-image", json!({"size": "huge"}), "`size`"),
+    ] {
+        let mut body = chat(&[user("go")]);
+        body["model"] = model.into();
+        let fields_of = fields.as_object().expect("an object").clone();
+        body.as_object_mut().expect("an object").extend(fields_of);
+        let response = ask(&gateway, &body).await;
+        assert_eq!(response.status(), 400, "{model} {fields}");
+        let error: Value = response.json().await.expect("JSON");
+        let message = error["error"]["message"].as_str().expect("text");
+        assert!(message.contains(part), "{message}");
+    }
+    assert_eq!(site.turns().len(), asked, "the site is not asked");
+    assert_clean(&site);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_is_parsed_before_its_message_is_sent() {
+    let site = Site::saying("a list").await;
+    let gateway = logged_in(&site, "u1").await;
+    let message = json!({"role": "user", "content": [{"type": "text", "text": "what is it?"},
+        {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,aGVsbG8="}},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGVsbG8gYmVl"}}]});
+    assert_eq!(ask(&gateway, &chat(&[message])).await.status(), 200);
+    let turns = site.turns();
+    let files = &turns[0].body["messages"][0]["files"];
+    assert_eq!(files.as_array().map(Vec::len), Some(2));
+    assert_eq!(site.parsed(), [files[0]["id"].as_str().expect("an id")]);
     assert_clean(&site);
     gateway.stop().await;
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{answer, ask, assert_clean, at, chat, last_line, log_in, logged_in, user, with_tools};
 use crate::support::TestGateway;
-use crate::support::site::{Play, Site};
+use crate::support::site::{Play, Site, phase};
 
 const SYSTEM: &str = "You are a careful gardener.";
 
@@ -379,6 +379,94 @@ async fn crashes_in_the_middle_of_answers_change_none_of_them() {
     for task in tasks {
         task.await.expect("every turn is answered");
     }
+    assert_clean(&site);
+    Arc::into_inner(gateway)
+        .expect("all tasks are over")
+        .stop()
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_in_the_middle_of_an_answer_does_not_change_it() {
+    let site = Site::start(|turn| match turn.before {
+        0 => Play::Halves(
+            vec![phase("answer", "Before ", "typing")],
+            vec![
+                phase("answer", "and after.", "typing"),
+                phase("answer", "", "finished"),
+            ],
+        ),
+        _ => Play::says("Gladly."),
+    })
+    .await;
+    let gateway = logged_in(&site, "u1").await;
+    let mut body = chat(&[user("go")]);
+    body["stream"] = true.into();
+    let mut response = ask(&gateway, &body).await;
+    let mut told = String::new();
+    while !told.contains("Before") {
+        let chunk = response.chunk().await.expect("a chunk").expect("not over");
+        told.push_str(&String::from_utf8_lossy(&chunk));
+    }
+    for actor in ["qwen-sessions", "credentials"] {
+        let before = gateway.actor(actor).await["incarnation"]
+            .as_u64()
+            .expect("a number");
+        assert_eq!(gateway.crash(actor).await, 200);
+        gateway.incarnation_after(actor, before).await;
+    }
+    site.upstream.go(1);
+    while let Some(chunk) = response.chunk().await.expect("a chunk") {
+        told.push_str(&String::from_utf8_lossy(&chunk));
+    }
+    let heard = crate::support::hear(&told);
+    assert_eq!(
+        (heard.text.as_str(), heard.finish_reasons.len()),
+        ("Before and after.", 1)
+    );
+    let said = json!({"role": "assistant", "content": heard.text});
+    let next = answer(&gateway, &chat(&[user("go"), said, user("please")])).await;
+    assert_eq!(next["content"], "Gladly.");
+    assert_eq!(site.opened().len(), 1);
+    assert_clean(&site);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_at_a_time_are_asked_of_a_login_unless_set_otherwise() {
+    const TURNS: usize = 20;
+    let site = Site::start(|turn| {
+        let text = format!("re: {}", last_line(turn));
+        Play::Held(vec![
+            phase("answer", &text, "typing"),
+            phase("answer", "", "finished"),
+        ])
+    })
+    .await;
+    let gateway = Arc::new(logged_in(&site, "u1").await);
+    let tasks: Vec<_> = (0..TURNS)
+        .map(|at| {
+            let gateway = gateway.clone();
+            tokio::spawn(async move {
+                let text = format!("conversation {at}");
+                let message = answer(&gateway, &chat(&[user(&text)])).await;
+                assert_eq!(message["content"], format!("re: {text}"));
+            })
+        })
+        .collect();
+    let both = async {
+        while site.turns().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(crate::support::PATIENCE, both)
+        .await
+        .expect("two are asked");
+    site.upstream.go(TURNS);
+    for task in tasks {
+        task.await.expect("every turn is answered");
+    }
+    assert_eq!((site.turns().len(), site.most_at_once()), (TURNS, 2));
     assert_clean(&site);
     Arc::into_inner(gateway)
         .expect("all tasks are over")

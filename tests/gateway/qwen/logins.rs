@@ -17,7 +17,7 @@ async fn a_login_is_taken_in_every_form_and_shown_in_none() {
     let gateway = at(&site, &[]).await;
     assert_eq!(
         credentials(&gateway).await,
-        json!({"hasCredentials": false, "expiresAt": null, "isValid": false, "accounts": []})
+        json!({"hasCredentials": false, "expiresAt": null, "isValid": false, "state": "missing", "accounts": []})
     );
     let token = jwt("u1", LATER);
     let curl = format!(
@@ -219,12 +219,19 @@ async fn a_planted_secret_is_nowhere_but_sealed_in_the_file() {
         .text()
         .await
         .expect("text");
+    let backup = gateway.post(&gateway.api("/api/backup"), &json!({})).await;
+    assert_eq!(backup.status(), 201);
+    seen += &backup.text().await.expect("text");
     for path in [
         "/api/qwen/credentials",
         "/api/supervision",
+        "/api/supervision/events",
+        "/api/activity/recent?limit=100",
         "/api/health",
         "/api/proxy/status",
         "/api/requests",
+        "/api/requests/export",
+        "/api/backups",
     ] {
         let response = gateway
             .client
@@ -234,6 +241,24 @@ async fn a_planted_secret_is_nowhere_but_sealed_in_the_file() {
             .expect("an answer");
         seen += &response.text().await.expect("text");
     }
+    // All that happened, told again.
+    let events = gateway
+        .client
+        .get(gateway.api("/api/events"))
+        .header("last-event-id", "0")
+        .send();
+    let mut events = events.await.expect("an answer");
+    let mut told = String::new();
+    while !told.contains("challenged") {
+        let chunk = events.chunk().await.expect("a chunk").expect("not over");
+        told.push_str(&String::from_utf8_lossy(&chunk));
+    }
+    drop(events);
+    seen += &told;
+    let audited: String =
+        gateway.cell("SELECT group_concat(quote(before) || quote(after)) FROM audit_log");
+    assert!(audited.contains("verified"), "{audited}");
+    seen += &audited;
     let secrets = [PLANTED, &token[10..60], "signature of"];
     for secret in secrets {
         assert!(!seen.contains(secret), "{secret} in {seen}");
@@ -242,8 +267,18 @@ async fn a_planted_secret_is_nowhere_but_sealed_in_the_file() {
         gateway.cell("SELECT count(*) FROM credentials WHERE sealed = 1 AND length(cookies) > 40");
     assert_eq!(sealed, 1);
     let dir = gateway.stop().await;
-    for entry in std::fs::read_dir(dir.path().join("data")).expect("readable") {
-        let path = entry.expect("an entry").path();
+    let folder = |path: std::path::PathBuf| {
+        let entries = std::fs::read_dir(path).expect("readable");
+        entries
+            .map(|entry| entry.expect("an entry").path())
+            .collect::<Vec<_>>()
+    };
+    let backups = folder(dir.path().join("data/backups"));
+    assert_eq!(backups.len(), 1, "{backups:?}");
+    for path in folder(dir.path().join("data")).into_iter().chain(backups) {
+        if path.is_dir() {
+            continue;
+        }
         // The files beside the database go when its last connection does.
         let Ok(bytes) = std::fs::read(&path) else {
             assert!(!path.exists(), "{}", path.display());
@@ -265,9 +300,8 @@ async fn a_planted_secret_is_nowhere_but_sealed_in_the_file() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_of_the_environment_is_used_and_never_logged() {
     let token = jwt("environment-user", LATER);
-    let refused = token.clone();
     let site = Site::start(move |turn| {
-        assert_eq!(turn.token, refused);
+        let refused = &turn.token;
         match turn.content.as_str() {
             "fine" => Play::says("Fine."),
             "limit" => Play::refusal(200, "parallel-limited.json"),
@@ -310,13 +344,38 @@ async fn a_login_of_the_environment_is_used_and_never_logged() {
         (&shown["source"], &shown["state"]),
         (&json!("environment"), &json!("valid"))
     );
+    // And one that is stored takes its place.
+    let stored = jwt("stored-user", LATER);
+    let body =
+        json!({"token": stored, "cookies": format!("token={stored}; isg=planted-in-cookies")});
+    let url = format!("{}/api/qwen/credentials", binary.management);
+    assert_eq!(
+        client
+            .post(url)
+            .json(&body)
+            .send()
+            .await
+            .expect("an answer")
+            .status(),
+        200
+    );
+    for text in ["fine", "break"] {
+        let url = format!("{}/v1/chat/completions", binary.qwen);
+        let response = client.post(url).json(&chat(&[user(text)])).send().await;
+        answers += &response.expect("an answer").text().await.expect("text");
+    }
     drop(binary);
     let logged = std::fs::read_to_string(log).expect("a log");
     assert!(
         logged.contains("upstream answered"),
         "it logs at all: {logged}"
     );
-    for secret in ["planted-in-cookies", &token[10..60], "signature of"] {
+    for secret in [
+        "planted-in-cookies",
+        &token[10..60],
+        &stored[10..60],
+        "signature of",
+    ] {
         assert!(
             !logged.contains(secret) && !shown.to_string().contains(secret),
             "{secret} in {logged}"
@@ -364,6 +423,106 @@ async fn a_login_that_ends_by_the_clock_says_so() {
             .contains("expired"),
         "{error}"
     );
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_login_of_several_can_be_forgotten() {
+    let site = Site::saying("fine").await;
+    let gateway = at(&site, &[]).await;
+    let health = async || {
+        let (_, health) = gateway.get(&gateway.qwen("/health")).await;
+        health["checks"]["authentication"].clone()
+    };
+    assert_eq!(health().await, "not_configured");
+    log_in(&gateway, "a", "u1").await;
+    log_in(&gateway, "b", "u2").await;
+    assert_eq!(health().await, "ok");
+    let shown = credentials(&gateway).await;
+    for account in shown["accounts"].as_array().expect("a list") {
+        assert!(
+            account["last_verified_at"].as_i64() > Some(1_700_000_000),
+            "{account}"
+        );
+    }
+    let delete = async |query: &str| -> Value {
+        let url = gateway.api(&format!("/api/qwen/credentials{query}"));
+        let response = gateway.client.delete(url).send().await.expect("an answer");
+        assert_eq!(response.status(), 200);
+        response.json().await.expect("JSON")
+    };
+    assert_eq!(delete("?label=nobody").await["deleted"], 0);
+    assert_eq!(delete("?label=a").await["deleted"], 1);
+    assert_eq!(delete("?label=a").await["deleted"], 0);
+    let shown = credentials(&gateway).await;
+    assert_eq!(
+        (&shown["label"], shown["accounts"].as_array().map(Vec::len)),
+        (&json!("b"), Some(1))
+    );
+    assert_eq!(
+        answer(&gateway, &chat(&[user("go")])).await["content"],
+        "fine"
+    );
+    assert_eq!(site.turns()[0].token, jwt("u2", LATER));
+    // One that is there but of no use is not `ok`.
+    site.reject(&jwt("u2", LATER));
+    assert_eq!(ask(&gateway, &chat(&[user("go on")])).await.status(), 401);
+    assert_eq!(health().await, "rejected");
+    assert_eq!(delete("").await["deleted"], 1);
+    assert_eq!(credentials(&gateway).await["state"], "missing");
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_least_recently_limited_login_comes_first() {
+    let site = Site::saying("fine").await;
+    let gateway = at(&site, &[]).await;
+    for (label, user) in [("a", "u1"), ("b", "u2"), ("c", "u3")] {
+        log_in(&gateway, label, user).await;
+    }
+    let database = gateway.database();
+    let dir = gateway.stop().await;
+    // Limits that are over.
+    let stored = rusqlite::Connection::open(database).expect("the database opens");
+    for (label, until) in [("a", 3_000), ("b", 1_000), ("c", 2_000)] {
+        let changed = stored.execute(
+            "UPDATE credentials SET limited_until = ?2 WHERE label = ?1",
+            (label, until),
+        );
+        assert_eq!(changed.expect("written"), 1);
+    }
+    drop(stored);
+    let settings = [("qwen.baseUrl", json!(site.upstream.origin()))];
+    let gateway = TestGateway::reopened(dir, &settings).await;
+    for (number, user_id) in ["u2", "u3", "u1"].into_iter().enumerate() {
+        let text = format!("conversation {number}");
+        assert_eq!(
+            answer(&gateway, &chat(&[user(&text)])).await["content"],
+            "fine"
+        );
+        let turns = site.turns();
+        let token = &turns.last().expect("a turn").token;
+        assert_eq!(*token, jwt(user_id, LATER));
+        site.reject(token);
+        let rejected = ask(&gateway, &chat(&[user("again")])).await.status();
+        assert_eq!(rejected, if number == 2 { 401 } else { 200 });
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_busy_answer_in_a_row_is_a_check() {
+    let site = Site::start(|turn| match turn.content.as_str() {
+        "fine" => Play::says("Fine."),
+        _ => Play::refusal(200, "busy.json"),
+    })
+    .await;
+    let gateway = logged_in(&site, "u1").await;
+    for (text, status) in [("go", 503), ("fine", 200), ("go", 503), ("go", 403)] {
+        let response = ask(&gateway, &chat(&[user(text)])).await;
+        assert_eq!(response.status(), status, "{text}");
+    }
+    assert_eq!(credentials(&gateway).await["state"], "challenged");
     gateway.stop().await;
 }
 
@@ -443,7 +602,7 @@ async fn the_key_can_live_in_the_keyring_and_a_locked_one_stops_nothing() {
     // Locked: it starts, without that login, and with a key of its own.
     std::fs::write(dir.path().join("locked"), "").expect("a mark");
     let binary = start("true");
-    assert_eq!(state(&binary).await, Value::Null);
+    assert_eq!(state(&binary).await, "missing");
     drop(binary);
     std::fs::remove_file(dir.path().join("locked")).expect("there");
     let binary = start("true");

@@ -1,7 +1,9 @@
 //! Port 3000: the user's own login at the Qwen web chat, played by a site that checks what it is sent.
 
 mod answers;
+mod broken;
 mod conversations;
+mod interception;
 mod logins;
 mod oauth;
 mod tools;

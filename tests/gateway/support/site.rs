@@ -28,6 +28,7 @@ pub struct Turn {
 }
 
 /// What the site makes of a turn.
+#[derive(Clone)]
 pub enum Play {
     /// Answers with this text, in these pieces.
     Says(Vec<String>),
@@ -37,9 +38,20 @@ pub enum Play {
     Fixture(&'static str),
     /// A whole body instead of a stream.
     Body(u16, &'static str, String),
+    /// These events, to the end of the body.
+    Events(Vec<Value>),
+    /// These events, once somebody calls [`Upstream::go`].
+    Held(Vec<Value>),
+    /// Some events, and the others once somebody calls [`Upstream::go`].
+    Halves(Vec<Value>, Vec<Value>),
+    /// These events, then the connection does this; the site goes on by itself.
+    Breaks(Vec<Value>, Step),
     /// Anything else.
     Steps(Vec<Step>),
 }
+
+/// Plays a part of the site's.
+type Script = Arc<dyn Fn(&Turn) -> Play + Send + Sync>;
 
 impl Play {
     pub fn says(text: &str) -> Self {
@@ -69,10 +81,20 @@ struct Kept {
     stopped: Vec<String>,
     deleted: Vec<String>,
     uploads: Vec<Received>,
+    /// Files that were to be parsed.
+    parsed: Vec<String>,
+    /// How often somebody asked whether they were.
+    asked_parsing: usize,
     /// What a request did wrong; a test that does not expect it fails.
     faults: Vec<String>,
     /// What the site makes of an answer after its connection broke.
     alone: Option<String>,
+    /// What it answers who takes such an answer up again; nobody may, without.
+    resume: Option<Script>,
+    /// Answers that were asked for again, by id.
+    resumed: Vec<String>,
+    /// The most turns that were under way at once.
+    most_at_once: usize,
     /// Tokens that the site does not take.
     rejected: HashSet<String>,
     next: u64,
@@ -131,6 +153,11 @@ impl Site {
         self.kept().uploads.clone()
     }
 
+    /// Ids of the files that were to be parsed.
+    pub fn parsed(&self) -> Vec<String> {
+        self.kept().parsed.clone()
+    }
+
     /// What requests did wrong.
     pub fn faults(&self) -> Vec<String> {
         self.kept().faults.clone()
@@ -139,6 +166,21 @@ impl Site {
     /// From now on every answer of the site ends in this text, also when the connection breaks.
     pub fn finishes_alone(&self, text: &str) {
         self.kept().alone = Some(text.to_owned());
+    }
+
+    /// From now on an answer whose connection broke can be taken up, and is played so.
+    pub fn resumes(&self, script: impl Fn(&Turn) -> Play + Send + Sync + 'static) {
+        self.kept().resume = Some(Arc::new(script));
+    }
+
+    /// Ids of the answers that were taken up again.
+    pub fn resumed(&self) -> Vec<String> {
+        self.kept().resumed.clone()
+    }
+
+    /// The most turns that were under way at once.
+    pub fn most_at_once(&self) -> usize {
+        self.kept().most_at_once
     }
 
     /// From now on this token is not taken.
@@ -184,6 +226,9 @@ fn answer(
     if path == "/api/models" {
         return vec![whole(200, fixture("models.json"))];
     }
+    if path == "/test/report" {
+        return vec![json_answer(200, &report(&locked))];
+    }
     if path.starts_with("/oss/") {
         locked.uploads.push(request.clone());
         return vec![whole(200, String::new())];
@@ -215,8 +260,12 @@ fn answer(
         }
         ("POST", "/api/v2/chat/completions/stop") => {
             let id = chat_id(query);
+            let answer = request.json()["response_id"].as_str().map(str::to_owned);
             if let Some(chat) = locked.chats.get_mut(&id) {
                 chat.busy = false;
+                // What was stopped stays in the chat, as far as it came.
+                let answer = answer.filter(|answer| answer.starts_with("response-"));
+                chat.answers.extend(answer);
             }
             locked.stopped.push(id);
             vec![json_answer(
@@ -231,6 +280,21 @@ fn answer(
             };
             drop(locked);
             play(kept, &turn, script(&turn))
+        }
+        ("GET", "/api/v2/chat/completions") => {
+            let (id, answer) = (chat_id(query), parameter(query, "response_id"));
+            if request.header("accept") != Some("text/event-stream") {
+                locked.faults.push("a stream is accepted again".into());
+            }
+            let mut turns = locked.turns.iter();
+            let turn = turns.find(|turn| turn.chat_id == id && turn.response_id == answer);
+            let (turn, script) = (turn.cloned(), locked.resume.clone());
+            locked.resumed.push(answer);
+            drop(locked);
+            match (turn, script) {
+                (Some(turn), Some(script)) => play(kept, &turn, script(&turn)),
+                _ => vec![whole(200, fixture("chat-not-found.json"))],
+            }
         }
         ("GET", _) if path.starts_with("/api/v2/chats/") => {
             let id = path.trim_start_matches("/api/v2/chats/").to_owned();
@@ -270,6 +334,30 @@ fn answer(
                 "bucketname": "bucket", "region": "oss-ap-southeast-1"});
             vec![json_answer(200, &grant)]
         }
+        ("POST", "/api/v2/files/parse") => {
+            let id = request.json()["file_id"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned();
+            locked.parsed.push(id);
+            vec![json_answer(200, &json!({"success": true, "data": {}}))]
+        }
+        ("POST", "/api/v2/files/parse/status") => {
+            let ids = request.json()["file_id_list"].clone();
+            locked.asked_parsing += 1;
+            // Not at once.
+            let status = match locked.asked_parsing {
+                1 => "parsing",
+                _ => "success",
+            };
+            let entries: Vec<Value> = ids
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|id| json!({"file_id": id, "status": status}))
+                .collect();
+            vec![json_answer(200, &json!({"success": true, "data": entries}))]
+        }
         _ => {
             locked
                 .faults
@@ -277,6 +365,15 @@ fn answer(
             vec![json_answer(404, &json!({"detail": "Not Found"}))]
         }
     }
+}
+
+/// For clients that are tried from outside: what was wrong, and in how many chats the model was told of tools.
+fn report(kept: &Kept) -> Value {
+    let told = kept
+        .turns
+        .iter()
+        .filter(|turn| turn.before == 0 && turn.content.contains("<tool_call>"));
+    json!({"faults": kept.faults, "chats_with_tools": told.count(), "turns": kept.turns.len()})
 }
 
 fn token(request: &Received) -> String {
@@ -292,11 +389,13 @@ fn token(request: &Received) -> String {
 }
 
 fn chat_id(query: &str) -> String {
-    query
-        .split('&')
-        .find_map(|pair| pair.strip_prefix("chat_id="))
-        .unwrap_or_default()
-        .to_owned()
+    parameter(query, "chat_id")
+}
+
+fn parameter(query: &str, name: &str) -> String {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let found = pairs.find(|(key, _)| *key == name);
+    found.map(|(_, value)| value.to_owned()).unwrap_or_default()
 }
 
 /// Checks a completion as the site would, and more.
@@ -322,6 +421,9 @@ fn take_turn(kept: &mut Kept, request: &Received, id: &str, token: String) -> Re
         .is_none_or(|at| at > 100_000_000_000)
     {
         faults.push("the completion's timestamp is in seconds".into());
+    }
+    if request.header("accept") != Some("text/event-stream") {
+        faults.push("a stream is accepted".into());
     }
     for header in ["cookie", "origin", "referer", "x-request-id"] {
         if request.header(header).is_none() {
@@ -353,6 +455,8 @@ fn take_turn(kept: &mut Kept, request: &Received, id: &str, token: String) -> Re
     chat.busy = true;
     let before = chat.turns;
     chat.turns += 1;
+    let under_way = kept.chats.values().filter(|chat| chat.busy).count();
+    kept.most_at_once = kept.most_at_once.max(under_way);
     kept.next += 1;
     let turn = Turn {
         chat_id: id.to_owned(),
@@ -412,12 +516,27 @@ fn play(kept: &Arc<Mutex<Kept>>, turn: &Turn, play: Play) -> Vec<Step> {
                 ),
             ];
         }
+        Play::Events(events) => stream(events),
+        Play::Held(events) => held(stream(Vec::new()), &events),
+        Play::Halves(first, second) => held(stream(first), &second),
+        Play::Breaks(events, how) => {
+            let mut steps = stream(events);
+            steps.extend([free, how]);
+            return steps;
+        }
         Play::Steps(steps) => return steps,
     };
     // The chat is free before the client can see that its answer is whole.
     let last = steps.len() - 1;
     steps.insert(last, free);
     steps.push(Step::End);
+    steps
+}
+
+/// `steps`, and behind a gate `events`.
+fn held(mut steps: Vec<Step>, events: &[Value]) -> Vec<Step> {
+    steps.push(Step::Gate);
+    steps.extend(events.iter().map(|data| Step::Chunk(event(data))));
     steps
 }
 

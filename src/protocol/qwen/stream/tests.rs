@@ -1,7 +1,11 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::protocol::fuzz::fuzz;
 use crate::protocol::sse::{self, Reader};
+use crate::protocol::tools::declared::Tools;
+use crate::protocol::tools::notation::NATIVE_JSON;
+use crate::protocol::tools::parser::{Parser, Piece};
 
 macro_rules! fixture {
     ($name:literal) => {
@@ -353,4 +357,100 @@ fn however_the_bytes_are_split_the_events_are_the_same() {
         }
     }
     assert!(streams >= 16, "{streams}");
+}
+
+/// Whatever comes nothing panics, and however it is cut the events are the same; `tests/fuzz` does it for ten minutes.
+#[test]
+fn fuzzing_finds_nothing() {
+    let event = prop_oneof![
+        3 => json(5).prop_map(|event| format!("data: {event}\n\n")),
+        1 => ".{0,40}".prop_map(|text| format!("data: {text}\r\n\r\n")),
+        1 => ".{0,20}",
+    ];
+    let strategy = (
+        prop::collection::vec(event, 1..8),
+        prop::collection::vec(1_usize..60, 1..6),
+    );
+    fuzz("translator", &strategy, |(events, sizes)| {
+        let stream = events.concat();
+        let whole = in_pieces(std::iter::once(stream.as_bytes()));
+        let mut rest = stream.as_bytes();
+        let mut pieces = Vec::new();
+        for size in sizes.iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let (head, tail) = rest.split_at((*size).min(rest.len()));
+            pieces.push(head);
+            rest = tail;
+        }
+        prop_assert_eq!(in_pieces(pieces.into_iter()), whole);
+        Ok(())
+    });
+}
+
+/// What a client would be told of a stream that arrives in these pieces.
+#[derive(Debug, Default, PartialEq)]
+struct Told {
+    reasoning: String,
+    text: String,
+    calls: Vec<(String, String)>,
+    rest: Vec<QwenEvent>,
+}
+
+fn told<'a>(pieces: impl Iterator<Item = &'a [u8]>, tools: &std::sync::Arc<Tools>) -> Told {
+    let mut told = Told::default();
+    let mut parser = Parser::new(tools.clone(), &NATIVE_JSON);
+    let read = |told: &mut Told, pieces: Vec<Piece>| {
+        for piece in pieces {
+            match piece {
+                Piece::Text(text) | Piece::Unreadable { raw: text, .. } => {
+                    told.text.push_str(&text);
+                }
+                Piece::Call(call) => told.calls.push((call.name, call.arguments)),
+            }
+        }
+    };
+    for event in in_pieces(pieces) {
+        match event {
+            QwenEvent::Content(text) => read(&mut told, parser.push(&text)),
+            QwenEvent::Reasoning(text) => told.reasoning.push_str(&text),
+            other => told.rest.push(other),
+        }
+    }
+    if told.rest.last() == Some(&QwenEvent::Finished) {
+        read(&mut told, parser.finish());
+    }
+    told
+}
+
+/// Of long files every so many places, or this would take minutes; that each of them reads the same from the first byte
+/// to the event is shown above.
+#[test]
+fn however_the_bytes_are_split_the_client_is_told_the_same() {
+    const CUTS: usize = 120;
+    let tool = |name: &str| serde_json::json!({"name": name});
+    let tools = ["read", "write", "edit", "bash"].map(tool);
+    let tools = std::sync::Arc::new(Tools::read(Some(&serde_json::json!(tools))));
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/qwen-web");
+    let mut calls = 0;
+    for entry in std::fs::read_dir(folder).expect("the fixtures") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_none_or(|extension| extension != "sse") {
+            continue;
+        }
+        let bytes = std::fs::read(&path).expect("readable");
+        let whole = told(std::iter::once(bytes.as_slice()), &tools);
+        calls += whole.calls.len();
+        for at in (0..bytes.len()).step_by(bytes.len().div_ceil(CUTS)) {
+            let (head, tail) = bytes.split_at(at);
+            let split = told([head, tail].into_iter(), &tools);
+            assert_eq!(split, whole, "{} at {at}", path.display());
+        }
+        for size in [1, 2, 3, 7] {
+            let split = told(bytes.chunks(size), &tools);
+            assert_eq!(split, whole, "{} by {size}", path.display());
+        }
+    }
+    assert!(calls >= 5, "{calls}");
 }

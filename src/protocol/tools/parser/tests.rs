@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::protocol::fuzz::fuzz;
 use crate::protocol::tools::notation::{NATIVE_JSON, NEUTRAL};
 use crate::protocol::tools::render;
 
@@ -25,7 +26,11 @@ fn read(text: &str, size: usize) -> Vec<String> {
 }
 
 fn shown(chunks: impl Iterator<Item = String>) -> Vec<String> {
-    let mut parser = Parser::new(tools(), &NATIVE_JSON);
+    shown_in(&NATIVE_JSON, chunks)
+}
+
+fn shown_in(notation: &'static Notation, chunks: impl Iterator<Item = String>) -> Vec<String> {
+    let mut parser = Parser::new(tools(), notation);
     let mut pieces: Vec<Piece> = chunks.flat_map(|chunk| parser.push(&chunk)).collect();
     pieces.extend(parser.finish());
     let mut out: Vec<(bool, String)> = Vec::new();
@@ -635,4 +640,33 @@ proptest! {
         let right = ["Now.".to_owned(), format!("edit({arguments})"), "\nThen.".to_owned()];
         prop_assert_eq!(shown(cut(&text, &sizes).into_iter()), right);
     }
+}
+
+/// The properties above together, in both notations; `tests/fuzz` does it for ten minutes.
+#[test]
+fn fuzzing_finds_nothing() {
+    let strategy = (
+        proptest::collection::vec(fragment(), 0..40),
+        proptest::collection::btree_map(any::<String>(), value(), 0..5),
+        proptest::collection::vec(1_usize..40, 1..8),
+    );
+    fuzz("tool parser", &strategy, |(parts, arguments, sizes)| {
+        let arguments = Value::Object(arguments.into_iter().collect()).to_string();
+        for notation in [&NATIVE_JSON, &NEUTRAL] {
+            let text = parts.concat();
+            prop_assert_eq!(
+                shown_in(notation, cut(&text, &sizes).into_iter()),
+                shown_in(notation, std::iter::once(text))
+            );
+            let call = render::call("edit", &arguments, notation);
+            let text = format!("Now.\n{call}\nThen.");
+            let right = [
+                "Now.".to_owned(),
+                format!("edit({arguments})"),
+                "\nThen.".to_owned(),
+            ];
+            prop_assert_eq!(shown_in(notation, cut(&text, &sizes).into_iter()), right);
+        }
+        Ok(())
+    });
 }
