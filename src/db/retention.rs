@@ -320,6 +320,17 @@ pub(crate) enum Upkeep {
     Cap { pages: Option<u32> },
 }
 
+impl Upkeep {
+    /// What kind of work it is, for people.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Shrink { .. } => "shrink the file",
+            Self::RewriteWords | Self::GoOn { .. } => "rewrite words",
+            Self::Cap { .. } => "cap the file",
+        }
+    }
+}
+
 /// Carries out one piece. Returns what is left: bytes that are free, or pages that were written; none when it is done, or
 /// cannot be done.
 pub(super) fn carry_out(conn: &Connection, upkeep: Upkeep) -> Result<Option<i64>, DbError> {

@@ -48,11 +48,6 @@ const CHAT_OF: &str = "
       FROM sessions s
      WHERE s.id = ?1";
 
-const DELETE: &str = "DELETE FROM sessions WHERE id = ?1";
-
-const DELETE_EXPIRED: &str = "
-    DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < ?1 LIMIT 200)";
-
 const COLUMNS: &str = "
     SELECT id, chat_id, parent_id, first_user_message, message_count, user_id, conversation_hash, credential_id, model,
            created_at, last_accessed, expires_at
@@ -272,16 +267,6 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<StoredSession> {
     })
 }
 
-/// Removes sessions that ended before `before` (Unix ms) with their history, so many that nobody waits for it.
-pub(super) fn delete_expired(conn: &Connection, before: i64) -> Result<usize, DbError> {
-    Ok(conn.prepare_cached(DELETE_EXPIRED)?.execute([before])?)
-}
-
-/// Removes a session with its turns.
-pub(super) fn delete(conn: &Connection, id: &str) -> Result<usize, DbError> {
-    Ok(conn.prepare_cached(DELETE)?.execute([id])?)
-}
-
 /// Every conversation ends at `at` (Unix ms) and is gone on with no more.
 pub(super) fn end_all(conn: &Connection, at: i64) -> Result<usize, DbError> {
     conn.prepare_cached(FORGET_ALL)?.execute([])?;
@@ -346,6 +331,5 @@ mod tests {
         assert_eq!(end_all(&conn, 3).unwrap(), 1);
         assert_eq!(expired(&conn, 3).unwrap(), 0);
         assert_eq!(expired(&conn, 4).unwrap(), 1);
-        assert_eq!(delete(&conn, "s").unwrap(), 1);
     }
 }

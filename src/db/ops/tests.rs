@@ -78,8 +78,11 @@ fn all_kinds() -> Vec<WriteOp> {
         WriteOp::RecordTurn(Box::new(sample_turn('b'))),
         WriteOp::PruneTurns { before: i64::MAX },
         WriteOp::DeleteCredentials { at: 7 },
-        WriteOp::DeleteSession {
-            id: "session".into(),
+        WriteOp::Discard {
+            what: Unwanted::Session {
+                id: "session".into(),
+            },
+            most: 100,
         },
         WriteOp::CreateModel {
             model: ModelRow {
@@ -161,7 +164,10 @@ fn all_kinds() -> Vec<WriteOp> {
             request_id: "r2".into(),
         },
         WriteOp::RecordTurn(Box::new(sample_turn('c'))),
-        WriteOp::DeleteExpiredSessions { before: i64::MAX },
+        WriteOp::Discard {
+            what: Unwanted::EndedSessions { before: i64::MAX },
+            most: 100,
+        },
         WriteOp::Import(Arc::new(sample_chunk())),
         WriteOp::BeginExchange(outlived_request()),
         // Which number it got depends on how often what came before was repeated.
@@ -237,8 +243,12 @@ fn all_kinds() -> Vec<WriteOp> {
             },
             most: 100,
         },
-        WriteOp::ClearCache {
-            model: Some("m".into()),
+        WriteOp::Discard {
+            what: Unwanted::KeptAnswers {
+                model: Some("m".into()),
+                by: i64::MAX,
+            },
+            most: 100,
         },
     ]
 }
@@ -375,7 +385,7 @@ fn number(op: &WriteOp) -> usize {
         WriteOp::ForgetChat { .. } => 16,
         WriteOp::PruneTurns { .. } => 17,
         WriteOp::ChangeProvider(_) => 19,
-        WriteOp::DeleteSession { .. } => 18,
+        WriteOp::Discard { .. } => 18,
         WriteOp::CreateModel { .. } => 20,
         WriteOp::ChangeModel(_) => 21,
         WriteOp::DeleteModel { .. } => 22,
@@ -386,7 +396,6 @@ fn number(op: &WriteOp) -> usize {
         WriteOp::RememberAnswer(_) => 27,
         WriteOp::DeleteRequest { .. } => 28,
         WriteOp::DeleteResponse { .. } => 29,
-        WriteOp::DeleteExpiredSessions { .. } => 30,
         WriteOp::Import(_) => 31,
         WriteOp::Retain { .. } => 36,
         WriteOp::AddWords(_) => 37,
@@ -397,8 +406,7 @@ fn number(op: &WriteOp) -> usize {
         WriteOp::CreateVirtual { .. } => 38,
         WriteOp::ChangeVirtual { .. } => 39,
         WriteOp::DeleteVirtual { .. } => 40,
-        WriteOp::KeepAnswer(_) => 41,
-        WriteOp::ClearCache { .. } => 42,
+        WriteOp::KeepAnswer(_) => 30,
         #[cfg(feature = "fault-injection")]
         WriteOp::Panic => usize::MAX,
     }
@@ -419,7 +427,7 @@ fn every_operation_applied_twice_has_the_effect_of_once() {
     }
     assert_eq!(
         walked.into_iter().collect::<Vec<_>>(),
-        (0..=42).collect::<Vec<_>>()
+        (0..=40).collect::<Vec<_>>()
     );
 }
 
@@ -486,7 +494,7 @@ fn another_intent_with_the_same_id_or_name_is_a_conflict() {
 
 #[test]
 fn history_is_no_management_and_all_else_is() {
-    let history = [0, 1, 2, 9, 10, 15, 16, 17, 34, 36, 37, 41];
+    let history = [0, 1, 2, 9, 10, 15, 16, 17, 30, 34, 36, 37];
     for op in all_kinds() {
         assert_eq!(
             op.is_management(),

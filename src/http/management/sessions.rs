@@ -10,7 +10,6 @@ use utoipa_axum::routes;
 
 use crate::clock::now_ms;
 use crate::db::history::list::{self, ListedRequest, RequestFilter, ResponseFilter};
-use crate::db::ops::{WriteOp, Written};
 use crate::db::sessions::{self, SessionFilter, SessionState, StoredSession};
 use crate::http::App;
 use crate::http::error::ApiError;
@@ -205,17 +204,8 @@ async fn clean(State(app): State<App>, params: Params) -> Result<Json<Cleaned>, 
             message: format!("{deleted} expired session(s) would be cleaned up"),
         }));
     }
-    let mut deleted = 0;
-    // In parts, so that other writes are not kept waiting.
-    loop {
-        let op = WriteOp::DeleteExpiredSessions { before };
-        match app.handles.database.write(op).await? {
-            Written::Rows(rows) if rows > 0 => {
-                deleted += i64::try_from(rows).unwrap_or_default();
-            }
-            _ => break,
-        }
-    }
+    let deleted = app.handles.sessions.delete_ended(before).await?;
+    let deleted = i64::try_from(deleted).unwrap_or(i64::MAX);
     if deleted > 0 {
         told(&app, "expired").await;
     }
