@@ -33,6 +33,7 @@ use crate::exchange::Exchanges;
 use crate::exchange::cache::Cache;
 use crate::exchange::qwen::QwenWeb;
 use crate::http::access::Gate;
+use crate::http::management::conventions::Turns;
 use crate::http::{App, Integrity, ports, serve};
 use crate::providers::OwnPorts;
 use crate::providers::http::Http;
@@ -229,7 +230,7 @@ impl Gateway {
             backups: backups.clone(),
             started,
             integrity,
-            changes: Arc::default(),
+            changes: Turns::default(),
             binding: Binding::new(
                 exposure,
                 [qwen.clone(), router.clone(), management.clone()],

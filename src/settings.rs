@@ -261,7 +261,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Kind::Integer(0, 36_500),
         Fallback::Integer(90),
         None,
-        "days the activity, the actors' events and the audit log are kept, 0 = for ever",
+        "days the activity, the actors' events, the audit log and the sums by conversation are kept, 0 = for ever",
     ),
     setting(
         ROUTING_STRATEGY,

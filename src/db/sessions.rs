@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use crate::db::error::DbError;
 use crate::db::filter::{Filter, Slice};
+use crate::db::usage;
 
 const TURNS: &str = "
     SELECT t.hash, t.session_id, t.login, t.chat_id, t.parent_id, s.expires_at
@@ -175,6 +176,7 @@ pub(super) fn record_turn(conn: &Connection, row: &TurnRow) -> Result<(), DbErro
         ":parent_id": row.parent_id,
         ":at": row.at,
     })?;
+    usage::add_answered(conn, &row.session_id, &row.request_id)?;
     for statement in [BELONGS, ITS_ANSWER] {
         conn.prepare_cached(statement)?
             .execute((&row.session_id, &row.request_id))?;

@@ -94,7 +94,7 @@ fn session(conn: &Connection, id: &str, left: &mut usize) -> Result<Option<usize
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::db::history::{self, RequestRow};
+    use crate::db::history;
     use crate::db::sessions::{self, TurnRow};
     use crate::db::testing::{self, sample_outcome, sample_request};
 

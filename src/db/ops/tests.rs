@@ -154,6 +154,7 @@ fn all_kinds() -> Vec<WriteOp> {
             path: "/api/models".into(),
             body_hash: "h".into(),
             status: 201,
+            location: None,
             body: "{}".into(),
             at: 5,
         }),

@@ -3,14 +3,15 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::clock::now_ms;
-use crate::db::history::list::{self, ListedRequest, RequestFilter, ResponseFilter};
+use crate::db::history::list::{self, ListedRequest, RequestFilter};
 use crate::db::sessions::{self, SessionFilter, SessionState, StoredSession};
+use crate::db::stats::{self, StatsFilter};
 use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::management::bodies::Done;
@@ -55,7 +56,7 @@ struct Detail {
     usage: Usage,
 }
 
-/// What a conversation used, as far as its history is kept.
+/// What a conversation used, that of exchanges which are gone included.
 #[derive(Serialize, ToSchema)]
 #[schema(as = SessionUsage)]
 #[expect(clippy::struct_field_names, reason = "the names clients know")]
@@ -126,11 +127,11 @@ async fn show(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Det
         let Some(session) = sessions::find(conn, &key)? else {
             return Ok(None);
         };
-        let answers = ResponseFilter {
-            session_id: Some(key.clone()),
-            ..ResponseFilter::default()
+        let used = StatsFilter {
+            session: Some(key.clone()),
+            ..StatsFilter::default()
         };
-        let totals = list::response_totals(conn, &answers)?;
+        let (totals, _) = stats::sums(conn, &used, None)?;
         Ok(Some((session, list::of_session(conn, &key)?, totals)))
     };
     let found = app.handles.database.read(read).await?;
@@ -182,10 +183,13 @@ async fn requests(
 #[utoipa::path(delete, path = "/api/sessions/{id}", tag = "sessions",
     params(("id" = String, Path)), responses((status = 200, body = Done)))]
 async fn remove(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Done>, ApiError> {
+    let key = id.clone();
+    let read = move |conn: &_| sessions::find(conn, &key);
+    let before = app.handles.database.read(read).await?;
     let place = app.handles.sessions.delete(&id).await?;
     let place = place.ok_or_else(|| ApiError::SessionNotFound { id: id.clone() })?;
     app.qwen.forget(place);
-    told(&app, &id).await;
+    told(&app, &id, json!(before)).await;
     Ok(Done::new("Session deleted"))
 }
 
@@ -207,7 +211,7 @@ async fn clean(State(app): State<App>, params: Params) -> Result<Json<Cleaned>, 
     let deleted = app.handles.sessions.delete_ended(before).await?;
     let deleted = i64::try_from(deleted).unwrap_or(i64::MAX);
     if deleted > 0 {
-        told(&app, "expired").await;
+        told(&app, "expired", json!({"sessions": deleted})).await;
     }
     Ok(Json(Cleaned {
         success: true,
@@ -216,14 +220,14 @@ async fn clean(State(app): State<App>, params: Params) -> Result<Json<Cleaned>, 
     }))
 }
 
-async fn told(app: &App, id: &str) {
+async fn told(app: &App, id: &str, before: Value) {
     let change = Change {
         entity: "session",
         id,
         action: "deleted",
         event: "sessions:updated",
         detail: json!({"sessionId": id}),
-        before: None,
+        before: Some(before),
         after: None,
     };
     changes::record(app, change).await;
