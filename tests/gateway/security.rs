@@ -399,6 +399,49 @@ async fn complete(url: &str, key: Option<&str>, model: &str) -> (u16, Value) {
 }
 
 #[tokio::test]
+async fn s6_a_client_that_tries_wrong_keys_has_to_wait_and_management_goes_on() {
+    let gateway = TestGateway::start().await;
+    let (_, key) = new_key(&gateway, &json!({"name": "all"})).await;
+    assert_eq!(
+        set(&gateway, None, "auth.requireKeys", json!("always"))
+            .await
+            .0,
+        200
+    );
+    // On both ports together, and whatever is asked for.
+    for number in 0..10 {
+        let base = [gateway.router(""), gateway.qwen("")][number % 2].clone();
+        let wrong = format!("qw-wrong-{number}");
+        let answer = if number < 5 {
+            complete(&base, Some(&wrong), "echo").await
+        } else {
+            let list = client().get(format!("{base}/v1/models"));
+            told(list.header("x-api-key", wrong)).await
+        };
+        assert_eq!(code(&answer), (401, "invalid_api_key"), "{number}");
+    }
+    for key in ["qw-wrong", &*key] {
+        let request = client()
+            .post(gateway.router("/v1/chat/completions"))
+            .bearer_auth(key)
+            .json(&say("echo", "hi"));
+        let response = request.send().await.expect("an answer");
+        assert_eq!(response.status(), 429, "nothing is told of either");
+        let after: u64 = text(&response.headers()["retry-after"])
+            .parse()
+            .expect("seconds");
+        assert!((1..=60).contains(&after), "{after}");
+        let body: Value = response.json().await.expect("JSON");
+        assert_eq!(body["error"]["code"], "too_many_attempts");
+    }
+    let bare = complete(&gateway.router(""), None, "echo").await;
+    assert_eq!(code(&bare), (401, "invalid_api_key"), "that is no try");
+    let listed = told(ask(&gateway, "GET", "/api/keys")).await;
+    assert_eq!(listed.0, 200);
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn keys_are_shown_once_listed_changed_and_deleted() {
     let gateway = TestGateway::start().await;
     let (id, key) = new_key(&gateway, &json!({"name": "Laptop"})).await;
