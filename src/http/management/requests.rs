@@ -163,7 +163,11 @@ async fn remove(State(app): State<App>, Path(id): Path<String>) -> Result<Json<D
         action: "deleted",
         event: "requests:updated",
         detail: json!({"requestId": found.request_id}),
-        before: None,
+        // What it said is gone: nobody deletes it to have it kept here.
+        before: Some(json!({
+            "id": found.id, "session_id": found.session_id, "timestamp": found.timestamp, "model": found.model,
+            "provider": found.provider, "status": found.status,
+        })),
         after: None,
     };
     changes::record(&app, change).await;

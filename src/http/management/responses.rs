@@ -149,6 +149,11 @@ async fn of_session(
     params(("id" = String, Path)), responses((status = 200, body = Done)))]
 async fn remove(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Done>, ApiError> {
     let found = find(&app, &id).await?;
+    // What it said is gone: nobody deletes it to have it kept here.
+    let before = json!({
+        "id": found.response.id, "request_id": found.response.request_id, "timestamp": found.response.timestamp,
+        "provider": found.response.provider, "http_status": found.response.http_status,
+    });
     let response_id = found.response.response_id;
     let op = WriteOp::DeleteResponse {
         response_id: response_id.clone(),
@@ -160,7 +165,7 @@ async fn remove(State(app): State<App>, Path(id): Path<String>) -> Result<Json<D
         action: "deleted",
         event: "requests:updated",
         detail: json!({"responseId": response_id}),
-        before: None,
+        before: Some(before),
         after: None,
     };
     changes::record(&app, change).await;

@@ -22,6 +22,7 @@ use crate::actors::database::StoreError;
 use crate::actors::router::{ProviderView, conflict};
 use crate::db::error::DbError;
 use crate::http::App;
+use crate::http::access::Principal;
 use crate::http::error::ApiError;
 use crate::http::extract;
 use crate::http::management::bodies::{ChangedProvider, Done, NewProviderBody};
@@ -29,6 +30,7 @@ use crate::http::management::changes::{self, Change};
 use crate::http::management::conventions::Version;
 use crate::http::management::providers::body::NewProvider;
 use crate::http::management::providers::shape::{Detail, Provider, Summary};
+use crate::http::management::settings::change as change_settings;
 use crate::http::params::{PageInfo, PageParams, Params};
 use crate::settings;
 
@@ -167,7 +169,8 @@ async fn remove(
             .iter()
             .find(|view| view.stored.provider.enabled && view.loaded.is_ok());
         let next = next.map(|view| Value::from(view.stored.provider.id.clone()));
-        app.store.put(settings::ACTIVE_PROVIDER, next).await?;
+        let moved = vec![(settings::ACTIVE_PROVIDER.to_owned(), next)];
+        change_settings(&app, Principal::Local, moved).await?;
     }
     Ok(Done::new("Provider deleted"))
 }
