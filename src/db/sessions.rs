@@ -125,6 +125,8 @@ pub(crate) struct SessionFilter {
     pub(crate) chat_id: Option<String>,
     /// By the last use instead of the creation.
     pub(crate) by_use: bool,
+    /// Only what comes after this one in the order: its time (Unix ms) and its id.
+    pub(crate) after: Option<(i64, String)>,
 }
 
 /// Where a history goes on.
@@ -220,14 +222,15 @@ pub(crate) fn list(
         SessionState::Expired => filter.and("expires_at <= ?", Some(now)),
         SessionState::All => {}
     }
-    let order = if wanted.by_use {
-        "last_accessed"
+    let (order, after) = if wanted.by_use {
+        ("last_accessed", "(last_accessed, id) < (?, ?)")
     } else {
-        "created_at"
+        ("created_at", "(created_at, id) < (?, ?)")
     };
     let total = conn
         .prepare_cached(&format!("SELECT count(*) FROM sessions{}", filter.clause()))?
         .query_row(params_from_iter(filter.values()), |row| row.get(0))?;
+    filter.and_two(after, wanted.after.clone());
     let sql = format!(
         "{COLUMNS}{} ORDER BY {order} DESC, id DESC LIMIT {} OFFSET {}",
         filter.clause(),
@@ -323,6 +326,7 @@ mod tests {
                 state,
                 chat_id: Some("c".into()),
                 by_use: true,
+                after: None,
             };
             list(&conn, &filter, now, slice).unwrap().1
         };

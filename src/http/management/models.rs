@@ -162,7 +162,9 @@ async fn list(State(app): State<App>, params: Params) -> Result<Json<ModelList>,
                 row.id.to_lowercase().contains(q) || row.name.to_lowercase().contains(q)
             })
     });
-    let (models, page) = page.of(matching.map(shown).collect());
+    let place = |row: &ModelRow| (row.name.clone(), row.id.clone());
+    let (models, page) = page.of(matching.collect(), place)?;
+    let models = models.into_iter().map(shown).collect();
     Ok(Json(ModelList { page, models }))
 }
 

@@ -90,10 +90,10 @@ async fn listed(
     session_id: Option<String>,
 ) -> Result<Json<ResponseList>, ApiError> {
     let page = params.page(default)?;
-    let read = move |conn: &_| list::responses(conn, &filter, page.slice());
+    let slice = page.slice()?;
+    let read = move |conn: &_| list::responses(conn, &filter, slice);
     let (mut responses, total) = app.handles.database.read(read).await?;
-    let place = |row: &StoredResponse| (row.timestamp, row.id);
-    let page = page.cut(&mut responses, total, Some(place));
+    let page = page.cut(&mut responses, total, |row| (row.timestamp, row.id));
     Ok(Json(ResponseList {
         page,
         session_id,

@@ -99,15 +99,25 @@ async fn list(State(app): State<App>, params: Params) -> Result<Json<SessionList
         ("all", SessionState::All),
     ];
     let state = params.word("state", &states)?.unwrap_or(SessionState::All);
+    let by_use = by_use.unwrap_or(false);
     let filter = SessionFilter {
         state,
         chat_id: params.text("chat_id"),
-        by_use: by_use.unwrap_or(false),
+        by_use,
+        after: page.after()?,
     };
     let now = now_ms();
-    let read = move |conn: &_| sessions::list(conn, &filter, now, page.slice());
+    let slice = page.by_number();
+    let read = move |conn: &_| sessions::list(conn, &filter, now, slice);
     let (mut rows, total) = app.handles.database.read(read).await?;
-    let page = page.cut(&mut rows, total, None);
+    let page = page.cut(&mut rows, total, |row| {
+        let at = if by_use {
+            row.last_accessed
+        } else {
+            row.created_at
+        };
+        (at, row.id.clone())
+    });
     let sessions = rows
         .into_iter()
         .map(|mut row| {
@@ -156,6 +166,7 @@ async fn requests(
     params: Params,
 ) -> Result<Json<SessionRequests>, ApiError> {
     let page = params.page(LISTED_WITHIN)?;
+    let slice = page.slice()?;
     let key = id.clone();
     let read = move |conn: &_| {
         if sessions::find(conn, &key)?.is_none() {
@@ -165,13 +176,13 @@ async fn requests(
             session_id: Some(key.clone()),
             ..RequestFilter::default()
         };
-        list::requests(conn, &filter, page.slice(), true).map(Some)
+        list::requests(conn, &filter, slice, true).map(Some)
     };
     let found = app.handles.database.read(read).await?;
     let Some((mut requests, total)) = found else {
         return Err(ApiError::SessionNotFound { id });
     };
-    let page = page.cut(&mut requests, total, Some(|row| (row.timestamp, row.id)));
+    let page = page.cut(&mut requests, total, |row| (row.timestamp, row.id));
     Ok(Json(SessionRequests {
         session_id: id,
         page,

@@ -7,6 +7,8 @@ mod links;
 pub(crate) mod shape;
 mod types;
 
+use std::cmp::Reverse;
+
 use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::response::{AppendHeaders, IntoResponse, Response};
@@ -82,8 +84,12 @@ async fn list(State(app): State<App>, params: Params) -> Result<Json<ProviderLis
             })
     };
     let views = app.handles.router.providers().await?;
-    let matching = views.iter().filter(wanted).map(Summary::from).collect();
-    let (providers, page) = page.of(matching);
+    let matching: Vec<&ProviderView> = views.iter().filter(wanted).collect();
+    let (providers, page) = page.of(matching, |view| {
+        let provider = &view.stored.provider;
+        (Reverse(provider.priority), provider.name.clone())
+    })?;
+    let providers = providers.into_iter().map(Summary::from).collect();
     Ok(Json(ProviderList { page, providers }))
 }
 
