@@ -309,6 +309,32 @@ CREATE TABLE usage_latencies (
     PRIMARY KEY (hour, provider, model)
 ) STRICT, WITHOUT ROWID;
 
+-- The same of conversations, histograms included; what belongs to none is not in it. Survives the deletion of the conversation
+-- and of its history, for as long as the audit log is kept.
+CREATE TABLE usage_by_session (
+    session_id        TEXT    NOT NULL,
+    hour              INTEGER NOT NULL,
+    provider          TEXT    NOT NULL,
+    model             TEXT    NOT NULL,
+    requests          INTEGER NOT NULL DEFAULT 0,
+    completed         INTEGER NOT NULL DEFAULT 0,
+    failed            INTEGER NOT NULL DEFAULT 0,
+    client_closed     INTEGER NOT NULL DEFAULT 0,
+    attempts          INTEGER NOT NULL DEFAULT 0,
+    prompt_tokens     INTEGER NOT NULL DEFAULT 0,
+    completion_tokens INTEGER NOT NULL DEFAULT 0,
+    total_tokens      INTEGER NOT NULL DEFAULT 0,
+    cached_tokens     INTEGER NOT NULL DEFAULT 0,
+    reasoning_tokens  INTEGER NOT NULL DEFAULT 0,
+    duration_ms       INTEGER NOT NULL DEFAULT 0,
+    cost_microusd     INTEGER NOT NULL DEFAULT 0,
+    durations         BLOB    NOT NULL,
+    first_contents    BLOB    NOT NULL,
+    PRIMARY KEY (session_id, hour, provider, model)
+) STRICT;
+
+CREATE INDEX usage_by_session_by_hour ON usage_by_session (hour DESC, session_id);
+
 
 -- What happened ------------------------------------------------------------------------------------------------------
 
@@ -407,17 +433,20 @@ CREATE TABLE response_cache (
 CREATE INDEX response_cache_by_expiry ON response_cache (expires_at);
 CREATE INDEX response_cache_by_use ON response_cache (last_hit_at, bytes);
 CREATE INDEX response_cache_by_creation ON response_cache (created_at);
+CREATE INDEX response_cache_by_model ON response_cache (model, created_at);
 
 
 -- Exactly once -------------------------------------------------------------------------------------------------------
 
--- Answers to management requests that carried an `Idempotency-Key`, replayed when the key comes again.
+-- Answers to management requests that carried an `Idempotency-Key`, replayed when the key comes again. `location` is the
+-- header of that name.
 CREATE TABLE idempotency_keys (
     key        TEXT    NOT NULL,
     method     TEXT    NOT NULL,
     path       TEXT    NOT NULL,
     body_hash  TEXT    NOT NULL,
     status     INTEGER NOT NULL,
+    location   TEXT,
     body       TEXT    NOT NULL,
     created_at INTEGER NOT NULL,
     PRIMARY KEY (key, method, path)

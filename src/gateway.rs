@@ -33,6 +33,7 @@ use crate::exchange::Exchanges;
 use crate::exchange::cache::Cache;
 use crate::exchange::qwen::QwenWeb;
 use crate::http::access::Gate;
+use crate::http::management::conventions::Turns;
 use crate::http::{App, Integrity, ports, serve};
 use crate::providers::OwnPorts;
 use crate::providers::http::Http;
@@ -167,11 +168,20 @@ impl Gateway {
             let ports = [qwen.clone(), router.clone(), management.clone()];
             move || ports.each_ref().map(|port| port.address().port())
         });
-        let http = Http::new(own.clone());
         let admission = Arc::new(Semaphore::new(
             settings.size(settings::SERVER_MAX_IN_FLIGHT),
         ));
         let (sender, settings) = watch::channel(Arc::new(settings));
+        let http = Http::new(own.clone()).through({
+            let settings = settings.clone();
+            move || {
+                let settings = settings.borrow();
+                settings
+                    .text(settings::NETWORK_PROXY)
+                    .unwrap_or_default()
+                    .to_owned()
+            }
+        });
         let services: Arc<OnceLock<Services>> = Arc::default();
         let tree = Tree::new(Seed {
             database: instance.database().to_owned(),
@@ -229,7 +239,7 @@ impl Gateway {
             backups: backups.clone(),
             started,
             integrity,
-            changes: Arc::default(),
+            changes: Turns::default(),
             binding: Binding::new(
                 exposure,
                 [qwen.clone(), router.clone(), management.clone()],

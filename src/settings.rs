@@ -28,6 +28,8 @@ pub(crate) enum Kind {
     Origins,
     /// Names of this machine, by comma.
     HostNames,
+    /// The address of an HTTP proxy; empty for none.
+    Proxy,
 }
 
 /// A default, as plain data.
@@ -118,6 +120,7 @@ pub(crate) const CACHE_ENABLED: &str = "cache.enabled";
 pub(crate) const CACHE_TTL: &str = "cache.ttl";
 pub(crate) const CACHE_MAX_ENTRIES: &str = "cache.maxEntries";
 pub(crate) const CACHE_MAX_BYTES: &str = "cache.maxBytes";
+pub(crate) const NETWORK_PROXY: &str = "network.proxy";
 pub(crate) const ACTIVE_PROVIDER: &str = "active_provider";
 pub(crate) const ACTIVE_MODEL: &str = "active_model";
 
@@ -261,7 +264,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Kind::Integer(0, 36_500),
         Fallback::Integer(90),
         None,
-        "days the activity, the actors' events and the audit log are kept, 0 = for ever",
+        "days the activity, the actors' events, the audit log and the sums by conversation are kept, 0 = for ever",
     ),
     setting(
         ROUTING_STRATEGY,
@@ -489,6 +492,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "bytes the cache holds, packed",
     ),
     setting(
+        NETWORK_PROXY,
+        Kind::Proxy,
+        Fallback::Text(""),
+        None,
+        "HTTP proxy for upstreams elsewhere, `http://host:port`; empty = none, whatever the environment says",
+    ),
+    setting(
         ACTIVE_PROVIDER,
         Kind::Text,
         Fallback::None,
@@ -528,6 +538,7 @@ impl Setting {
             Kind::HostNames => value
                 .as_str()
                 .is_some_and(|text| listed(text).all(is_host_name)),
+            Kind::Proxy => value.as_str().is_some_and(is_proxy),
         };
         if good {
             Ok(())
@@ -554,9 +565,10 @@ impl Setting {
         matches!(self.kind, Kind::Token)
     }
 
-    /// Decides who may ask; no foreign file may set it.
+    /// Decides who may ask, or whom all of it passes; no foreign file may set it.
     pub(crate) fn is_access(&self) -> bool {
-        self.key.starts_with("auth.") || [CORS_ORIGINS, SERVER_HOST_NAMES].contains(&self.key)
+        self.key.starts_with("auth.")
+            || [CORS_ORIGINS, SERVER_HOST_NAMES, NETWORK_PROXY].contains(&self.key)
     }
 
     /// Reads the text of an environment variable or a flag as this setting's type.
@@ -568,9 +580,12 @@ impl Setting {
                 "0" | "false" | "no" | "off" => Value::Bool(false),
                 _ => Value::Null,
             },
-            Kind::Text | Kind::OneOf(_) | Kind::Token | Kind::Origins | Kind::HostNames => {
-                Value::from(text)
-            }
+            Kind::Text
+            | Kind::OneOf(_)
+            | Kind::Token
+            | Kind::Origins
+            | Kind::HostNames
+            | Kind::Proxy => Value::from(text),
         }
     }
 
@@ -596,7 +611,12 @@ impl Kind {
         match self {
             Self::Integer(..) => "integer",
             Self::Boolean => "boolean",
-            Self::Text | Self::OneOf(_) | Self::Token | Self::Origins | Self::HostNames => "string",
+            Self::Text
+            | Self::OneOf(_)
+            | Self::Token
+            | Self::Origins
+            | Self::HostNames
+            | Self::Proxy => "string",
         }
     }
 
@@ -606,7 +626,7 @@ impl Kind {
             Self::Integer(least, most) => json!({"minimum": least, "maximum": most}),
             Self::OneOf(words) => json!({"enum": words}),
             Self::Token => json!({"minLength": 32, "maxLength": 200, "writeOnly": true}),
-            Self::Boolean | Self::Text | Self::Origins | Self::HostNames => json!({}),
+            Self::Boolean | Self::Text | Self::Origins | Self::HostNames | Self::Proxy => json!({}),
         }
     }
 
@@ -621,6 +641,9 @@ impl Kind {
                 "origins by comma, each as a browser sends it: `https://dash.example`, `http://localhost:5173`".into()
             }
             Self::HostNames => "host names by comma, without ports".into(),
+            Self::Proxy => {
+                "empty or `http://host:port`, without a path and without a password: settings are shown".into()
+            }
         }
     }
 }
@@ -644,6 +667,18 @@ fn is_origin(text: &str) -> bool {
         byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.:[]".contains(&byte)
     });
     !scheme.is_empty() && is_scheme && !host.is_empty() && is_host
+}
+
+fn is_proxy(text: &str) -> bool {
+    let host = text
+        .strip_prefix("http://")
+        .or_else(|| text.strip_prefix("https://"));
+    text.is_empty()
+        || host.is_some_and(|host| {
+            let host = host.strip_suffix('/').unwrap_or(host);
+            let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:[]".contains(&byte);
+            !host.is_empty() && host.bytes().all(is_good)
+        })
 }
 
 fn is_host_name(text: &str) -> bool {

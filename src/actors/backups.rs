@@ -47,6 +47,13 @@ pub(crate) struct Made {
     pub(crate) took: Duration,
 }
 
+/// Who wants a backup, and by which management request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) principal: &'static str,
+    pub(crate) request_id: Option<String>,
+}
+
 /// Makes backups. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Backups {
@@ -75,11 +82,11 @@ impl Backups {
         }
     }
 
-    /// Makes one at `to`, or a dated one. Runs to its end even when the caller leaves. `principal` is who asked for it.
+    /// Makes one at `to`, or a dated one. Runs to its end even when the caller leaves.
     pub(crate) async fn make(
         &self,
         to: Option<PathBuf>,
-        principal: &'static str,
+        wanted: Wanted,
     ) -> Result<Made, BackupError> {
         let place = self.place.clone();
         let place = place
@@ -89,7 +96,7 @@ impl Backups {
         let making = self.tasks.spawn("backup", async move {
             let _place = place;
             let made = own.copy_and_rotate(to).await;
-            own.tell(&made, principal).await;
+            own.tell(&made, wanted).await;
             made
         });
         let crashed = |_| StoreError::from(DbError::Other("the backup crashed".into()));
@@ -171,7 +178,7 @@ impl Backups {
     }
 
     /// A trail that cannot be written is logged: the backup is made.
-    async fn tell(&self, made: &Result<Made, StoreError>, principal: &'static str) {
+    async fn tell(&self, made: &Result<Made, StoreError>, wanted: Wanted) {
         let made = match made {
             Ok(made) => made,
             Err(error) => {
@@ -186,13 +193,13 @@ impl Backups {
         let backup = &made.backup;
         let row = AuditRow {
             id: new_id(),
-            principal: principal.into(),
+            principal: wanted.principal.into(),
             action: "backed_up".into(),
             entity: "database".into(),
             entity_id: Some(backup.name.clone()),
             before: None,
             after: Some(json!({"backup": backup, "removed": made.removed})),
-            request_id: None,
+            request_id: wanted.request_id,
             timestamp: now_ms(),
         };
         if let Err(error) = self.database.write(WriteOp::RecordAudit(row)).await {
@@ -226,7 +233,11 @@ impl Backups {
                     let left = due_in(newest, hours, now_ms());
                     if left.is_zero() {
                         // What went wrong is told there; it is tried again after the pause.
-                        let _ = self.make(None, "schedule").await;
+                        let wanted = Wanted {
+                            principal: "schedule",
+                            request_id: None,
+                        };
+                        let _ = self.make(None, wanted).await;
                     } else {
                         pause = pause.min(left);
                     }

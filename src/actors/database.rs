@@ -17,10 +17,11 @@ use crate::actors::behaviour::{Behaviour, Fatal, Own};
 use crate::actors::outbox::{Acknowledged, Outbox};
 use crate::actors::supervisor::ChildSpec;
 use crate::clock::now_ms;
-use crate::db::connections::{Connection, ReadConnections, WriteConnection};
+use crate::db::connections::{Committed, Connection, ReadConnections, WriteConnection};
 use crate::db::error::DbError;
 use crate::db::ops::{WriteOp, Written};
 use crate::db::retention::Upkeep;
+use crate::db::timings::Timings;
 use crate::tasks::{Owned, Tasks, lock};
 
 /// How long a caller waits for its write: longer than a restart, as long as a foreign lock is sat out (R3).
@@ -50,6 +51,7 @@ struct Shared {
     trouble: Mutex<Option<DbError>>,
     commits: AtomicU64,
     late_acks: AtomicU64,
+    timings: Mutex<Timings>,
 }
 
 /// Why a read or a write did not happen.
@@ -72,6 +74,8 @@ pub(crate) struct Health {
     pub(crate) commits: u64,
     /// Answers whose last byte went out before their row was committed (R2).
     pub(crate) commit_waits_expired: u64,
+    /// How long writes held the database, by their kinds, since the start.
+    pub(crate) writes: Timings,
 }
 
 impl Database {
@@ -178,6 +182,7 @@ impl Database {
             log_dropped_total: self.shared.outbox.dropped(),
             commits: self.shared.commits.load(Ordering::Relaxed),
             commit_waits_expired: self.shared.late_acks.load(Ordering::Relaxed),
+            writes: lock(&self.shared.timings).clone(),
         }
     }
 
@@ -205,6 +210,7 @@ pub(crate) fn child(path: PathBuf, tasks: Tasks) -> (ChildSpec, Database) {
         trouble: Mutex::new(None),
         commits: AtomicU64::new(0),
         late_acks: AtomicU64::new(0),
+        timings: Mutex::default(),
     });
     let arguments = (path, shared.clone(), tasks);
     let (mut spec, address) = ChildSpec::new::<DatabaseActor>("database", MAILBOX, arguments);
@@ -221,7 +227,7 @@ pub(crate) enum Message {
     Checkpoint(Reply<Result<(), DbError>>),
     Upkeep(Upkeep, Reply<Result<Option<i64>, DbError>>),
     /// The transaction of our task ended.
-    Ended(Result<Vec<Result<Written, DbError>>, DbError>),
+    Ended(Result<Committed, DbError>),
     /// The pause after a refused transaction is over.
     Resume,
 }
@@ -322,17 +328,15 @@ impl State {
         self.busy = true;
         let (writer, own) = (self.writer.clone(), self.own.clone());
         self.tasks.spawn("database commit", async move {
-            own.tell(Message::Ended(writer.commit(batch).await));
+            own.tell(Message::Ended(writer.commit_timed(batch).await));
         });
     }
 
-    fn ended(
-        &mut self,
-        outcome: Result<Vec<Result<Written, DbError>>, DbError>,
-    ) -> Result<(), Fatal> {
+    fn ended(&mut self, outcome: Result<Committed, DbError>) -> Result<(), Fatal> {
         self.busy = false;
         match outcome {
-            Ok(results) => {
+            Ok((results, timings)) => {
+                lock(&self.shared.timings).merge(&timings);
                 self.shared.commits.fetch_add(1, Ordering::Relaxed);
                 if lock(&self.shared.trouble).take().is_some() {
                     tracing::info!("the database takes writes again");
@@ -362,9 +366,13 @@ impl State {
     }
 
     fn upkeep(&self, upkeep: Upkeep, reply: Reply<Result<Option<i64>, DbError>>) {
-        let writer = self.writer.clone();
+        let (writer, shared) = (self.writer.clone(), self.shared.clone());
         self.tasks.spawn("database upkeep", async move {
-            let _ = reply.send(writer.upkeep(upkeep).await);
+            let outcome = writer.upkeep(upkeep).await;
+            if let Ok((_, took)) = &outcome {
+                lock(&shared.timings).add(upkeep.name(), *took);
+            }
+            let _ = reply.send(outcome.map(|(left, _)| left));
         });
     }
 

@@ -106,6 +106,8 @@ async fn put(
     }
     match database.write(WriteOp::Import(chunk)).await? {
         Written::Imported(tally) => Ok(tally),
-        Written::Done | Written::Rows(_) | Written::Offered { .. } => Ok(Tally::default()),
+        Written::Done | Written::Rows(_) | Written::Offered { .. } | Written::Removed(_) => {
+            Ok(Tally::default())
+        }
     }
 }

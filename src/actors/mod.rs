@@ -12,6 +12,7 @@ pub(crate) mod import;
 pub(crate) mod keys;
 pub(crate) mod listener;
 pub(crate) mod outbox;
+pub(crate) mod pace;
 pub(crate) mod ports;
 pub(crate) mod retention;
 pub(crate) mod root;

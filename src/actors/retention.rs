@@ -4,8 +4,7 @@
 //! is looked up at each pass. A crash loses: a pass, made again by the next incarnation; whoever waited for one asks
 //! again. Never waits for: the database, a task reports back.
 //!
-//! One piece after the other, each a write of its own beside all others, in the size that took the writer no longer than
-//! [`PIECE`] last time, and with a pause as long as the piece took.
+//! One piece after the other ([`Pace`]).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,6 +20,7 @@ use crate::actors::address::{Address, Message as ActorMessage, Reply};
 use crate::actors::behaviour::{Behaviour, Fatal, Own};
 use crate::actors::database::{Database, StoreError};
 use crate::actors::events::Events;
+use crate::actors::pace::{LEAST_PAUSE, Pace};
 use crate::actors::supervisor::ChildSpec;
 use crate::clock::now_ms;
 use crate::db::cache::Bounds;
@@ -34,12 +34,6 @@ const MAILBOX: usize = 64;
 /// How long a caller waits for a pass: a first one over a long history takes minutes.
 const RUN_DEADLINE: Duration = Duration::from_mins(10);
 const BETWEEN: Duration = Duration::from_hours(1);
-/// What one piece should take, its commit and the wait for others' included; half of what it may.
-const PIECE: Duration = Duration::from_millis(10);
-const LEAST_PAUSE: Duration = Duration::from_millis(2);
-/// Sizes of a first piece and of the largest: rows, or pages of the file.
-const FIRST: u32 = 4;
-const MOST: u32 = 1_000;
 /// Bytes of texts whose words are added at once: 1 ms, and more when the index merges its parts.
 const WORDS: usize = 12 << 10;
 /// Free pages below this stay: the next rows need them.
@@ -459,54 +453,6 @@ async fn add_words(database: &Database) -> Result<i64, StoreError> {
 fn rows(written: Written) -> i64 {
     match written {
         Written::Rows(count) => i64::try_from(count).unwrap_or(i64::MAX),
-        Written::Done | Written::Offered { .. } | Written::Imported(_) => 0,
-    }
-}
-
-/// How large the next piece is.
-struct Pace {
-    size: u32,
-}
-
-impl Pace {
-    fn new() -> Self {
-        Self { size: FIRST }
-    }
-
-    /// Learns from what the last piece took, and leaves the writer to others for as long.
-    async fn rest(&mut self, took: Duration) {
-        self.learn(took);
-        tokio::time::sleep(took.clamp(LEAST_PAUSE, Duration::from_secs(1))).await;
-    }
-
-    fn learn(&mut self, took: Duration) {
-        let took = u32::try_from(took.as_micros()).unwrap_or(u32::MAX).max(1);
-        let aim = u32::try_from(PIECE.as_micros()).unwrap_or(u32::MAX);
-        let fitting = u64::from(self.size) * u64::from(aim) / u64::from(took);
-        let fitting = u32::try_from(fitting).unwrap_or(MOST);
-        // Up in steps: what comes next may be larger than what was. Down at once.
-        self.size = fitting.clamp(1, MOST.min(self.size.saturating_mul(2)));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pieces_grow_in_steps_and_shrink_at_once() {
-        let mut pace = Pace::new();
-        pace.learn(Duration::from_micros(10));
-        assert_eq!(pace.size, 8);
-        pace.learn(Duration::from_millis(10));
-        assert_eq!(pace.size, 8);
-        pace.learn(Duration::from_millis(80));
-        assert_eq!(pace.size, 1);
-        pace.learn(Duration::from_secs(9));
-        assert_eq!(pace.size, 1);
-        for _ in 0..40 {
-            pace.learn(Duration::ZERO);
-        }
-        assert_eq!(pace.size, MOST);
+        Written::Done | Written::Offered { .. } | Written::Imported(_) | Written::Removed(_) => 0,
     }
 }

@@ -12,10 +12,12 @@ use std::time::Duration;
 use crate::actors::address::{Address, Message as ActorMessage, Reply, Unavailable};
 use crate::actors::behaviour::{Behaviour, Fatal, Own};
 use crate::actors::database::{Database, StoreError};
+use crate::actors::pace;
 use crate::actors::supervisor::ChildSpec;
 use crate::clock::now_ms;
 use crate::db::ops::WriteOp;
 use crate::db::sessions::{self, ChatOf, KnownTurn, TurnRow};
+use crate::db::unwanted::Unwanted;
 use crate::tasks::lock;
 
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -103,7 +105,8 @@ impl Sessions {
         let _ = self.address.cast(Message::Answered(known));
     }
 
-    /// Deletes a conversation; returns where it was upstream, or none when there is no such session.
+    /// Deletes a conversation with its exchanges, however long that takes; returns where it was upstream, or none when
+    /// there is no such session.
     pub(crate) async fn delete(&self, id: &str) -> Result<Option<ChatOf>, StoreError> {
         let key = id.to_owned();
         let found = self
@@ -113,11 +116,15 @@ impl Sessions {
         let Some(place) = found else {
             return Ok(None);
         };
-        self.database
-            .write(WriteOp::DeleteSession { id: id.to_owned() })
-            .await?;
+        // First of all, so that nothing goes on in it meanwhile.
         let _ = self.address.cast(Message::Forgotten(place.chat_id.clone()));
+        pace::discard(&self.database, Unwanted::Session { id: id.to_owned() }).await?;
         Ok(Some(place))
+    }
+
+    /// Deletes the conversations that ended before `before` (Unix ms) with their exchanges; returns how many.
+    pub(crate) async fn delete_ended(&self, before: i64) -> Result<usize, StoreError> {
+        pace::discard(&self.database, Unwanted::EndedSessions { before }).await
     }
 
     /// The logins are gone, and the rows of the conversations with them.

@@ -36,12 +36,7 @@ impl SettingsStore {
         }
     }
 
-    /// Stores `value`, or with `None` goes back to the default; in force when this returns.
-    pub(crate) async fn put(&self, key: &str, value: Option<Value>) -> Result<(), StoreError> {
-        self.put_all(vec![(key.to_owned(), value)]).await
-    }
-
-    /// The same for many; in force when this returns. The latest word counts: what a flag said is over for this run.
+    /// Stores values, or with `None` goes back to the default; in force when this returns. The latest word counts: what a flag said is over for this run.
     pub(crate) async fn put_all(
         &self,
         changes: Vec<(String, Option<Value>)>,

@@ -7,10 +7,22 @@ use serde_json::Value;
 use crate::db::error::DbError;
 use crate::db::json;
 
+/// What people changed, and the actors that came back. An actor's first incarnation is no news.
 const RECENT: &str = "
-    SELECT id, type, action, description, metadata, timestamp
-      FROM activity
-     WHERE timestamp >= ?1
+    SELECT id, type, action, description, metadata, timestamp, seq
+      FROM (SELECT id, type, action, description, metadata, timestamp, seq
+              FROM activity
+             WHERE timestamp >= ?1
+             ORDER BY timestamp DESC, seq DESC
+             LIMIT ?2)
+     UNION ALL
+    SELECT id, 'actor_restarted', 'restarted', 'actor ' || actor || ' restarted',
+           json_object('actor', actor, 'incarnation', incarnation), timestamp, seq
+      FROM (SELECT id, actor, incarnation, timestamp, seq
+              FROM actor_events
+             WHERE timestamp >= ?1 AND event = 'started' AND incarnation > 1
+             ORDER BY timestamp DESC, seq DESC
+             LIMIT ?2)
      ORDER BY timestamp DESC, seq DESC
      LIMIT ?2";
 
@@ -122,5 +134,27 @@ mod tests {
             .map(|row| row.id)
             .collect();
         assert_eq!(ids, ["c", "b", "d"]);
+        for (id, event, incarnation) in [
+            ("e1", "started", 1),
+            ("e2", "failed", 1),
+            ("e3", "started", 2),
+        ] {
+            let row = ActorEventRow {
+                id: id.into(),
+                actor: "router".into(),
+                event: event.into(),
+                incarnation,
+                reason: None,
+                timestamp: 8,
+            };
+            insert_actor_event(&conn, &row).unwrap();
+        }
+        let newest = recent(&conn, 6, 2).unwrap();
+        assert_eq!(
+            (newest[0].id.as_str(), newest[0].kind.as_str()),
+            ("e3", "actor_restarted")
+        );
+        assert_eq!(newest[0].metadata["actor"], "router");
+        assert_eq!(newest[1].id, "c");
     }
 }

@@ -37,7 +37,13 @@ const PUT: &str = "
 const HIT: &str = "
     UPDATE response_cache SET hits = hits + 1, last_hit_at = max(last_hit_at, :at) WHERE key = :key";
 
-const CLEAR: &str = "DELETE FROM response_cache WHERE :model IS NULL OR model = :model";
+const CLEAR: &str = "
+    DELETE FROM response_cache
+     WHERE rowid IN (SELECT rowid FROM response_cache WHERE created_at <= :by LIMIT :most)";
+
+const CLEAR_MODEL: &str = "
+    DELETE FROM response_cache
+     WHERE rowid IN (SELECT rowid FROM response_cache WHERE model = :model AND created_at <= :by LIMIT :most)";
 
 const HELD: &str = "
     SELECT count(*) AS entries, coalesce(sum(bytes), 0) AS bytes, min(created_at) AS oldest FROM response_cache";
@@ -213,11 +219,19 @@ pub(super) fn hit(conn: &Connection, key: Key, at: i64) -> Result<(), DbError> {
     Ok(())
 }
 
-/// Drops all answers, or those of one model as clients name it.
-pub(super) fn clear(conn: &Connection, model: Option<&str>) -> Result<usize, DbError> {
-    Ok(conn
-        .prepare_cached(CLEAR)?
-        .execute(named_params! { ":model": model })?)
+/// Drops at most `most` answers that were made by then, of all or of one model as clients name it.
+pub(super) fn clear(
+    conn: &Connection,
+    model: Option<&str>,
+    by: i64,
+    most: u32,
+) -> Result<usize, DbError> {
+    let Some(model) = model else {
+        let mut statement = conn.prepare_cached(CLEAR)?;
+        return Ok(statement.execute(named_params! { ":by": by, ":most": most })?);
+    };
+    let mut statement = conn.prepare_cached(CLEAR_MODEL)?;
+    Ok(statement.execute(named_params! { ":model": model, ":by": by, ":most": most })?)
 }
 
 /// The last hit and the number of the most recently hit answer that is too many; all that are older are, too.
@@ -346,7 +360,8 @@ mod tests {
         let counted: String = conn.query_row(counted, [], |row| row.get(0)).unwrap();
         assert_eq!(counted, "1 20");
         put(&conn, &row(2, 10, WIDE)).unwrap();
-        assert_eq!(clear(&conn, Some("m2")).unwrap(), 1);
-        assert_eq!(clear(&conn, None).unwrap(), 1);
+        assert_eq!(clear(&conn, Some("m2"), 10, 9).unwrap(), 1);
+        assert_eq!(clear(&conn, None, 14, 9).unwrap(), 0, "made later");
+        assert_eq!(clear(&conn, None, 15, 9).unwrap(), 1);
     }
 }

@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{OpenFlags, Transaction, TransactionBehavior};
@@ -19,6 +20,7 @@ use crate::db::files;
 use crate::db::migrate::{self, Migrated};
 use crate::db::ops::{WriteOp, Written};
 use crate::db::retention::{self, Upkeep};
+use crate::db::timings::{self, Timings};
 
 /// For both kinds. The schema is ours, so functions in it need no trust; a busy timeout in ms sits out a foreign lock.
 const COMMON_PRAGMAS: &str = "
@@ -59,6 +61,9 @@ pub(crate) fn foreign_lock(path: &Path) -> Result<ForeignLock, DbError> {
     Ok(ForeignLock { _holder: holder })
 }
 
+/// For each operation how it went, and how long they held the database.
+pub(crate) type Committed = (Vec<Result<Written, DbError>>, Timings);
+
 /// The connection through which all writes go.
 pub(crate) struct WriteConnection {
     thread: tokio_rusqlite::Connection,
@@ -85,6 +90,11 @@ impl WriteConnection {
         &self,
         ops: Vec<Arc<WriteOp>>,
     ) -> Result<Vec<Result<Written, DbError>>, DbError> {
+        Ok(self.commit_timed(ops).await?.0)
+    }
+
+    /// The same, and how long it held the database.
+    pub(crate) async fn commit_timed(&self, ops: Vec<Arc<WriteOp>>) -> Result<Committed, DbError> {
         Ok(self.thread.call(move |conn| commit(conn, &ops)).await?)
     }
 
@@ -93,12 +103,14 @@ impl WriteConnection {
         Ok(self.thread.call(|conn| checkpoint(conn)).await?)
     }
 
-    /// Carries out a piece of upkeep. Returns what is left of it, or none when it is done.
-    pub(crate) async fn upkeep(&self, upkeep: Upkeep) -> Result<Option<i64>, DbError> {
-        Ok(self
-            .thread
-            .call(move |conn| retention::carry_out(conn, upkeep))
-            .await?)
+    /// Carries out a piece of upkeep. Returns what is left of it, or none when it is done, and how long that took.
+    pub(crate) async fn upkeep(&self, upkeep: Upkeep) -> Result<(Option<i64>, Duration), DbError> {
+        let carry_out = move |conn: &mut Connection| {
+            let began = Instant::now();
+            let left = retention::carry_out(conn, upkeep)?;
+            Ok((left, began.elapsed()))
+        };
+        Ok(self.thread.call(carry_out).await?)
     }
 
     /// Ends the connection after what it is doing now.
@@ -224,10 +236,9 @@ fn prepare_reader(conn: &mut Connection) -> Result<(), DbError> {
         .map(drop)?)
 }
 
-fn commit(
-    conn: &mut Connection,
-    ops: &[Arc<WriteOp>],
-) -> Result<Vec<Result<Written, DbError>>, DbError> {
+fn commit(conn: &mut Connection, ops: &[Arc<WriteOp>]) -> Result<Committed, DbError> {
+    let began = Instant::now();
+    let mut timings = Timings::default();
     if !conn.is_autocommit() {
         // A rollback failed earlier, perhaps with the disk away. Until it succeeds nothing new may join that transaction.
         conn.execute_batch("ROLLBACK")?;
@@ -236,14 +247,18 @@ fn commit(
     let mut transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut results = Vec::with_capacity(ops.len());
     for op in ops {
-        match apply_alone(&mut transaction, op) {
+        let began = Instant::now();
+        let applied = apply_alone(&mut transaction, op);
+        timings.add(op.name(), began.elapsed());
+        match applied {
             // SQLite may have rolled back everything by itself: what followed would run outside any transaction.
             Err(error) if error.is_storage() || transaction.is_autocommit() => return Err(error),
             result => results.push(result),
         }
     }
     transaction.commit()?;
-    Ok(results)
+    timings.add(timings::TRANSACTION, began.elapsed());
+    Ok((results, timings))
 }
 
 /// In WAL mode `FULL` syncs the log at each commit, and with it all earlier ones; `NORMAL` only at checkpoints.

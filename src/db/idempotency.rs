@@ -8,16 +8,16 @@ use crate::db::error::DbError;
 pub(super) const KEPT_MS: i64 = 24 * 3_600_000;
 
 const FIND: &str = "
-    SELECT key, method, path, body_hash, status, body, created_at
+    SELECT key, method, path, body_hash, status, location, body, created_at
       FROM idempotency_keys
      WHERE key = :key AND method = :method AND path = :path AND created_at > :oldest";
 
 const PUT: &str = "
-    INSERT INTO idempotency_keys (key, method, path, body_hash, status, body, created_at)
-    VALUES (:key, :method, :path, :body_hash, :status, :body, :at)
+    INSERT INTO idempotency_keys (key, method, path, body_hash, status, location, body, created_at)
+    VALUES (:key, :method, :path, :body_hash, :status, :location, :body, :at)
         ON CONFLICT (key, method, path) DO UPDATE
-       SET body_hash = excluded.body_hash, status = excluded.status, body = excluded.body,
-           created_at = excluded.created_at";
+       SET body_hash = excluded.body_hash, status = excluded.status,
+           location = excluded.location, body = excluded.body, created_at = excluded.created_at";
 
 const PRUNE: &str = "DELETE FROM idempotency_keys WHERE created_at <= ?1";
 
@@ -30,6 +30,8 @@ pub(crate) struct KeptAnswer {
     /// Hex of the request's body.
     pub(crate) body_hash: String,
     pub(crate) status: u16,
+    /// The header of that name.
+    pub(crate) location: Option<String>,
     pub(crate) body: String,
     /// Unix time, ms.
     pub(crate) at: i64,
@@ -53,6 +55,7 @@ pub(crate) fn find(
                 path: row.get("path")?,
                 body_hash: row.get("body_hash")?,
                 status: row.get("status")?,
+                location: row.get("location")?,
                 body: row.get("body")?,
                 at: row.get("created_at")?,
             })
@@ -70,6 +73,7 @@ pub(super) fn put(conn: &Connection, answer: &KeptAnswer) -> Result<(), DbError>
         ":path": answer.path,
         ":body_hash": answer.body_hash,
         ":status": answer.status,
+        ":location": answer.location,
         ":body": answer.body,
         ":at": answer.at,
     })?;
@@ -90,6 +94,7 @@ mod tests {
             path: "/api/models".into(),
             body_hash: "h".into(),
             status: 201,
+            location: Some("/api/models/m".into()),
             body: "{}".into(),
             at,
         };

@@ -13,16 +13,23 @@ use crate::db::files;
 use crate::db::instance::BACKUPS;
 
 /// The version of `schema.sql`. Kept in a file as `user_version`.
-pub(crate) const SCHEMA_VERSION: i64 = 2;
+pub(crate) const SCHEMA_VERSION: i64 = 3;
 
 const CURRENT: Schema<'_> = Schema {
     version: SCHEMA_VERSION,
     sql: include_str!("../../schema.sql"),
-    steps: &[Step {
-        from: 1,
-        to: 2,
-        sql: include_str!("migrate/v2.sql"),
-    }],
+    steps: &[
+        Step {
+            from: 1,
+            to: 2,
+            sql: include_str!("migrate/v2.sql"),
+        },
+        Step {
+            from: 2,
+            to: 3,
+            sql: include_str!("migrate/v3.sql"),
+        },
+    ],
 };
 
 const USER_TABLES: &str = "SELECT count(*) FROM sqlite_schema";

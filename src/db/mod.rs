@@ -32,6 +32,8 @@ pub(crate) mod retention;
 pub(crate) mod sessions;
 pub(crate) mod settings;
 pub(crate) mod stats;
+pub(crate) mod timings;
+pub(crate) mod unwanted;
 pub(crate) mod usage;
 pub(crate) mod virtual_models;
 

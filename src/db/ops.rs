@@ -22,6 +22,7 @@ use crate::db::providers::{self, ConfigRow, ProviderChange, ProviderRow};
 use crate::db::recordings::Packed;
 use crate::db::retention::{self, Outlived};
 use crate::db::sessions::{self, TurnRow};
+use crate::db::unwanted::{self, Removed, Unwanted};
 use crate::db::virtual_models::{self, VirtualRow};
 use crate::db::{json, operations, settings};
 
@@ -103,10 +104,6 @@ pub(crate) enum WriteOp {
     DeleteResponse {
         response_id: String,
     },
-    /// Conversations that ended by then, with their exchanges.
-    DeleteExpiredSessions {
-        before: i64,
-    },
     /// The providers of a first start; does nothing when there are any.
     SeedProviders(Vec<(ProviderRow, Vec<ConfigRow>)>),
     /// Its local server answered: a provider that waited for that becomes enabled.
@@ -140,10 +137,6 @@ pub(crate) enum WriteOp {
     },
     /// An answer that a conversation can go on from.
     RecordTurn(Box<TurnRow>),
-    /// A conversation, with what it was to go on from.
-    DeleteSession {
-        id: String,
-    },
     /// Turns of conversations that ended by then.
     PruneTurns {
         before: i64,
@@ -179,9 +172,10 @@ pub(crate) enum WriteOp {
     AddWords(Vec<WordsRow>),
     /// An answer that can be given again.
     KeepAnswer(Box<CacheRow>),
-    /// Every kept answer, or those of one model.
-    ClearCache {
-        model: Option<String>,
+    /// Some of what somebody wants to be gone, so much of it that nobody else waits.
+    Discard {
+        what: Unwanted,
+        most: u32,
     },
     /// Kills the thread of the writing connection.
     #[cfg(feature = "fault-injection")]
@@ -201,6 +195,8 @@ pub(crate) enum Written {
     },
     /// What became of the rows of an import.
     Imported(Tally),
+    /// What a piece came to.
+    Removed(Removed),
 }
 
 impl WriteOp {
@@ -252,7 +248,7 @@ impl WriteOp {
                 .sum(),
             Self::KeepAnswer(row) => row.body.len() + row.usage.as_ref().map_or(0, json::weight),
             Self::InterruptUnfinished { .. }
-            | Self::ClearCache { .. }
+            | Self::Discard { .. }
             | Self::DeleteProvider { .. }
             | Self::ProviderSeen { .. }
             | Self::DeleteCredential { .. }
@@ -261,7 +257,6 @@ impl WriteOp {
             | Self::PruneTurns { .. }
             | Self::DeleteKey { .. }
             | Self::KeyUsed { .. }
-            | Self::DeleteSession { .. }
             | Self::DeleteSetting { .. }
             | Self::DeleteModel { .. }
             | Self::UnlinkModel { .. }
@@ -269,7 +264,6 @@ impl WriteOp {
             | Self::SetDefaultModel { .. }
             | Self::DeleteRequest { .. }
             | Self::DeleteResponse { .. }
-            | Self::DeleteExpiredSessions { .. }
             | Self::Retain { .. } => 0,
             Self::CreateModel { model, .. } => {
                 length(model.description.as_ref()) + model.name.len() + strings(&model.capabilities)
@@ -379,9 +373,6 @@ impl WriteOp {
             Self::DeleteResponse { response_id } => {
                 history::delete_response(conn, response_id).map(Written::Rows)
             }
-            Self::DeleteExpiredSessions { before } => {
-                sessions::delete_expired(conn, *before).map(Written::Rows)
-            }
             Self::SeedProviders(seeds) => providers::seed(conn, seeds).map(Written::Rows),
             Self::ProviderSeen { id, at } => providers::seen(conn, id, *at).map(Written::Rows),
             Self::PutSetting { key, value, at } => settings::put(conn, key, value, *at).map(done),
@@ -397,7 +388,6 @@ impl WriteOp {
                 credentials::delete_all(conn).map(Written::Rows)
             }
             Self::RecordTurn(row) => sessions::record_turn(conn, row).map(done),
-            Self::DeleteSession { id } => sessions::delete(conn, id).map(Written::Rows),
             Self::PruneTurns { before } => sessions::prune_turns(conn, *before).map(Written::Rows),
             Self::ForgetChat { chat_id } => sessions::forget_chat(conn, chat_id).map(Written::Rows),
             Self::SealConfig {
@@ -412,14 +402,17 @@ impl WriteOp {
             Self::Retain { what, most } => retention::remove(conn, *what, *most).map(Written::Rows),
             Self::AddWords(rows) => words::add(conn, rows).map(Written::Rows),
             Self::KeepAnswer(row) => cache::put(conn, row).map(done),
-            Self::ClearCache { model } => cache::clear(conn, model.as_deref()).map(Written::Rows),
+            Self::Discard { what, most } => {
+                unwanted::remove(conn, what, *most).map(Written::Removed)
+            }
             #[cfg(feature = "fault-injection")]
             #[expect(clippy::panic, reason = "its purpose, in tests alone")]
             Self::Panic => panic!("a write that crashes on purpose"),
         }
     }
 
-    fn name(&self) -> &'static str {
+    /// What kind of write it is, for people.
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::BeginExchange(_) => "begin exchange",
             Self::FinishExchange { .. } => "finish exchange",
@@ -441,7 +434,6 @@ impl WriteOp {
             Self::RememberAnswer(_) => "remember answer",
             Self::DeleteRequest { .. } => "delete request",
             Self::DeleteResponse { .. } => "delete response",
-            Self::DeleteExpiredSessions { .. } => "delete expired sessions",
             Self::ProviderSeen { .. } => "provider seen",
             Self::PutSetting { .. } => "put setting",
             Self::DeleteSetting { .. } => "delete setting",
@@ -453,7 +445,6 @@ impl WriteOp {
             Self::DeleteCredential { .. } => "delete credential",
             Self::DeleteCredentials { .. } => "delete credentials",
             Self::RecordTurn(_) => "record turn",
-            Self::DeleteSession { .. } => "delete session",
             Self::PruneTurns { .. } => "prune turns",
             Self::ForgetChat { .. } => "forget chat",
             Self::SealConfig { .. } => "seal config",
@@ -464,7 +455,7 @@ impl WriteOp {
             Self::Retain { .. } => "retain",
             Self::AddWords(_) => "add words",
             Self::KeepAnswer(_) => "keep answer",
-            Self::ClearCache { .. } => "clear cache",
+            Self::Discard { .. } => "discard",
             #[cfg(feature = "fault-injection")]
             Self::Panic => "panic",
         }

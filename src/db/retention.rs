@@ -32,6 +32,7 @@ const COUNT_BODIES: &str = "
 const COUNT_ACTIVITY: &str = "SELECT count(*) FROM activity WHERE timestamp < ?1";
 const COUNT_ACTOR_EVENTS: &str = "SELECT count(*) FROM actor_events WHERE timestamp < ?1";
 const COUNT_AUDIT: &str = "SELECT count(*) FROM audit_log WHERE timestamp < ?1";
+const COUNT_SESSION_USAGE: &str = "SELECT count(*) FROM usage_by_session WHERE hour < ?1";
 const COUNT_ANSWERS: &str = "SELECT count(*) FROM idempotency_keys WHERE created_at < ?1";
 
 /// The oldest first. Those under way are left to their end.
@@ -75,6 +76,9 @@ const DELETE_ACTOR_EVENTS: &str = "
     DELETE FROM actor_events WHERE seq IN (SELECT seq FROM actor_events WHERE timestamp < ?1 LIMIT ?2)";
 const DELETE_AUDIT: &str = "
     DELETE FROM audit_log WHERE seq IN (SELECT seq FROM audit_log WHERE timestamp < ?1 LIMIT ?2)";
+const DELETE_SESSION_USAGE: &str = "
+    DELETE FROM usage_by_session
+     WHERE rowid IN (SELECT rowid FROM usage_by_session WHERE hour < ?1 LIMIT ?2)";
 const DELETE_ANSWERS: &str = "
     DELETE FROM idempotency_keys
      WHERE rowid IN (SELECT rowid FROM idempotency_keys WHERE created_at < ?1 LIMIT ?2)";
@@ -110,6 +114,10 @@ pub(crate) enum Outlived {
     Audit {
         before: i64,
     },
+    /// Sums of conversations: of each as many rows as hours in which it was used.
+    SessionUsage {
+        before: i64,
+    },
     /// Those kept for an `Idempotency-Key`.
     Answers {
         before: i64,
@@ -134,6 +142,8 @@ pub(crate) struct Counts {
     pub(crate) activity: i64,
     pub(crate) actor_events: i64,
     pub(crate) audit_log: i64,
+    /// Sums of conversations.
+    pub(crate) usage_by_session: i64,
     pub(crate) idempotency_keys: i64,
     /// Answers of the response cache.
     pub(crate) response_cache: i64,
@@ -178,6 +188,7 @@ impl Counts {
             Outlived::Activity { .. } => &mut self.activity,
             Outlived::ActorEvents { .. } => &mut self.actor_events,
             Outlived::Audit { .. } => &mut self.audit_log,
+            Outlived::SessionUsage { .. } => &mut self.usage_by_session,
             Outlived::Answers { .. } => &mut self.idempotency_keys,
             Outlived::Expired { .. } | Outlived::Unhit { .. } => &mut self.response_cache,
         }
@@ -199,6 +210,7 @@ impl Outlived {
             Self::Activity { before } => (COUNT_ACTIVITY, before),
             Self::ActorEvents { before } => (COUNT_ACTOR_EVENTS, before),
             Self::Audit { before } => (COUNT_AUDIT, before),
+            Self::SessionUsage { before } => (COUNT_SESSION_USAGE, before),
             Self::Answers { before } => (COUNT_ANSWERS, before),
             Self::Expired { by } => return cache::count_expired(conn, by),
             Self::Unhit { until } => return cache::count_evicted(conn, until),
@@ -240,6 +252,7 @@ pub(crate) fn plan(conn: &Connection, rules: &Rules, now: i64) -> Result<Plan, D
             Outlived::Activity { before },
             Outlived::ActorEvents { before },
             Outlived::Audit { before },
+            Outlived::SessionUsage { before },
         ]);
     }
     plain.push(Outlived::Answers {
@@ -320,6 +333,17 @@ pub(crate) enum Upkeep {
     Cap { pages: Option<u32> },
 }
 
+impl Upkeep {
+    /// What kind of work it is, for people.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Shrink { .. } => "shrink the file",
+            Self::RewriteWords | Self::GoOn { .. } => "rewrite words",
+            Self::Cap { .. } => "cap the file",
+        }
+    }
+}
+
 /// Carries out one piece. Returns what is left: bytes that are free, or pages that were written; none when it is done, or
 /// cannot be done.
 pub(super) fn carry_out(conn: &Connection, upkeep: Upkeep) -> Result<Option<i64>, DbError> {
@@ -378,6 +402,7 @@ pub(super) fn remove(conn: &Connection, what: Outlived, most: u32) -> Result<usi
         Outlived::Activity { before } => (DELETE_ACTIVITY, before),
         Outlived::ActorEvents { before } => (DELETE_ACTOR_EVENTS, before),
         Outlived::Audit { before } => (DELETE_AUDIT, before),
+        Outlived::SessionUsage { before } => (DELETE_SESSION_USAGE, before),
         Outlived::Answers { before } => (DELETE_ANSWERS, before),
         Outlived::Expired { by } => return cache::expire(conn, by, most),
         Outlived::Unhit { until } => return cache::evict(conn, until, most),

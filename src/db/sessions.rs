@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use crate::db::error::DbError;
 use crate::db::filter::{Filter, Slice};
+use crate::db::usage;
 
 const TURNS: &str = "
     SELECT t.hash, t.session_id, t.login, t.chat_id, t.parent_id, s.expires_at
@@ -47,11 +48,6 @@ const CHAT_OF: &str = "
     SELECT s.chat_id, (SELECT t.login FROM session_turns t WHERE t.session_id = s.id LIMIT 1) AS login
       FROM sessions s
      WHERE s.id = ?1";
-
-const DELETE: &str = "DELETE FROM sessions WHERE id = ?1";
-
-const DELETE_EXPIRED: &str = "
-    DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < ?1 LIMIT 200)";
 
 const COLUMNS: &str = "
     SELECT id, chat_id, parent_id, first_user_message, message_count, user_id, conversation_hash, credential_id, model,
@@ -129,6 +125,8 @@ pub(crate) struct SessionFilter {
     pub(crate) chat_id: Option<String>,
     /// By the last use instead of the creation.
     pub(crate) by_use: bool,
+    /// Only what comes after this one in the order: its time (Unix ms) and its id.
+    pub(crate) after: Option<(i64, String)>,
 }
 
 /// Where a history goes on.
@@ -180,6 +178,7 @@ pub(super) fn record_turn(conn: &Connection, row: &TurnRow) -> Result<(), DbErro
         ":parent_id": row.parent_id,
         ":at": row.at,
     })?;
+    usage::add_answered(conn, &row.session_id, &row.request_id)?;
     for statement in [BELONGS, ITS_ANSWER] {
         conn.prepare_cached(statement)?
             .execute((&row.session_id, &row.request_id))?;
@@ -223,14 +222,15 @@ pub(crate) fn list(
         SessionState::Expired => filter.and("expires_at <= ?", Some(now)),
         SessionState::All => {}
     }
-    let order = if wanted.by_use {
-        "last_accessed"
+    let (order, after) = if wanted.by_use {
+        ("last_accessed", "(last_accessed, id) < (?, ?)")
     } else {
-        "created_at"
+        ("created_at", "(created_at, id) < (?, ?)")
     };
     let total = conn
         .prepare_cached(&format!("SELECT count(*) FROM sessions{}", filter.clause()))?
         .query_row(params_from_iter(filter.values()), |row| row.get(0))?;
+    filter.and_two(after, wanted.after.clone());
     let sql = format!(
         "{COLUMNS}{} ORDER BY {order} DESC, id DESC LIMIT {} OFFSET {}",
         filter.clause(),
@@ -270,16 +270,6 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<StoredSession> {
         last_accessed: row.get("last_accessed")?,
         expires_at: row.get("expires_at")?,
     })
-}
-
-/// Removes sessions that ended before `before` (Unix ms) with their history, so many that nobody waits for it.
-pub(super) fn delete_expired(conn: &Connection, before: i64) -> Result<usize, DbError> {
-    Ok(conn.prepare_cached(DELETE_EXPIRED)?.execute([before])?)
-}
-
-/// Removes a session with its turns.
-pub(super) fn delete(conn: &Connection, id: &str) -> Result<usize, DbError> {
-    Ok(conn.prepare_cached(DELETE)?.execute([id])?)
 }
 
 /// Every conversation ends at `at` (Unix ms) and is gone on with no more.
@@ -336,6 +326,7 @@ mod tests {
                 state,
                 chat_id: Some("c".into()),
                 by_use: true,
+                after: None,
             };
             list(&conn, &filter, now, slice).unwrap().1
         };
@@ -346,6 +337,5 @@ mod tests {
         assert_eq!(end_all(&conn, 3).unwrap(), 1);
         assert_eq!(expired(&conn, 3).unwrap(), 0);
         assert_eq!(expired(&conn, 4).unwrap(), 1);
-        assert_eq!(delete(&conn, "s").unwrap(), 1);
     }
 }

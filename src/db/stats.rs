@@ -1,6 +1,6 @@
-//! Sums and percentiles: from the roll-ups, which survive the deletion of history; of sessions, from the history itself.
+//! Sums and percentiles, from the roll-ups, which survive the deletion of history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, Row, params_from_iter};
 
@@ -19,6 +19,8 @@ pub(crate) struct StatsFilter {
     pub(crate) provider: Option<String>,
     pub(crate) model: Option<String>,
     pub(crate) session: Option<String>,
+    /// Most groups by session, those used last; all others are told whole.
+    pub(crate) sessions: usize,
 }
 
 /// What the sums are told apart by.
@@ -60,11 +62,16 @@ const ROLLUPS: &str = "
 const LATENCIES: &str = "
     SELECT durations, first_contents, hour, provider, model FROM usage_latencies";
 
-const ANSWERS: &str = "
+const OF_SESSIONS: &str = "
     SELECT attempts, prompt_tokens, completion_tokens, total_tokens, cached_tokens, reasoning_tokens, cost_microusd,
-           duration_ms, r.status, ttft_ms, a.session_id
-      FROM responses a
-      JOIN requests r ON r.id = a.request_id";
+           duration_ms, requests, completed, failed, client_closed, hour, provider, model, session_id, durations,
+           first_contents
+      FROM usage_by_session";
+
+/// By the index alone, unless a provider or a model is asked for.
+const LAST_USED: &str = "SELECT session_id FROM usage_by_session";
+
+const KNOWN: &str = "SELECT 1 FROM usage_by_session WHERE session_id = ?1 LIMIT 1";
 
 /// All sums of a filter, and the same by group where that is asked.
 pub(crate) fn sums(
@@ -72,15 +79,43 @@ pub(crate) fn sums(
     wanted: &StatsFilter,
     by: Option<GroupBy>,
 ) -> Result<(Sums, BTreeMap<String, Sums>), DbError> {
-    if wanted.session.is_some() || by == Some(GroupBy::Session) {
-        return of_sessions(conn, wanted, by);
+    if let Some(session) = &wanted.session {
+        let mut groups = BTreeMap::new();
+        add_session(conn, wanted, session, by, &mut groups)?;
+        return Ok(totalled(groups, by));
     }
+    if by == Some(GroupBy::Session) {
+        let mut groups = BTreeMap::new();
+        for session in last_used(conn, wanted)? {
+            add_session(conn, wanted, &session, by, &mut groups)?;
+        }
+        // As many as a reader can take in; the whole is told of all, of those without a conversation too.
+        return Ok((of_all(conn, wanted, None)?.0, groups));
+    }
+    of_all(conn, wanted, by)
+}
+
+/// Whether anything of this conversation was counted.
+pub(crate) fn knows_session(conn: &Connection, session: &str) -> Result<bool, DbError> {
+    Ok(conn.prepare_cached(KNOWN)?.exists([session])?)
+}
+
+fn filter(wanted: &StatsFilter) -> Filter {
     let mut filter = Filter::default();
     let hour = |at: i64| at - at.rem_euclid(HOUR_MS);
     filter.and("hour >= ?", wanted.from.map(hour));
     filter.and("hour <= ?", wanted.until);
     filter.and("provider = ?", wanted.provider.clone());
     filter.and("model = ?", wanted.model.clone());
+    filter
+}
+
+fn of_all(
+    conn: &Connection,
+    wanted: &StatsFilter,
+    by: Option<GroupBy>,
+) -> Result<(Sums, BTreeMap<String, Sums>), DbError> {
+    let filter = filter(wanted);
     let mut groups = BTreeMap::<String, Sums>::new();
     let mut statement = conn.prepare_cached(&format!("{ROLLUPS}{}", filter.clause()))?;
     let mut rows = statement.query(params_from_iter(filter.values()))?;
@@ -96,7 +131,7 @@ pub(crate) fn sums(
         groups
             .entry(key(row, 2, by)?)
             .or_default()
-            .add_latencies(row)?;
+            .add_latencies(row, 0)?;
     }
     Ok(totalled(groups, by))
 }
@@ -131,34 +166,45 @@ fn totalled(groups: BTreeMap<String, Sums>, by: Option<GroupBy>) -> (Sums, BTree
     )
 }
 
-/// What belongs to no session is in no roll-up of sessions, so the rows themselves are read.
-fn of_sessions(
-    conn: &Connection,
-    wanted: &StatsFilter,
-    by: Option<GroupBy>,
-) -> Result<(Sums, BTreeMap<String, Sums>), DbError> {
-    let mut filter = Filter::default();
-    filter.and("a.session_id = ?", wanted.session.clone());
-    if wanted.session.is_none() {
-        filter.only("a.session_id IS NOT NULL");
-    }
-    filter.and("a.timestamp >= ?", wanted.from);
-    filter.and("a.timestamp <= ?", wanted.until);
-    filter.and("a.provider_id = ?", wanted.provider.clone());
-    filter.and("r.model = ?", wanted.model.clone());
-    let sql = format!("{ANSWERS}{}", filter.clause());
+/// The conversations of a filter that were used last.
+fn last_used(conn: &Connection, wanted: &StatsFilter) -> Result<BTreeSet<String>, DbError> {
+    let filter = filter(wanted);
+    let sql = format!("{LAST_USED}{} ORDER BY hour DESC", filter.clause());
     let mut statement = conn.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(filter.values()))?;
-    let mut groups = BTreeMap::<String, Sums>::new();
-    while let Some(row) = rows.next()? {
-        let key = if by.is_some() {
-            row.get(10)?
-        } else {
-            String::new()
-        };
-        groups.entry(key).or_default().add_answer(row)?;
+    let mut sessions = BTreeSet::new();
+    // Read no further than needed: there may be very many.
+    while sessions.len() < wanted.sessions
+        && let Some(row) = rows.next()?
+    {
+        sessions.insert(row.get(0)?);
     }
-    Ok(totalled(groups, by))
+    Ok(sessions)
+}
+
+/// Adds what was counted for one conversation to its groups.
+fn add_session(
+    conn: &Connection,
+    wanted: &StatsFilter,
+    session: &str,
+    by: Option<GroupBy>,
+    groups: &mut BTreeMap<String, Sums>,
+) -> Result<(), DbError> {
+    let mut filter = filter(wanted);
+    filter.and("session_id = ?", Some(session.to_owned()));
+    let sql = format!("{OF_SESSIONS}{}", filter.clause());
+    let mut statement = conn.prepare_cached(&sql)?;
+    let mut rows = statement.query(params_from_iter(filter.values()))?;
+    while let Some(row) = rows.next()? {
+        let key = match by {
+            Some(GroupBy::Session) => session.to_owned(),
+            by => key(row, 12, by)?,
+        };
+        let group = groups.entry(key).or_default();
+        group.add_rollup(row)?;
+        group.add_latencies(row, 16)?;
+    }
+    Ok(())
 }
 
 impl Sums {
@@ -171,27 +217,12 @@ impl Sums {
         Ok(())
     }
 
-    fn add_latencies(&mut self, row: &Row<'_>) -> Result<(), DbError> {
+    /// The histograms that begin at column `at`.
+    fn add_latencies(&mut self, row: &Row<'_>, at: usize) -> Result<(), DbError> {
         self.durations
-            .merge(row.get_ref(0)?.as_blob().unwrap_or_default());
+            .merge(row.get_ref(at)?.as_blob().unwrap_or_default());
         self.first_contents
-            .merge(row.get_ref(1)?.as_blob().unwrap_or_default());
-        Ok(())
-    }
-
-    fn add_answer(&mut self, row: &Row<'_>) -> Result<(), DbError> {
-        self.add_common(row)?;
-        self.requests += 1;
-        match row.get_ref(8)?.as_str().unwrap_or_default() {
-            "completed" => self.completed += 1,
-            "failed" => self.failed += 1,
-            "client_closed" => self.client_closed += 1,
-            _ => {}
-        }
-        self.durations.add(row.get(7)?);
-        if let Some(ttft) = row.get(9)? {
-            self.first_contents.add(ttft);
-        }
+            .merge(row.get_ref(at + 1)?.as_blob().unwrap_or_default());
         Ok(())
     }
 
@@ -241,6 +272,7 @@ mod tests {
     use super::*;
     use crate::db::history::{ExchangeStatus, OutcomeRow};
     use crate::db::ops::WriteOp;
+    use crate::db::sessions::TurnRow;
     use crate::db::testing::{self, sample_outcome, sample_request};
 
     fn finished(conn: &Connection, id: &str, change: impl FnOnce(&mut OutcomeRow)) {
@@ -286,7 +318,64 @@ mod tests {
         let (all, days) = sums(&conn, &narrow, Some(GroupBy::Day)).unwrap();
         assert_eq!((all.requests, days.len()), (1, 1));
         assert_eq!(days.keys().next().unwrap(), &padded(2 * DAY_MS));
-        let (all, _) = sums(&conn, &narrow, Some(GroupBy::Session)).unwrap();
-        assert_eq!(all, Sums::default());
+    }
+
+    #[test]
+    fn what_a_conversation_used_survives_it_whichever_is_stored_first() {
+        let conn = testing::database();
+        let turn = |number: u8| {
+            WriteOp::RecordTurn(Box::new(TurnRow {
+                hash: number.to_string().repeat(64),
+                session_id: "s".into(),
+                login: "l".into(),
+                credential_id: "c".into(),
+                chat_id: "chat".into(),
+                parent_id: "p".into(),
+                first_user_message: "hi".into(),
+                message_count: 2,
+                model: "m".into(),
+                request_id: format!("r{number}"),
+                at: 5,
+                expires_at: 10,
+            }))
+        };
+        let finish = |number: u8| {
+            finished(&conn, &number.to_string(), |outcome| {
+                outcome.finished_at = 2 * DAY_MS + i64::from(number) * HOUR_MS;
+                outcome.duration_ms = 10;
+            });
+        };
+        WriteOp::BeginExchange(sample_request("r1"))
+            .apply(&conn)
+            .unwrap();
+        turn(1).apply(&conn).unwrap();
+        finish(1);
+        finish(2);
+        for _ in 0..2 {
+            turn(2).apply(&conn).unwrap();
+        }
+        // Belongs to none.
+        finish(3);
+        conn.execute_batch("DELETE FROM sessions; DELETE FROM requests")
+            .unwrap();
+        let of = |session: Option<&str>, sessions| StatsFilter {
+            session: session.map(str::to_owned),
+            sessions,
+            ..StatsFilter::default()
+        };
+        let (all, hours) = sums(&conn, &of(Some("s"), 0), Some(GroupBy::Hour)).unwrap();
+        assert_eq!((all.requests, all.attempts, hours.len()), (2, 4, 2));
+        assert_eq!(all.durations.percentile(50), Some(10));
+        let (all, groups) = sums(&conn, &of(None, 5), Some(GroupBy::Session)).unwrap();
+        assert_eq!(
+            (all.requests, groups.len()),
+            (3, 1),
+            "the whole is told of all"
+        );
+        assert_eq!((groups["s"].requests, groups["s"].total_tokens), (2, 30));
+        let (_, groups) = sums(&conn, &of(None, 0), Some(GroupBy::Session)).unwrap();
+        assert!(groups.is_empty());
+        assert!(knows_session(&conn, "s").unwrap());
+        assert!(!knows_session(&conn, "t").unwrap());
     }
 }

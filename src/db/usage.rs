@@ -1,4 +1,4 @@
-//! Table `usage_rollups`: sums per hour, provider and model.
+//! Tables `usage_rollups` and `usage_by_session`: sums per hour, provider and model, of all exchanges and of conversations.
 
 use rusqlite::{Connection, named_params};
 
@@ -41,6 +41,42 @@ const PUT_LATENCIES: &str = "
         ON CONFLICT (hour, provider, model) DO UPDATE
        SET durations = excluded.durations, first_contents = excluded.first_contents";
 
+const ADD_TO_SESSION: &str = "
+    INSERT INTO usage_by_session (session_id, hour, provider, model, requests, completed, failed, client_closed, attempts,
+                                  prompt_tokens, completion_tokens, total_tokens, cached_tokens, reasoning_tokens,
+                                  duration_ms, cost_microusd, durations, first_contents)
+    VALUES (:session, :hour, :provider, :model, 1, :completed, :failed, :client_closed, :attempts, :prompt_tokens,
+            :completion_tokens, :total_tokens, :cached_tokens, :reasoning_tokens, :duration_ms, :cost_microusd,
+            :durations, :first_contents)
+        ON CONFLICT (session_id, hour, provider, model) DO UPDATE
+       SET requests = requests + 1,
+           completed = completed + excluded.completed,
+           failed = failed + excluded.failed,
+           client_closed = client_closed + excluded.client_closed,
+           attempts = attempts + excluded.attempts,
+           prompt_tokens = prompt_tokens + excluded.prompt_tokens,
+           completion_tokens = completion_tokens + excluded.completion_tokens,
+           total_tokens = total_tokens + excluded.total_tokens,
+           cached_tokens = cached_tokens + excluded.cached_tokens,
+           reasoning_tokens = reasoning_tokens + excluded.reasoning_tokens,
+           duration_ms = duration_ms + excluded.duration_ms,
+           cost_microusd = cost_microusd + excluded.cost_microusd,
+           durations = excluded.durations,
+           first_contents = excluded.first_contents";
+
+const SESSION_LATENCIES: &str = "
+    SELECT durations, first_contents
+      FROM usage_by_session
+     WHERE session_id = ?1 AND hour = ?2 AND provider = ?3 AND model = ?4";
+
+/// What an answer in the history was counted for, when it is not known yet whose conversation it belongs to.
+const ANSWERED: &str = "
+    SELECT r.model, r.status, a.timestamp, a.provider_id, a.from_cache, a.attempts, a.prompt_tokens, a.completion_tokens,
+           a.total_tokens, a.cached_tokens, a.reasoning_tokens, a.cost_microusd, a.duration_ms, a.ttft_ms
+      FROM requests r
+      JOIN responses a ON a.request_id = r.id
+     WHERE r.request_id = ?1 AND a.session_id IS NULL";
+
 /// What one exchange took.
 pub(super) struct Spent<'a> {
     /// Empty when none took it, or none is known.
@@ -61,8 +97,14 @@ pub(super) struct Spent<'a> {
     pub(super) ttft_ms: Option<i64>,
 }
 
-/// Adds one exchange, for the hour in which it ended. Not idempotent: the caller knows whether it was added before.
-pub(super) fn add(conn: &Connection, model: &str, outcome: &OutcomeRow) -> Result<(), DbError> {
+/// Adds one exchange, for the hour in which it ended, to the sums of all and to those of its conversation. Not idempotent:
+/// the caller knows whether it was added before.
+pub(super) fn add(
+    conn: &Connection,
+    model: &str,
+    session: Option<&str>,
+    outcome: &OutcomeRow,
+) -> Result<(), DbError> {
     // An answer that was given again cost nothing, and says nothing of how fast a provider is.
     let is_spent = outcome.from_cache.is_none();
     let told = |count: Option<i64>| count.filter(|_| is_spent);
@@ -82,11 +124,63 @@ pub(super) fn add(conn: &Connection, model: &str, outcome: &OutcomeRow) -> Resul
         duration_ms: outcome.duration_ms,
         ttft_ms: outcome.ttft_ms,
     };
-    add_spent(conn, &spent)
+    add_spent(conn, session, &spent)
 }
 
 /// The same for an exchange that was served elsewhere. Not idempotent either.
-pub(super) fn add_spent(conn: &Connection, spent: &Spent<'_>) -> Result<(), DbError> {
+pub(super) fn add_spent(
+    conn: &Connection,
+    session: Option<&str>,
+    spent: &Spent<'_>,
+) -> Result<(), DbError> {
+    add_to_all(conn, spent)?;
+    if let Some(session) = session {
+        add_to_session(conn, session, spent)?;
+    }
+    Ok(())
+}
+
+/// Counts an exchange that ended before it was known whose conversation it belongs to. To be asked before its answer is
+/// told, so once.
+pub(super) fn add_answered(
+    conn: &Connection,
+    session: &str,
+    request_id: &str,
+) -> Result<(), DbError> {
+    let mut statement = conn.prepare_cached(ANSWERED)?;
+    let mut rows = statement.query([request_id])?;
+    let Some(row) = rows.next()? else {
+        return Ok(());
+    };
+    let (model, status): (String, String) = (row.get("model")?, row.get("status")?);
+    let Some(status) = ExchangeStatus::parse(&status) else {
+        return Ok(());
+    };
+    let provider: Option<String> = row.get("provider_id")?;
+    let is_spent = !row.get::<_, bool>("from_cache")?;
+    let told = |column| -> Result<Option<i64>, DbError> {
+        let count: Option<i64> = row.get(column)?;
+        Ok(count.filter(|_| is_spent))
+    };
+    let spent = Spent {
+        provider: provider.as_deref().filter(|_| is_spent).unwrap_or_default(),
+        model: provider.as_ref().map_or("", |_| &model),
+        finished_at: row.get("timestamp")?,
+        status,
+        attempts: usize::try_from(row.get::<_, i64>("attempts")?).unwrap_or(0),
+        prompt_tokens: told("prompt_tokens")?,
+        completion_tokens: told("completion_tokens")?,
+        total_tokens: told("total_tokens")?,
+        cached_tokens: told("cached_tokens")?,
+        reasoning_tokens: told("reasoning_tokens")?,
+        cost_microusd: row.get("cost_microusd")?,
+        duration_ms: row.get("duration_ms")?,
+        ttft_ms: row.get("ttft_ms")?,
+    };
+    add_to_session(conn, session, &spent)
+}
+
+fn add_to_all(conn: &Connection, spent: &Spent<'_>) -> Result<(), DbError> {
     let (prompt, completion) = (
         bounded(spent.prompt_tokens),
         bounded(spent.completion_tokens),
@@ -97,9 +191,7 @@ pub(super) fn add_spent(conn: &Connection, spent: &Spent<'_>) -> Result<(), DbEr
         spent.total_tokens,
     );
     let is = |status| spent.status == status;
-    let hour = spent
-        .finished_at
-        .saturating_sub(spent.finished_at.rem_euclid(HOUR_MS));
+    let hour = hour(spent.finished_at);
     add_latencies(conn, hour, spent)?;
     conn.prepare_cached(ADD)?.execute(named_params! {
         ":hour": hour,
@@ -118,6 +210,52 @@ pub(super) fn add_spent(conn: &Connection, spent: &Spent<'_>) -> Result<(), DbEr
         ":cost_microusd": cost(spent.cost_microusd),
     })?;
     Ok(())
+}
+
+fn add_to_session(conn: &Connection, session: &str, spent: &Spent<'_>) -> Result<(), DbError> {
+    let hour = hour(spent.finished_at);
+    let (mut durations, mut first_contents) = (Histogram::default(), Histogram::default());
+    let mut statement = conn.prepare_cached(SESSION_LATENCIES)?;
+    let mut rows = statement.query((session, hour, spent.provider, spent.model))?;
+    if let Some(row) = rows.next()? {
+        durations.merge(row.get_ref("durations")?.as_blob().unwrap_or_default());
+        first_contents.merge(row.get_ref("first_contents")?.as_blob().unwrap_or_default());
+    }
+    durations.add(spent.duration_ms);
+    if let Some(ttft) = spent.ttft_ms {
+        first_contents.add(ttft);
+    }
+    let is = |status| spent.status == status;
+    let total = tokens(
+        spent.prompt_tokens,
+        spent.completion_tokens,
+        spent.total_tokens,
+    );
+    conn.prepare_cached(ADD_TO_SESSION)?
+        .execute(named_params! {
+            ":session": session,
+            ":hour": hour,
+            ":provider": spent.provider,
+            ":model": spent.model,
+            ":completed": is(ExchangeStatus::Completed),
+            ":failed": is(ExchangeStatus::Failed),
+            ":client_closed": is(ExchangeStatus::ClientClosed),
+            ":attempts": bounded(i64::try_from(spent.attempts).ok()),
+            ":prompt_tokens": bounded(spent.prompt_tokens),
+            ":completion_tokens": bounded(spent.completion_tokens),
+            ":total_tokens": total,
+            ":cached_tokens": bounded(spent.cached_tokens),
+            ":reasoning_tokens": bounded(spent.reasoning_tokens),
+            ":duration_ms": bounded(Some(spent.duration_ms)),
+            ":cost_microusd": cost(spent.cost_microusd),
+            ":durations": durations.to_bytes(),
+            ":first_contents": first_contents.to_bytes(),
+        })?;
+    Ok(())
+}
+
+fn hour(at: i64) -> i64 {
+    at.saturating_sub(at.rem_euclid(HOUR_MS))
 }
 
 fn add_latencies(conn: &Connection, hour: i64, spent: &Spent<'_>) -> Result<(), DbError> {

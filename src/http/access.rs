@@ -22,7 +22,7 @@ use crate::secrets::tokens::{self, Hashed};
 use crate::settings::{self, Settings};
 use crate::tasks::lock;
 
-/// Wrong tokens one peer may try within [`WINDOW`].
+/// Wrong tokens, or wrong keys, one peer may try within [`WINDOW`].
 const MOST_FAILURES: usize = 10;
 const WINDOW: Duration = Duration::from_mins(1);
 /// Peers whose failures are remembered; beyond it the oldest are forgotten.
@@ -58,8 +58,45 @@ pub(crate) enum Principal {
 /// Remembers who failed and who is logged in. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Gate {
-    failures: Arc<Mutex<HashMap<IpAddr, Vec<Instant>>>>,
+    failures: Failures,
     logins: Arc<Mutex<Vec<Login>>>,
+    /// Of clients' keys: a client that tries wrong ones locks nobody out of management.
+    pub(crate) clients: Failures,
+}
+
+/// Who tried what is wrong, lately. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Failures(Arc<Mutex<HashMap<IpAddr, Vec<Instant>>>>);
+
+impl Failures {
+    /// Refuses a peer that failed too often; for how long it has to wait.
+    pub(crate) fn check(&self, peer: IpAddr) -> Result<(), Duration> {
+        let now = Instant::now();
+        let mut failures = lock(&self.0);
+        failures.retain(|_, times| {
+            times.retain(|at| now.duration_since(*at) < WINDOW);
+            !times.is_empty()
+        });
+        let known = failures.get(&peer);
+        match known.filter(|times| times.len() >= MOST_FAILURES) {
+            Some(times) => {
+                let oldest = times.first().map_or(Duration::ZERO, |at| now - *at);
+                Err(WINDOW.saturating_sub(oldest))
+            }
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn count(&self, peer: IpAddr) {
+        let mut failures = lock(&self.0);
+        if failures.len() >= MOST_PEERS && !failures.contains_key(&peer) {
+            let oldest = failures.iter().min_by_key(|(_, times)| times.last());
+            if let Some(oldest) = oldest.map(|(peer, _)| *peer) {
+                failures.remove(&oldest);
+            }
+        }
+        failures.entry(peer).or_default().push(Instant::now());
+    }
 }
 
 struct Login {
@@ -176,33 +213,17 @@ impl Gate {
         presented: &[&str],
         peer: IpAddr,
     ) -> Result<(), ApiError> {
-        let now = Instant::now();
-        let mut failures = lock(&self.failures);
-        failures.retain(|_, times| {
-            times.retain(|at| now.duration_since(*at) < WINDOW);
-            !times.is_empty()
-        });
-        let known = failures.get(&peer);
-        if let Some(oldest) = known
-            .filter(|times| times.len() >= MOST_FAILURES)
-            .and_then(|times| times.first())
-        {
-            return Err(ApiError::TooMany {
+        self.failures
+            .check(peer)
+            .map_err(|after| ApiError::TooMany {
                 code: "too_many_attempts",
                 message: "too many wrong tokens; try again later".into(),
-                after: WINDOW.saturating_sub(now.duration_since(*oldest)),
-            });
-        }
+                after,
+            })?;
         if presented.iter().any(|presented| token.matches(presented)) {
             return Ok(());
         }
-        if failures.len() >= MOST_PEERS && !failures.contains_key(&peer) {
-            let oldest = failures.iter().min_by_key(|(_, times)| times.last());
-            if let Some(oldest) = oldest.map(|(peer, _)| *peer) {
-                failures.remove(&oldest);
-            }
-        }
-        failures.entry(peer).or_default().push(now);
+        self.failures.count(peer);
         Err(ApiError::Unauthorized {
             kind: "authentication_error",
             code: "invalid_token",

@@ -8,7 +8,7 @@ use hyper::http::Extensions;
 
 use crate::actors::keys::{Account, Admitted, Counts, NoKey};
 use crate::http::App;
-use crate::http::access;
+use crate::http::access::{self, Peer};
 use crate::http::error::ApiError;
 use crate::http::extract;
 use crate::settings;
@@ -73,20 +73,37 @@ pub(crate) async fn clients(State(app): State<App>, mut request: Request, next: 
     } else {
         Counts::No
     };
-    let admitted = app
-        .keys
-        .admit(&access::presented(request.headers()), counts);
-    match admitted {
+    match admit(&app, &request, counts) {
         Ok(key) => {
             request.extensions_mut().insert(Allowed(Some(key)));
             next.run(request).await
         }
-        Err(reason) => {
+        Err(refused) => {
             // A client that is still sending would not read why.
             extract::discard(request.into_body()).await;
-            refused(&reason).into_response()
+            refused.into_response()
         }
     }
+}
+
+/// The key a request came with. A peer that tried too many wrong ones waits, whatever it sends (S6).
+fn admit(app: &App, request: &Request, counts: Counts) -> Result<Admitted, ApiError> {
+    let presented = access::presented(request.headers());
+    let peer = Peer::in_request(request.extensions()).remote;
+    if !presented.is_empty() {
+        let waiting = app.gate.clients.check(peer);
+        waiting.map_err(|after| ApiError::TooMany {
+            code: "too_many_attempts",
+            message: "too many wrong API keys; try again later".into(),
+            after,
+        })?;
+    }
+    app.keys.admit(&presented, counts).map_err(|reason| {
+        if matches!(reason, NoKey::Unknown) {
+            app.gate.clients.count(peer);
+        }
+        refused(&reason)
+    })
 }
 
 /// In the words of `OpenAI`'s own API.

@@ -8,15 +8,14 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hyper::http::request::Parts;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::db::filter::Slice;
 use crate::http::error::ApiError;
 
 const MOST: i64 = 1_000;
-
-/// The time (Unix ms) and the id of a row.
-pub(crate) type Place<T> = fn(&T) -> (i64, i64);
 
 /// What stands behind the `?`. Parameters that are not asked for are ignored.
 pub(crate) struct Params(HashMap<String, String>);
@@ -37,12 +36,12 @@ pub(crate) struct PageParams {
 }
 
 /// The part of a list that is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Page {
     pub(crate) limit: i64,
     pub(crate) offset: i64,
-    /// Time and id of the row that the page before ended with.
-    after: Option<(i64, i64)>,
+    /// Where the row stands that the page before ended with: what its list is ordered by.
+    after: Option<Value>,
 }
 
 /// What a list says of itself.
@@ -163,13 +162,6 @@ impl Params {
                 after: None,
             });
         };
-        let bad = || {
-            refused(
-                "cursor",
-                "invalid_cursor",
-                "`cursor` must be the `next_cursor` of a page before".into(),
-            )
-        };
         if self.0.contains_key("offset") {
             return Err(refused(
                 "cursor",
@@ -177,68 +169,90 @@ impl Params {
                 "`cursor` and `offset` cannot be combined".into(),
             ));
         }
-        let bytes = URL_SAFE_NO_PAD.decode(&cursor).map_err(|_| bad())?;
-        let text = String::from_utf8(bytes).map_err(|_| bad())?;
-        let numbers: Option<Vec<i64>> = text.split('.').map(|part| part.parse().ok()).collect();
-        match numbers.as_deref() {
-            Some([offset]) if *offset >= 0 => Ok(Page {
-                limit,
-                offset: *offset,
-                after: None,
-            }),
-            Some([at, id]) => Ok(Page {
-                limit,
-                offset: 0,
-                after: Some((*at, *id)),
-            }),
-            _ => Err(bad()),
-        }
+        let bytes = URL_SAFE_NO_PAD.decode(&cursor).map_err(|_| bad_cursor())?;
+        let after: Value = serde_json::from_slice(&bytes).map_err(|_| bad_cursor())?;
+        Ok(Page {
+            limit,
+            offset: 0,
+            after: Some(after),
+        })
     }
 }
 
 impl Page {
-    /// For the database: one row more than wanted tells whether there are more.
-    pub(crate) fn slice(self) -> Slice {
+    /// Where the row stands that the page before ended with; none for a first page, or one by number.
+    pub(crate) fn after<K: DeserializeOwned>(&self) -> Result<Option<K>, ApiError> {
+        let after = self.after.clone().map(serde_json::from_value);
+        after.transpose().map_err(|_| bad_cursor())
+    }
+
+    /// For the database: one row more than wanted tells whether there are more. For lists by time and id.
+    pub(crate) fn slice(&self) -> Result<Slice, ApiError> {
+        Ok(Slice {
+            after: self.after()?,
+            ..self.by_number()
+        })
+    }
+
+    /// The same for lists that are ordered otherwise, and look at [`Page::after`] themselves.
+    pub(crate) fn by_number(&self) -> Slice {
         Slice {
             limit: self.limit + 1,
             offset: self.offset,
-            after: self.after,
+            after: None,
         }
     }
 
-    /// Cuts the row off that [`Page::slice`] asked for in addition. `place` is a row's time and id, for lists whose
-    /// pages go on after a row; lists without go on by number.
-    pub(crate) fn cut<T>(self, rows: &mut Vec<T>, total: i64, place: Option<Place<T>>) -> PageInfo {
+    /// Cuts the row off that [`Page::slice`] asked for in addition. `place` is what the list is ordered by: the next page
+    /// goes on after the last row, whatever came before it meanwhile.
+    pub(crate) fn cut<T, K: Serialize>(
+        &self,
+        rows: &mut Vec<T>,
+        total: i64,
+        place: impl Fn(&T) -> K,
+    ) -> PageInfo {
         let most = usize::try_from(self.limit).unwrap_or(usize::MAX);
         let has_more = rows.len() > most;
         rows.truncate(most);
-        let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
-        let next = match (place, rows.last()) {
-            (Some(place), Some(last)) => {
-                let (at, id) = place(last);
-                format!("{at}.{id}")
-            }
-            _ => (self.offset.saturating_add(count)).to_string(),
-        };
+        let next = rows.last().filter(|_| has_more).map(place);
+        let next = next.and_then(|place| serde_json::to_vec(&place).ok());
         PageInfo {
             total,
-            count,
+            count: i64::try_from(rows.len()).unwrap_or(i64::MAX),
             limit: self.limit,
             offset: self.offset,
             has_more,
-            next_cursor: has_more.then(|| URL_SAFE_NO_PAD.encode(next)),
+            next_cursor: next.map(|place| URL_SAFE_NO_PAD.encode(place)),
         }
     }
 
-    /// The page of a list that is in memory as a whole.
-    pub(crate) fn of<T>(self, all: Vec<T>) -> (Vec<T>, PageInfo) {
+    /// The page of a list that is in memory as a whole, rising by `place`.
+    pub(crate) fn of<T, K: Ord + Serialize + DeserializeOwned>(
+        &self,
+        all: Vec<T>,
+        place: impl Fn(&T) -> K,
+    ) -> Result<(Vec<T>, PageInfo), ApiError> {
         let total = i64::try_from(all.len()).unwrap_or(i64::MAX);
+        let after: Option<K> = self.after()?;
         let skipped = usize::try_from(self.offset).unwrap_or(usize::MAX);
         let taken = usize::try_from(self.limit + 1).unwrap_or(usize::MAX);
-        let mut rows: Vec<T> = all.into_iter().skip(skipped).take(taken).collect();
-        let info = self.cut(&mut rows, total, None);
-        (rows, info)
+        let mut rows: Vec<T> = all
+            .into_iter()
+            .skip_while(|row| after.as_ref().is_some_and(|after| place(row) <= *after))
+            .skip(skipped)
+            .take(taken)
+            .collect();
+        let info = self.cut(&mut rows, total, place);
+        Ok((rows, info))
     }
+}
+
+fn bad_cursor() -> ApiError {
+    refused(
+        "cursor",
+        "invalid_cursor",
+        "`cursor` must be the `next_cursor` of a page before, of the same list".into(),
+    )
 }
 
 fn refused(param: &'static str, code: &'static str, message: String) -> ApiError {
@@ -267,31 +281,33 @@ mod tests {
         for bad in ["0", "-5", "2000", "abc", ""] {
             assert!(params(&[("limit", bad)]).page(50).is_err(), "{bad}");
         }
-        for bad in ["", "x", "MS4y!"] {
+        for bad in ["", "x", "MS4y!", "MS4y"] {
             let page = params(&[("cursor", bad)]).page(50);
-            assert_eq!(page.is_err(), !bad.is_empty(), "{bad}");
+            let place = page.and_then(|page| page.after::<(i64, i64)>());
+            assert_eq!(place.is_err(), !bad.is_empty(), "{bad}");
         }
-        let (rows, info) = params(&[("limit", "2")])
-            .page(50)
-            .unwrap()
-            .of(vec![1, 2, 3]);
-        assert_eq!((rows, info.total, info.has_more), (vec![1, 2], 3, true));
+        let own = |row: &i64| *row;
+        let page = params(&[("limit", "2")]).page(50).unwrap();
+        let (rows, info) = page.of(vec![1, 3, 5], own).unwrap();
+        assert_eq!((rows, info.total, info.has_more), (vec![1, 3], 3, true));
         let cursor = info.next_cursor.unwrap();
         let page = params(&[("limit", "2"), ("cursor", &cursor)])
             .page(50)
             .unwrap();
-        let (rows, info) = page.of(vec![1, 2, 3]);
+        // What came and went meanwhile shifts nothing.
+        let (rows, info) = page.of(vec![0, 1, 2, 4, 5], own).unwrap();
         assert_eq!(
             (rows, info.has_more, info.next_cursor),
-            (vec![3], false, None)
+            (vec![4, 5], false, None)
         );
+        assert!(page.slice().is_err(), "the cursor of another list");
         let mut rows = vec![7, 8];
         let page = params(&[("limit", "1")]).page(50).unwrap();
-        let info = page.cut(&mut rows, 2, Some(|row| (5, *row)));
+        let info = page.cut(&mut rows, 2, |row| (5, *row));
         let next = params(&[("cursor", &info.next_cursor.unwrap())])
             .page(50)
             .unwrap();
-        assert_eq!(next.slice().after, Some((5, 7)));
+        assert_eq!(next.slice().unwrap().after, Some((5, 7)));
     }
 
     #[test]

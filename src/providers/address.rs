@@ -81,14 +81,24 @@ impl OwnPorts {
             return None;
         }
         let host = host(url)?;
-        let is_here = if let Ok(address) = host.parse() {
-            is_own(address)
-        } else {
-            let name = host.to_ascii_lowercase();
-            name == "localhost" || name.ends_with(".localhost")
-        };
+        let is_here = host.parse().map_or_else(|_| is_localhost(host), is_own);
         is_here.then_some(OWN)
     }
+}
+
+/// Whether the URL as it is written names this machine's loopback.
+pub(super) fn is_loopback(url: &Url) -> bool {
+    host(url).is_some_and(|host| {
+        host.parse::<IpAddr>().map_or_else(
+            |_| is_localhost(host),
+            |address| address.to_canonical().is_loopback(),
+        )
+    })
+}
+
+fn is_localhost(host: &str) -> bool {
+    let name = host.to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost")
 }
 
 /// Whether this machine has the address.

@@ -17,6 +17,7 @@ mod support;
 
 mod budgets;
 mod cache;
+mod changes;
 mod cli;
 mod completions;
 mod contract;

@@ -277,3 +277,84 @@ async fn a_local_server_that_is_seen_is_enabled() {
     );
     gateway.stop().await;
 }
+
+/// Lists, where their rows are, and how those are named.
+const LISTS: [(&str, &str, &str); 5] = [
+    ("sessions", "sessions", "id"),
+    ("sessions?sort=last_accessed", "sessions", "id"),
+    ("providers", "providers", "id"),
+    ("models", "models", "id"),
+    ("virtual-models", "virtual_models", "name"),
+];
+
+#[tokio::test]
+async fn pages_go_on_where_they_ended_whatever_came_before_them_meanwhile() {
+    let gateway = TestGateway::start().await;
+    let session = |id: &str, at: i64| {
+        gateway.cell::<i64>(&format!(
+            "INSERT INTO sessions (id, chat_id, first_user_message, created_at, last_accessed, expires_at)
+             VALUES ('{id}', 'c', 'hi', {at}, {at}, 9) RETURNING 1"
+        ));
+    };
+    let make = async |path: &str, body: Value| {
+        let made = gateway.post(&gateway.api(path), &body).await;
+        assert_eq!(made.status(), 201, "{path}: {body}");
+    };
+    let provider = |id: &str, priority: i64| json!({"id": id, "name": id, "type": "echo", "priority": priority});
+    // Three of each, and then one that stands before them all.
+    for (name, at) in [("b", 3), ("c", 2), ("d", 1)] {
+        session(name, at);
+        make("/api/providers", provider(name, 900 + at)).await;
+        make("/api/models", json!({"id": name, "name": name})).await;
+        make(
+            "/api/virtual-models",
+            json!({"name": name, "targets": ["echo"]}),
+        )
+        .await;
+    }
+    let page = async |list: &str, cursor: Option<&Value>| {
+        let mut url = format!(
+            "/api/{list}{}limit=2",
+            if list.contains('?') { '&' } else { '?' }
+        );
+        if let Some(cursor) = cursor {
+            url = format!("{url}&cursor={}", cursor.as_str().expect("text"));
+        }
+        let (status, body) = gateway.get(&gateway.api(&url)).await;
+        assert_eq!(status, 200, "{url}: {body}");
+        body
+    };
+    let names = |body: &Value, field: &str, name: &str| {
+        let rows = body[field].as_array().expect("rows").iter();
+        let names = rows.map(|row| row[name].as_str().expect("text").to_owned());
+        names.collect::<Vec<_>>()
+    };
+    let mut cursors = Vec::new();
+    for (list, field, name) in LISTS {
+        let first = page(list, None).await;
+        assert_eq!(names(&first, field, name), ["b", "c"], "{list}");
+        cursors.push(first["next_cursor"].clone());
+    }
+    session("a", 4);
+    make("/api/providers", provider("a", 999)).await;
+    make("/api/models", json!({"id": "a", "name": "a"})).await;
+    make(
+        "/api/virtual-models",
+        json!({"name": "a", "targets": ["echo"]}),
+    )
+    .await;
+    for ((list, field, name), cursor) in LISTS.into_iter().zip(&cursors) {
+        let next = page(list, Some(cursor)).await;
+        assert_eq!(names(&next, field, name)[0], "d", "{list}");
+    }
+    let url = format!(
+        "/api/sessions?cursor={}",
+        cursors[3].as_str().expect("text")
+    );
+    let (status, body) = gateway.get(&gateway.api(&url)).await;
+    assert_eq!(
+        (status, &body["error"]["code"]),
+        (400, &json!("invalid_cursor"))
+    );
+    gateway.stop().await;
+}

@@ -1,5 +1,7 @@
 //! Who may ask and what is given away: S1 to S4, S6 to S10 and S12 of the reliability contract.
 
+use std::process::Stdio;
+
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
@@ -396,6 +398,99 @@ async fn complete(url: &str, key: Option<&str>, model: &str) -> (u16, Value) {
         request = request.bearer_auth(key);
     }
     told(request).await
+}
+
+#[tokio::test]
+async fn s13_upstreams_elsewhere_are_asked_through_the_proxy_of_the_settings_alone() {
+    let proxy = Upstream::start(|_| vec![json_answer(200, &whole("through it"))]).await;
+    let here = Upstream::start(|_| vec![json_answer(200, &whole("at once"))]).await;
+    let gateway = TestGateway::start().await;
+    gateway.provider("here", &here).await;
+    gateway
+        .provider_at("away", "http://models.invalid/v1")
+        .await;
+    let said = async |model: &str| {
+        let answer = complete(&gateway.router(""), None, model).await;
+        (
+            answer.0,
+            answer.1["choices"][0]["message"]["content"].clone(),
+        )
+    };
+    for (bad, status) in [
+        ("socks5://a:1", 400),
+        ("http://me:secret@a:1", 400),
+        ("http://169.254.169.254:80", 422),
+        (&*gateway.router(""), 422),
+    ] {
+        let put = set(&gateway, None, "network.proxy", json!(bad)).await;
+        assert_eq!(put.0, status, "{bad}: {}", put.1);
+    }
+    let put = set(&gateway, None, "network.proxy", json!(proxy.origin())).await;
+    assert_eq!(put.0, 200, "{}", put.1);
+    assert_eq!(said("here/fake").await, (200, json!("at once")));
+    assert_eq!(said("away/fake").await, (200, json!("through it")));
+    let asked = proxy.completions();
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0].path, "http://models.invalid/v1/chat/completions");
+    let reset = ask(&gateway, "DELETE", "/api/settings/network.proxy");
+    assert_eq!(told(reset).await.0, 200);
+    assert_ne!(said("away/fake").await.0, 200);
+    let dir = gateway.stop().await;
+
+    // One of the environment is none.
+    let own = proxy.origin();
+    let variables =
+        ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"].map(|name| (name, &*own));
+    let data = dir.path().join("data");
+    let mut binary = crate::support::binary::Binary::with(&data, &[], &variables, Stdio::null());
+    let answer = complete(&binary.router, None, "away/fake").await;
+    assert_ne!(answer.0, 200, "{}", answer.1);
+    assert_eq!(proxy.completions().len(), 1);
+    binary.signal("TERM");
+    binary.wait();
+}
+
+#[tokio::test]
+async fn s6_a_client_that_tries_wrong_keys_has_to_wait_and_management_goes_on() {
+    let gateway = TestGateway::start().await;
+    let (_, key) = new_key(&gateway, &json!({"name": "all"})).await;
+    assert_eq!(
+        set(&gateway, None, "auth.requireKeys", json!("always"))
+            .await
+            .0,
+        200
+    );
+    // On both ports together, and whatever is asked for.
+    for number in 0..10 {
+        let base = [gateway.router(""), gateway.qwen("")][number % 2].clone();
+        let wrong = format!("qw-wrong-{number}");
+        let answer = if number < 5 {
+            complete(&base, Some(&wrong), "echo").await
+        } else {
+            let list = client().get(format!("{base}/v1/models"));
+            told(list.header("x-api-key", wrong)).await
+        };
+        assert_eq!(code(&answer), (401, "invalid_api_key"), "{number}");
+    }
+    for key in ["qw-wrong", &*key] {
+        let request = client()
+            .post(gateway.router("/v1/chat/completions"))
+            .bearer_auth(key)
+            .json(&say("echo", "hi"));
+        let response = request.send().await.expect("an answer");
+        assert_eq!(response.status(), 429, "nothing is told of either");
+        let after: u64 = text(&response.headers()["retry-after"])
+            .parse()
+            .expect("seconds");
+        assert!((1..=60).contains(&after), "{after}");
+        let body: Value = response.json().await.expect("JSON");
+        assert_eq!(body["error"]["code"], "too_many_attempts");
+    }
+    let bare = complete(&gateway.router(""), None, "echo").await;
+    assert_eq!(code(&bare), (401, "invalid_api_key"), "that is no try");
+    let listed = told(ask(&gateway, "GET", "/api/keys")).await;
+    assert_eq!(listed.0, 200);
+    gateway.stop().await;
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use tokio::sync::watch;
 
 use crate::actors::address::{Address, Message as ActorMessage, Reply, Unavailable};
@@ -34,6 +35,7 @@ use crate::actors::router::registry::{Direct, Entry, Registry, Stored};
 use crate::actors::router::resolve::{NoTarget, Route, World};
 use crate::actors::supervisor::ChildSpec;
 use crate::clock::{new_id, now_ms};
+use crate::db::audit::AuditRow;
 use crate::db::error::DbError;
 use crate::db::ops::WriteOp;
 use crate::db::providers::{ConfigRow, ProviderChange, ProviderRow, StoredProvider};
@@ -559,15 +561,25 @@ impl State {
         tracing::info!(provider, "found a local model server");
         let (database, own) = (self.arguments.database.clone(), self.own.clone());
         self.arguments.tasks.spawn("provider seen", async move {
-            if let Err(error) = database
-                .write(WriteOp::ProviderSeen {
-                    id: provider,
-                    at: now_ms(),
-                })
-                .await
-            {
+            let at = now_ms();
+            let id = provider.clone();
+            if let Err(error) = database.write(WriteOp::ProviderSeen { id, at }).await {
                 tracing::warn!(%error, "a local server that was found could not be enabled");
                 return;
+            }
+            let row = AuditRow {
+                id: new_id(),
+                principal: "discovery".into(),
+                action: "enabled".into(),
+                entity: "provider".into(),
+                entity_id: Some(provider),
+                before: Some(json!({"enabled": false})),
+                after: Some(json!({"enabled": true})),
+                request_id: None,
+                timestamp: at,
+            };
+            if let Err(error) = database.write(WriteOp::RecordAudit(row)).await {
+                tracing::warn!(%error, "that a provider was enabled is not in the audit log");
             }
             own.tell(Message::Refresh(tokio::sync::oneshot::channel().0));
         });

@@ -49,7 +49,7 @@ const ATTEMPT: &str = "
       FROM requests
      WHERE request_id = :request_id";
 
-const NUMBER: &str = "SELECT id FROM requests WHERE request_id = ?1";
+const NUMBER: &str = "SELECT id, session_id FROM requests WHERE request_id = ?1";
 
 const INTERRUPT: &str = "
     UPDATE requests SET status = 'interrupted' WHERE status = 'in_progress' AND timestamp < :before";
@@ -107,6 +107,12 @@ pub(crate) enum ExchangeStatus {
 }
 
 impl ExchangeStatus {
+    pub(in crate::db) fn parse(text: &str) -> Option<Self> {
+        [Self::Completed, Self::Failed, Self::ClientClosed]
+            .into_iter()
+            .find(|status| status.as_str() == text)
+    }
+
     /// As the column says it.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -265,16 +271,18 @@ pub(in crate::db) fn finish(
     if let Some(key) = outcome.from_cache {
         cache::hit(conn, key, outcome.finished_at)?;
     }
+    let (id, session): (i64, Option<String>) = conn
+        .prepare_cached(NUMBER)?
+        .query_row([&request.request_id], |row| {
+            Ok((row.get("id")?, row.get("session_id")?))
+        })?;
     if let Some(answer) = &outcome.words {
-        let id = conn
-            .prepare_cached(NUMBER)?
-            .query_row([&request.request_id], |row| row.get(0))?;
         words::put(conn, id, &request.words, answer)?;
     }
     if let Some(key) = &request.key_id {
         keys::spend(conn, key, outcome.finished_at, &outcome.spent())?;
     }
-    usage::add(conn, &request.model, outcome)
+    usage::add(conn, &request.model, session.as_deref(), outcome)
 }
 
 /// Marks the exchanges that began before `before` (Unix time, ms) and did not end: the process that served them is gone.

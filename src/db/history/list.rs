@@ -140,17 +140,6 @@ pub(crate) struct Asked {
     pub(crate) timestamp: i64,
 }
 
-/// Sums over answers.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub(crate) struct ResponseTotals {
-    pub(crate) responses: i64,
-    pub(crate) failed: i64,
-    pub(crate) prompt_tokens: i64,
-    pub(crate) completion_tokens: i64,
-    pub(crate) total_tokens: i64,
-    pub(crate) duration_ms: i64,
-}
-
 const RESPONSE_COLUMNS: &str = "
     SELECT responses.id, responses.request_id, responses.session_id, response_id, responses.timestamp, qwen_response,
            openai_response, parent_id, prompt_tokens, completion_tokens, total_tokens, cached_tokens, reasoning_tokens,
@@ -182,7 +171,44 @@ pub(crate) fn requests(
 ) -> Result<(Vec<ListedRequest>, i64), DbError> {
     let filter = request_filter(wanted);
     let total = count(conn, "requests", "", &filter)?;
-    let mut filter = filter;
+    let mut rows = listed(conn, filter, slice, with_bodies)?;
+    if let Some(query) = &wanted.said {
+        let mut left = SNIPPETS_READ;
+        for row in &mut rows {
+            if left == 0 {
+                break;
+            }
+            let (snippet, read) = words::snippet(conn, row.id, query)?;
+            row.snippet = snippet;
+            left = left.saturating_sub(read);
+        }
+    }
+    Ok((rows, total))
+}
+
+/// The newest `limit` exchanges from `since` (Unix ms) on that have their answer, without bodies.
+pub(crate) fn answered(
+    conn: &Connection,
+    since: i64,
+    limit: i64,
+) -> Result<Vec<ListedRequest>, DbError> {
+    let mut filter = Filter::default();
+    filter.and("requests.timestamp >= ?", Some(since));
+    filter.only("EXISTS (SELECT 1 FROM responses WHERE responses.request_id = requests.id)");
+    let slice = Slice {
+        limit,
+        offset: 0,
+        after: None,
+    };
+    listed(conn, filter, slice, false)
+}
+
+fn listed(
+    conn: &Connection,
+    mut filter: Filter,
+    slice: Slice,
+    with_bodies: bool,
+) -> Result<Vec<ListedRequest>, DbError> {
     filter.and_two("(requests.timestamp, requests.id) < (?, ?)", slice.after);
     let bodies = if with_bodies {
         "openai_request, qwen_request"
@@ -206,19 +232,7 @@ pub(crate) fn requests(
     );
     let mut statement = conn.prepare_cached(&sql)?;
     let rows = statement.query_map(params_from_iter(filter.values()), listed_request)?;
-    let mut rows: Vec<ListedRequest> = rows.collect::<Result<_, _>>()?;
-    if let Some(query) = &wanted.said {
-        let mut left = SNIPPETS_READ;
-        for row in &mut rows {
-            if left == 0 {
-                break;
-            }
-            let (snippet, read) = words::snippet(conn, row.id, query)?;
-            row.snippet = snippet;
-            left = left.saturating_sub(read);
-        }
-    }
-    Ok((rows, total))
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// Times and numbers of the exchanges of a filter, the newest first, as far as `slice` says.
@@ -263,36 +277,6 @@ pub(crate) fn responses(
     let mut statement = conn.prepare_cached(&sql)?;
     let rows = statement.query_map(params_from_iter(filter.values()), stored_response)?;
     Ok((rows.collect::<Result<_, _>>()?, total))
-}
-
-/// Sums over the answers of a filter that are still in the history.
-pub(crate) fn response_totals(
-    conn: &Connection,
-    wanted: &ResponseFilter,
-) -> Result<ResponseTotals, DbError> {
-    let filter = response_filter(wanted);
-    let sql = format!(
-        "SELECT count(*) AS responses, coalesce(sum(error IS NOT NULL), 0) AS failed,
-                coalesce(sum(prompt_tokens) FILTER (WHERE from_cache = 0), 0) AS prompt_tokens,
-                coalesce(sum(completion_tokens) FILTER (WHERE from_cache = 0), 0) AS completion_tokens,
-                coalesce(sum(total_tokens) FILTER (WHERE from_cache = 0), 0) AS total_tokens, coalesce(sum(duration_ms), 0) AS duration_ms
-           FROM responses {}{}",
-        response_join(wanted),
-        filter.clause()
-    );
-    let mut statement = conn.prepare_cached(&sql)?;
-    Ok(
-        statement.query_row(params_from_iter(filter.values()), |row| {
-            Ok(ResponseTotals {
-                responses: row.get("responses")?,
-                failed: row.get("failed")?,
-                prompt_tokens: row.get("prompt_tokens")?,
-                completion_tokens: row.get("completion_tokens")?,
-                total_tokens: row.get("total_tokens")?,
-                duration_ms: row.get("duration_ms")?,
-            })
-        })?,
-    )
 }
 
 /// An answer by its own name.
@@ -528,6 +512,9 @@ mod tests {
             ..RequestFilter::default()
         };
         assert_eq!(list(&failed, ALL), (vec![2], 1));
+        let newest = answered(&conn, 0, 1).unwrap();
+        assert_eq!(newest.len(), 1, "the one under way takes no place");
+        assert_eq!(newest[0].id, 2);
         let (rows, _) = requests(&conn, &narrow, ALL, false).unwrap();
         assert!(rows[0].openai_request.is_none());
         assert_eq!(rows[0].response_summary.as_ref().unwrap().response_id, "r1");
@@ -556,14 +543,8 @@ mod tests {
             ..ResponseFilter::default()
         };
         assert_eq!(list(&filter), (vec![2], 1));
-        assert_eq!(response_totals(&conn, &filter).unwrap().failed, 1);
         filter.finish_reason = Some("stop".into());
         assert_eq!(list(&filter), (vec![], 0));
-        let totals = response_totals(&conn, &ResponseFilter::default()).unwrap();
-        assert_eq!(
-            (totals.responses, totals.total_tokens, totals.duration_ms),
-            (2, 5, 8)
-        );
         assert_eq!(of_session(&conn, "s").unwrap(), 1);
         assert_eq!(delete_response(&conn, "r1").unwrap(), 1);
         assert_eq!(delete_request(&conn, "u2").unwrap(), 1);

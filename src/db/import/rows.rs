@@ -223,7 +223,12 @@ fn repaired(setting: &Setting, text: &str) -> Value {
             .ok()
             .filter(|number| number.fract() == 0.0)
             .and_then(rounded),
-        Kind::Text | Kind::OneOf(_) | Kind::Token | Kind::Origins | Kind::HostNames => None,
+        Kind::Text
+        | Kind::OneOf(_)
+        | Kind::Token
+        | Kind::Origins
+        | Kind::HostNames
+        | Kind::Proxy => None,
     };
     match whole {
         Some(number) => setting.read_text(&number.to_string()),

@@ -68,6 +68,8 @@ const ADD_RESPONSE: &str = "
      WHERE request_id = :request
         ON CONFLICT (request_id) DO NOTHING";
 
+const SESSION_OF: &str = "SELECT session_id FROM requests WHERE request_id = ?1";
+
 const SETTLE: &str = "UPDATE requests SET status = ?2 WHERE request_id = ?1";
 
 const ADD_ERROR: &str = "
@@ -373,7 +375,10 @@ fn add_response(conn: &Connection, row: &OldResponse) -> Result<Fate, DbError> {
         duration_ms: row.duration_ms,
         ttft_ms: None,
     };
-    usage::add_spent(conn, &spent)?;
+    let session: Option<String> = conn
+        .prepare_cached(SESSION_OF)?
+        .query_row([&row.request], |row| row.get(0))?;
+    usage::add_spent(conn, session.as_deref(), &spent)?;
     Ok(Fate::Imported)
 }
 

@@ -1,4 +1,7 @@
 use super::*;
+use crate::db::histogram::Histogram;
+use crate::db::idempotency;
+use crate::db::stats::{self, GroupBy, StatsFilter};
 
 const OLD: &str = "CREATE TABLE cats (name TEXT) STRICT;";
 const NEW: &str = "CREATE TABLE cats (name TEXT) STRICT; CREATE TABLE dogs (name TEXT) STRICT;
@@ -116,6 +119,62 @@ fn a_file_of_version_1_becomes_what_a_fresh_one_is_and_keeps_its_rows() {
         .query_row("PRAGMA integrity_check", [], |row| row.get(0))
         .unwrap();
     assert_eq!(sound, "ok");
+}
+
+#[test]
+fn what_conversations_used_before_there_were_sums_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("qwarden.db");
+    let mut conn = Connection::open(&path).unwrap();
+    let first = Schema {
+        version: 1,
+        sql: include_str!("v1.sql"),
+        steps: &[],
+    };
+    migrate_with(&mut conn, &first, &path, 5).unwrap();
+    conn.execute_batch(
+        "INSERT INTO sessions (id, chat_id, first_user_message, created_at, last_accessed, expires_at)
+         VALUES ('s', 'c', 'hi', 1, 1, 9);
+         INSERT INTO idempotency_keys (key, method, path, body_hash, status, body, created_at)
+         VALUES ('k', 'POST', '/p', 'h', 201, '{}', 5)",
+    )
+    .unwrap();
+    let mut expected = Histogram::default();
+    for (id, duration) in [0, 15, 16, 17, 31, 1_000, 70_000, 262_144, 900_000]
+        .into_iter()
+        .enumerate()
+    {
+        expected.add(duration);
+        conn.execute(
+            "INSERT INTO requests (request_id, session_id, timestamp, method, path, openai_request, model, stream, status,
+                                   created_at)
+             VALUES (?1, 's', 5, 'POST', '/p', '{}', 'm', 1, 'completed', 5)",
+            [id.to_string()],
+        )
+        .unwrap();
+        conn.execute(
+            "INSERT INTO responses (request_id, session_id, response_id, timestamp, prompt_tokens, completion_tokens,
+                                    provider_id, http_status, duration_ms, ttft_ms, created_at)
+             VALUES (last_insert_rowid(), 's', ?1, 3600005, 2, 3, 'p', 200, ?2, NULL, 5)",
+            (id.to_string(), duration),
+        )
+        .unwrap();
+    }
+    migrate(&mut conn, &path, 6).unwrap();
+    let wanted = StatsFilter {
+        session: Some("s".into()),
+        ..StatsFilter::default()
+    };
+    let (sums, models) = stats::sums(&conn, &wanted, Some(GroupBy::Model)).unwrap();
+    assert_eq!(
+        (sums.requests, sums.completed, sums.total_tokens),
+        (9, 9, 45)
+    );
+    assert_eq!(sums.durations, expected);
+    assert_eq!(sums.first_contents, Histogram::default());
+    assert_eq!(models.keys().collect::<Vec<_>>(), ["m"]);
+    let kept = idempotency::find(&conn, "k", "POST", "/p", 6).unwrap();
+    assert!(kept.is_some_and(|kept| kept.location.is_none()));
 }
 
 #[test]

@@ -82,8 +82,11 @@ fn all_kinds() -> Vec<WriteOp> {
         },
         WriteOp::PutCredential(Box::new(sample_credential("valid"))),
         WriteOp::DeleteCredentials { at: 7 },
-        WriteOp::DeleteSession {
-            id: "session".into(),
+        WriteOp::Discard {
+            what: Unwanted::Session {
+                id: "session".into(),
+            },
+            most: 100,
         },
         WriteOp::CreateModel {
             model: ModelRow {
@@ -155,6 +158,7 @@ fn all_kinds() -> Vec<WriteOp> {
             path: "/api/models".into(),
             body_hash: "h".into(),
             status: 201,
+            location: None,
             body: "{}".into(),
             at: 5,
         }),
@@ -165,7 +169,10 @@ fn all_kinds() -> Vec<WriteOp> {
             request_id: "r2".into(),
         },
         WriteOp::RecordTurn(Box::new(sample_turn('c'))),
-        WriteOp::DeleteExpiredSessions { before: i64::MAX },
+        WriteOp::Discard {
+            what: Unwanted::EndedSessions { before: i64::MAX },
+            most: 100,
+        },
         WriteOp::Import(Arc::new(sample_chunk())),
         WriteOp::BeginExchange(outlived_request()),
         // Which number it got depends on how often what came before was repeated.
@@ -241,8 +248,12 @@ fn all_kinds() -> Vec<WriteOp> {
             },
             most: 100,
         },
-        WriteOp::ClearCache {
-            model: Some("m".into()),
+        WriteOp::Discard {
+            what: Unwanted::KeptAnswers {
+                model: Some("m".into()),
+                by: i64::MAX,
+            },
+            most: 100,
         },
     ]
 }
@@ -379,7 +390,7 @@ fn number(op: &WriteOp) -> usize {
         WriteOp::ForgetChat { .. } => 16,
         WriteOp::PruneTurns { .. } => 17,
         WriteOp::ChangeProvider(_) => 19,
-        WriteOp::DeleteSession { .. } => 18,
+        WriteOp::Discard { .. } => 18,
         WriteOp::CreateModel { .. } => 20,
         WriteOp::ChangeModel(_) => 21,
         WriteOp::DeleteModel { .. } => 22,
@@ -390,7 +401,6 @@ fn number(op: &WriteOp) -> usize {
         WriteOp::RememberAnswer(_) => 27,
         WriteOp::DeleteRequest { .. } => 28,
         WriteOp::DeleteResponse { .. } => 29,
-        WriteOp::DeleteExpiredSessions { .. } => 30,
         WriteOp::Import(_) => 31,
         WriteOp::Retain { .. } => 36,
         WriteOp::AddWords(_) => 37,
@@ -401,9 +411,8 @@ fn number(op: &WriteOp) -> usize {
         WriteOp::CreateVirtual { .. } => 38,
         WriteOp::ChangeVirtual { .. } => 39,
         WriteOp::DeleteVirtual { .. } => 40,
-        WriteOp::KeepAnswer(_) => 41,
-        WriteOp::ClearCache { .. } => 42,
-        WriteOp::DeleteCredential { .. } => 43,
+        WriteOp::KeepAnswer(_) => 30,
+        WriteOp::DeleteCredential { .. } => 41,
         #[cfg(feature = "fault-injection")]
         WriteOp::Panic => usize::MAX,
     }
@@ -424,7 +433,7 @@ fn every_operation_applied_twice_has_the_effect_of_once() {
     }
     assert_eq!(
         walked.into_iter().collect::<Vec<_>>(),
-        (0..=43).collect::<Vec<_>>()
+        (0..=41).collect::<Vec<_>>()
     );
 }
 
@@ -491,7 +500,7 @@ fn another_intent_with_the_same_id_or_name_is_a_conflict() {
 
 #[test]
 fn history_is_no_management_and_all_else_is() {
-    let history = [0, 1, 2, 9, 10, 15, 16, 17, 34, 36, 37, 41];
+    let history = [0, 1, 2, 9, 10, 15, 16, 17, 30, 34, 36, 37];
     for op in all_kinds() {
         assert_eq!(
             op.is_management(),

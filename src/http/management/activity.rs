@@ -10,8 +10,7 @@ use utoipa_axum::routes;
 
 use crate::clock::now_ms;
 use crate::db::activity;
-use crate::db::filter::Slice;
-use crate::db::history::list::{self, ListedRequest, RequestFilter};
+use crate::db::history::list::{self, ListedRequest};
 use crate::db::{models, usage};
 use crate::http::App;
 use crate::http::error::ApiError;
@@ -90,16 +89,7 @@ async fn recent(State(app): State<App>, params: Params) -> Result<Json<Recent>, 
         .integer("since", "invalid_query", 0, i64::MAX)?
         .unwrap_or(0);
     let read = move |conn: &_| {
-        let filter = RequestFilter {
-            from: Some(since),
-            ..RequestFilter::default()
-        };
-        let slice = Slice {
-            limit,
-            offset: 0,
-            after: None,
-        };
-        let (requests, _) = list::requests(conn, &filter, slice, false)?;
+        let requests = list::answered(conn, since, limit)?;
         Ok((requests, activity::recent(conn, since, limit)?))
     };
     let (requests, others) = app.handles.database.read(read).await?;

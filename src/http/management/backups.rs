@@ -10,11 +10,13 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::actors::backups::Wanted;
 use crate::db::backups::Backup;
 use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::extract;
 use crate::http::management::bodies::BackupBody;
+use crate::http::management::changes::Asked;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -58,7 +60,12 @@ async fn make(
             })?)
         }
     };
-    let made = app.backups.make(to, "local").await?;
+    let asked = Asked::here();
+    let wanted = Wanted {
+        principal: asked.principal(),
+        request_id: asked.request_id,
+    };
+    let made = app.backups.make(to, wanted).await?;
     let answer = BackupAnswer {
         success: true,
         backup: made.backup,

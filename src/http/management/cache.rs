@@ -10,8 +10,10 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::actors::pace;
+use crate::clock::now_ms;
 use crate::db::cache;
-use crate::db::ops::{WriteOp, Written};
+use crate::db::unwanted::Unwanted;
 use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::management::changes::{self, Change};
@@ -79,13 +81,11 @@ async fn show(State(app): State<App>) -> Result<Json<Shown>, ApiError> {
     responses((status = 200, body = Cleared)))]
 async fn clear(State(app): State<App>, params: Params) -> Result<Json<Cleared>, ApiError> {
     let model = params.text("model");
-    let op = WriteOp::ClearCache {
+    let what = Unwanted::KeptAnswers {
         model: model.clone(),
+        by: now_ms(),
     };
-    let deleted = match app.handles.database.write(op).await? {
-        Written::Rows(count) => count,
-        Written::Done | Written::Offered { .. } | Written::Imported(_) => 0,
-    };
+    let deleted = pace::discard(&app.handles.database, what).await?;
     let change = Change {
         entity: "cache",
         id: model.as_deref().unwrap_or("all"),

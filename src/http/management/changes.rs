@@ -19,7 +19,7 @@ tokio::task_local! {
 #[derive(Clone, Default)]
 pub(crate) struct Asked {
     principal: Option<Principal>,
-    request_id: Option<String>,
+    pub(crate) request_id: Option<String>,
 }
 
 impl Asked {
@@ -28,6 +28,11 @@ impl Asked {
             principal: extensions.get().copied(),
             request_id: extensions.get::<RequestId>().map(|id| id.own.clone()),
         }
+    }
+
+    /// As the audit log names it.
+    pub(crate) fn principal(&self) -> &'static str {
+        self.principal.unwrap_or(Principal::Local).name()
     }
 
     /// Whom this task works for.
@@ -95,7 +100,7 @@ pub(crate) async fn keep(app: &App, kept: Kept<'_>) {
     let asked = Asked::here();
     let row = AuditRow {
         id: new_id(),
-        principal: asked.principal.unwrap_or(Principal::Local).name().into(),
+        principal: asked.principal().into(),
         action: kept.action.into(),
         entity: kept.entity.into(),
         entity_id: Some(kept.id.to_owned()),

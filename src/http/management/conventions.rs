@@ -4,7 +4,8 @@
 //! An entity tag is `"STATE-BODY"`. `If-None-Match` means both parts, `If-Match` the first one: what is merely observed,
 //! such as a provider's latency, makes a body new but is nobody's change.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, Weak};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -12,7 +13,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
+use hyper::header::{
+    CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH, LOCATION,
+};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, StatusCode, Uri};
 use serde::Serialize;
@@ -26,6 +29,7 @@ use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::extract;
 use crate::http::management::changes::Asked;
+use crate::tasks::lock;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -36,6 +40,8 @@ const IN_TURN: [&str; 4] = [
     "/api/keys",
     "/api/virtual-models",
 ];
+/// What may be much, and is taken away piece by piece.
+const LONG_REMOVALS: [&str; 2] = ["/api/sessions", "/api/cache"];
 const LONGEST_KEY: usize = 255;
 
 /// The state behind an answer, for its entity tag; without one the answer itself counts.
@@ -110,17 +116,19 @@ async fn tagged(response: Response, known: Option<&HeaderValue>) -> Response {
 async fn changing(app: App, request: Request, next: Next) -> Result<Response, ApiError> {
     let (parts, body) = extract::management_body(request).await?;
     let key = idempotency_key(&parts)?;
-    // Those that only ask others may take long, and leave nothing behind that another could overwrite.
-    let path = parts.uri.path();
-    let is_quick = parts.method != Method::POST
-        || path.ends_with("able")
-        || IN_TURN.iter().any(|one| path.starts_with(one));
+    let is_quick = is_quick(&parts);
     let turns = app.changes.clone();
     let tasks = app.tasks.clone();
     let asked = Asked::by(&parts.extensions);
     let change = asked.for_whom(async move {
-        let _turn = if is_quick || key.is_some() {
-            Some(turns.lock().await)
+        // The same request at the same time waits for its own first answer; nobody else does.
+        let own = key.as_ref().map(|key| turns.under(key, &parts));
+        let _own = match &own {
+            Some(own) => Some(own.lock().await),
+            None => None,
+        };
+        let _turn = if is_quick {
+            Some(turns.one.lock().await)
         } else {
             None
         };
@@ -134,6 +142,19 @@ async fn changing(app: App, request: Request, next: Next) -> Result<Response, Ap
     });
     let running = tasks.spawn("management change", Box::pin(change));
     running.await.map_err(|_| ApiError::Internal)?
+}
+
+/// Those that only ask others, or take much away, may take long, and leave nothing behind that another could overwrite.
+fn is_quick(parts: &Parts) -> bool {
+    let path = parts.uri.path();
+    match parts.method {
+        Method::POST => path.ends_with("able") || IN_TURN.iter().any(|one| path.starts_with(one)),
+        Method::DELETE => {
+            parts.headers.contains_key(IF_MATCH)
+                || !LONG_REMOVALS.iter().any(|one| path.starts_with(one))
+        }
+        _ => true,
+    }
 }
 
 /// Refuses when what is at `uri` now is not what the client saw.
@@ -227,6 +248,10 @@ async fn once(
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(REPLAYED, HeaderValue::from_static("true"));
+        let location = known.location.as_deref().map(HeaderValue::from_str);
+        if let Some(Ok(location)) = location {
+            headers.insert(LOCATION, location);
+        }
         return Ok(response);
     }
     let response = next.run(Request::from_parts(parts, body.into())).await;
@@ -237,12 +262,15 @@ async fn once(
     let (parts, body) = response.into_parts();
     let body = body.collect().await.map_err(|_| ApiError::Internal)?;
     let body = body.to_bytes();
+    let location = parts.headers.get(LOCATION);
+    let location = location.and_then(|location| location.to_str().ok());
     let answer = KeptAnswer {
         key,
         method,
         path,
         body_hash,
         status: parts.status.as_u16(),
+        location: location.map(str::to_owned),
         body: String::from_utf8_lossy(&body).into_owned(),
         at: now_ms(),
     };
@@ -262,5 +290,32 @@ fn digest(bytes: &[u8]) -> String {
     hex::encode(hash.get(..8).unwrap_or(&hash))
 }
 
-/// Serialises changes; see the module.
-pub(crate) type Turns = Arc<tokio::sync::Mutex<()>>;
+/// Serialises changes; see the module. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Turns {
+    one: Arc<tokio::sync::Mutex<()>>,
+    /// Of requests that carry an `Idempotency-Key`, by what they are the same by.
+    keyed: Arc<Mutex<HashMap<Name, Weak<tokio::sync::Mutex<()>>>>>,
+}
+
+/// Key, method and path.
+type Name = (String, String, String);
+
+impl Turns {
+    /// The lock of requests that are the same as this one. Forgotten once nobody waits for it.
+    fn under(&self, key: &str, parts: &Parts) -> Arc<tokio::sync::Mutex<()>> {
+        let name = (
+            key.to_owned(),
+            parts.method.to_string(),
+            parts.uri.to_string(),
+        );
+        let mut keyed = lock(&self.keyed);
+        keyed.retain(|_, known| known.strong_count() > 0);
+        if let Some(known) = keyed.get(&name).and_then(Weak::upgrade) {
+            return known;
+        }
+        let own = Arc::new(tokio::sync::Mutex::new(()));
+        keyed.insert(name, Arc::downgrade(&own));
+        own
+    }
+}

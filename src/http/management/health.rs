@@ -74,7 +74,7 @@ async fn health(State(app): State<App>) -> Json<Value> {
         "checks": {
             "db": {"status": database.status, "queued": database.queued, "integrity": integrity,
                    "log_dropped_total": database.log_dropped_total, "commits": database.commits,
-                   "commit_waits_expired": database.commit_waits_expired},
+                   "commit_waits_expired": database.commit_waits_expired, "writes": database.writes},
             "router": if router { "ok" } else { "stopped" },
             "qwen": if router { "ok" } else { "stopped" },
             "credentials": match logins.as_deref() {

@@ -116,10 +116,21 @@ async fn take_over(app: &App, old: OldLogin, effect: Effect) -> Result<LoginFate
         return Ok(LoginFate::Existing);
     }
     if effect == Effect::Store {
+        let id = login.id.clone();
         app.handles
             .credentials
             .store(login, expires_at, false)
             .await?;
+        let change = Change {
+            entity: "credential",
+            id: &id,
+            action: "imported",
+            event: "credentials:updated",
+            detail: json!({}),
+            before: None,
+            after: Some(json!({"id": id, "expires_at": expires_at})),
+        };
+        changes::record(app, change).await;
     }
     Ok(LoginFate::Imported)
 }

@@ -151,7 +151,9 @@ impl From<&KeyRow> for Shown {
 async fn list(State(app): State<App>, params: Params) -> Result<Json<KeyList>, ApiError> {
     let page = params.page(LISTED)?;
     let rows = app.keys.all().await?;
-    let (keys, page) = page.of(rows.iter().map(|row| viewed(&app, row)).collect());
+    let place = |row: &&KeyRow| (row.created_at, row.id.clone());
+    let (keys, page) = page.of(rows.iter().collect(), place)?;
+    let keys = keys.into_iter().map(|row| viewed(&app, row)).collect();
     Ok(Json(KeyList { page, keys }))
 }
 

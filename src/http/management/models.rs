@@ -19,6 +19,7 @@ use crate::db::error::DbError;
 use crate::db::models::{self, ModelChange, ModelRow};
 use crate::db::ops::{WriteOp, Written};
 use crate::http::App;
+use crate::http::access::Principal;
 use crate::http::error::ApiError;
 use crate::http::extract;
 use crate::http::management::bodies::{ChangedModel, Done, NewModelBody};
@@ -26,6 +27,7 @@ use crate::http::management::changes::{self, Change};
 use crate::http::management::conventions::Version;
 use crate::http::management::fields::Fields;
 use crate::http::management::providers::shape::Provider;
+use crate::http::management::settings::change as change_settings;
 use crate::http::params::{PageInfo, PageParams, Params};
 use crate::providers::UpstreamError;
 use crate::settings;
@@ -160,7 +162,9 @@ async fn list(State(app): State<App>, params: Params) -> Result<Json<ModelList>,
                 row.id.to_lowercase().contains(q) || row.name.to_lowercase().contains(q)
             })
     });
-    let (models, page) = page.of(matching.map(shown).collect());
+    let place = |row: &ModelRow| (row.name.clone(), row.id.clone());
+    let (models, page) = page.of(matching.collect(), place)?;
+    let models = models.into_iter().map(shown).collect();
     Ok(Json(ModelList { page, models }))
 }
 
@@ -321,7 +325,8 @@ async fn remove(
     deleting.map_err(|error| gone(error, &id))?;
     told(&app, &id, "deleted", Some(json!(before)), None).await?;
     if is_active {
-        app.store.put(settings::ACTIVE_MODEL, None).await?;
+        let reset = vec![(settings::ACTIVE_MODEL.to_owned(), None)];
+        change_settings(&app, Principal::Local, reset).await?;
     }
     Ok(Done::new("Model deleted"))
 }
@@ -345,7 +350,7 @@ async fn sync_all(State(app): State<App>) -> Result<Json<SyncedAll>, ApiError> {
         .await
         .into_iter()
         .collect::<Result<_, _>>()?;
-    refreshed(&app, "all").await?;
+    refreshed(&app, "all", json!(results)).await?;
     let successful = results.values().filter(|synced| synced.success).count();
     let totals = SyncTotals {
         providers: results.len(),
@@ -370,7 +375,7 @@ async fn sync_one(
     Path(id): Path<String>,
 ) -> Result<Json<SyncedOne>, ApiError> {
     let result = sync(&app, &id).await?;
-    refreshed(&app, &id).await?;
+    refreshed(&app, &id, json!(result)).await?;
     let message = match &result.error {
         None => format!("provider {id} synced"),
         Some(error) => error.clone(),
@@ -425,7 +430,7 @@ async fn sync(app: &App, id: &str) -> Result<Synced, ApiError> {
     })
 }
 
-async fn refreshed(app: &App, id: &str) -> Result<(), ApiError> {
+async fn refreshed(app: &App, id: &str, synced: Value) -> Result<(), ApiError> {
     app.handles.router.refresh().await?;
     let change = Change {
         entity: "models of provider",
@@ -434,7 +439,7 @@ async fn refreshed(app: &App, id: &str) -> Result<(), ApiError> {
         event: "models:updated",
         detail: json!({"providerId": id}),
         before: None,
-        after: None,
+        after: Some(synced),
     };
     changes::record(app, change).await;
     Ok(())

@@ -14,6 +14,7 @@ use crate::actors::vitals::{Life, Vitals};
 use crate::db::models;
 use crate::http::App;
 use crate::http::error::ApiError;
+use crate::http::management::changes::{self, Kept};
 use crate::http::management::providers::shape::Provider;
 use crate::http::params::Params;
 
@@ -43,12 +44,7 @@ async fn start(State(app): State<App>) -> Result<Json<Value>, ApiError> {
     if started == Started::Already {
         body.insert("message".into(), "Proxy servers are already running".into());
     } else {
-        app.handles.events.publish(
-            "proxy:status",
-            "started",
-            "gateway started".into(),
-            json!({"status": "running"}),
-        );
+        told(&app, "started", "stopped", "running").await;
     }
     Ok(Json(Value::Object(body)))
 }
@@ -63,12 +59,7 @@ async fn stop(State(app): State<App>, params: Params) -> Result<Json<Value>, Api
         .unwrap_or(STOP_GRACE);
     let grace = Duration::from_millis(grace.unsigned_abs());
     let drained = app.handles.gateway.stop(grace).await?;
-    app.handles.events.publish(
-        "proxy:status",
-        "stopped",
-        "gateway stopped".into(),
-        json!({"status": "stopped"}),
-    );
+    told(&app, "stopped", "running", "stopped").await;
     let mut body = standing(&app).await?;
     body.insert("success".into(), true.into());
     body.insert(
@@ -78,6 +69,23 @@ async fn stop(State(app): State<App>, params: Params) -> Result<Json<Value>, Api
     body.insert("drained".into(), drained.drained.into());
     body.insert("aborted".into(), drained.aborted.into());
     Ok(Json(Value::Object(body)))
+}
+
+async fn told(app: &App, action: &'static str, before: &str, after: &str) {
+    let kept = Kept {
+        entity: "proxy",
+        id: "gateway",
+        action,
+        before: Some(json!({"status": before})),
+        after: Some(json!({"status": after})),
+    };
+    changes::keep(app, kept).await;
+    app.handles.events.publish(
+        "proxy:status",
+        action,
+        format!("gateway {action}"),
+        json!({"status": after}),
+    );
 }
 
 /// Whether the two ports serve, and what there is to serve.

@@ -68,13 +68,10 @@ async fn list(State(app): State<App>, params: Params) -> Result<Json<RequestList
     let with_bodies = fields
         .as_ref()
         .is_none_or(|fields| fields.iter().any(|field| BODIES.contains(field)));
-    let read = move |conn: &_| list::requests(conn, &filter, page.slice(), with_bodies);
+    let slice = page.slice()?;
+    let read = move |conn: &_| list::requests(conn, &filter, slice, with_bodies);
     let (mut rows, total) = app.handles.database.read(read).await?;
-    let page = page.cut(
-        &mut rows,
-        total,
-        Some(|row: &ListedRequest| (row.timestamp, row.id)),
-    );
+    let page = page.cut(&mut rows, total, |row| (row.timestamp, row.id));
     let mut requests = serde_json::to_value(rows).map_err(|_| ApiError::Internal)?;
     if let (Some(fields), Value::Array(rows)) = (&fields, &mut requests) {
         for row in rows.iter_mut().filter_map(Value::as_object_mut) {
@@ -163,7 +160,11 @@ async fn remove(State(app): State<App>, Path(id): Path<String>) -> Result<Json<D
         action: "deleted",
         event: "requests:updated",
         detail: json!({"requestId": found.request_id}),
-        before: None,
+        // What it said is gone: nobody deletes it to have it kept here.
+        before: Some(json!({
+            "id": found.id, "session_id": found.session_id, "timestamp": found.timestamp, "model": found.model,
+            "provider": found.provider, "status": found.status,
+        })),
         after: None,
     };
     changes::record(&app, change).await;

@@ -90,10 +90,10 @@ async fn listed(
     session_id: Option<String>,
 ) -> Result<Json<ResponseList>, ApiError> {
     let page = params.page(default)?;
-    let read = move |conn: &_| list::responses(conn, &filter, page.slice());
+    let slice = page.slice()?;
+    let read = move |conn: &_| list::responses(conn, &filter, slice);
     let (mut responses, total) = app.handles.database.read(read).await?;
-    let place = |row: &StoredResponse| (row.timestamp, row.id);
-    let page = page.cut(&mut responses, total, Some(place));
+    let page = page.cut(&mut responses, total, |row| (row.timestamp, row.id));
     Ok(Json(ResponseList {
         page,
         session_id,
@@ -149,6 +149,11 @@ async fn of_session(
     params(("id" = String, Path)), responses((status = 200, body = Done)))]
 async fn remove(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Done>, ApiError> {
     let found = find(&app, &id).await?;
+    // What it said is gone: nobody deletes it to have it kept here.
+    let before = json!({
+        "id": found.response.id, "request_id": found.response.request_id, "timestamp": found.response.timestamp,
+        "provider": found.response.provider, "http_status": found.response.http_status,
+    });
     let response_id = found.response.response_id;
     let op = WriteOp::DeleteResponse {
         response_id: response_id.clone(),
@@ -160,7 +165,7 @@ async fn remove(State(app): State<App>, Path(id): Path<String>) -> Result<Json<D
         action: "deleted",
         event: "requests:updated",
         detail: json!({"responseId": response_id}),
-        before: None,
+        before: Some(before),
         after: None,
     };
     changes::record(&app, change).await;

@@ -3,15 +3,15 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::clock::now_ms;
-use crate::db::history::list::{self, ListedRequest, RequestFilter, ResponseFilter};
-use crate::db::ops::{WriteOp, Written};
+use crate::db::history::list::{self, ListedRequest, RequestFilter};
 use crate::db::sessions::{self, SessionFilter, SessionState, StoredSession};
+use crate::db::stats::{self, StatsFilter};
 use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::management::bodies::Done;
@@ -56,7 +56,7 @@ struct Detail {
     usage: Usage,
 }
 
-/// What a conversation used, as far as its history is kept.
+/// What a conversation used, that of exchanges which are gone included.
 #[derive(Serialize, ToSchema)]
 #[schema(as = SessionUsage)]
 #[expect(clippy::struct_field_names, reason = "the names clients know")]
@@ -99,15 +99,25 @@ async fn list(State(app): State<App>, params: Params) -> Result<Json<SessionList
         ("all", SessionState::All),
     ];
     let state = params.word("state", &states)?.unwrap_or(SessionState::All);
+    let by_use = by_use.unwrap_or(false);
     let filter = SessionFilter {
         state,
         chat_id: params.text("chat_id"),
-        by_use: by_use.unwrap_or(false),
+        by_use,
+        after: page.after()?,
     };
     let now = now_ms();
-    let read = move |conn: &_| sessions::list(conn, &filter, now, page.slice());
+    let slice = page.by_number();
+    let read = move |conn: &_| sessions::list(conn, &filter, now, slice);
     let (mut rows, total) = app.handles.database.read(read).await?;
-    let page = page.cut(&mut rows, total, None);
+    let page = page.cut(&mut rows, total, |row| {
+        let at = if by_use {
+            row.last_accessed
+        } else {
+            row.created_at
+        };
+        (at, row.id.clone())
+    });
     let sessions = rows
         .into_iter()
         .map(|mut row| {
@@ -127,11 +137,11 @@ async fn show(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Det
         let Some(session) = sessions::find(conn, &key)? else {
             return Ok(None);
         };
-        let answers = ResponseFilter {
-            session_id: Some(key.clone()),
-            ..ResponseFilter::default()
+        let used = StatsFilter {
+            session: Some(key.clone()),
+            ..StatsFilter::default()
         };
-        let totals = list::response_totals(conn, &answers)?;
+        let (totals, _) = stats::sums(conn, &used, None)?;
         Ok(Some((session, list::of_session(conn, &key)?, totals)))
     };
     let found = app.handles.database.read(read).await?;
@@ -156,6 +166,7 @@ async fn requests(
     params: Params,
 ) -> Result<Json<SessionRequests>, ApiError> {
     let page = params.page(LISTED_WITHIN)?;
+    let slice = page.slice()?;
     let key = id.clone();
     let read = move |conn: &_| {
         if sessions::find(conn, &key)?.is_none() {
@@ -165,13 +176,13 @@ async fn requests(
             session_id: Some(key.clone()),
             ..RequestFilter::default()
         };
-        list::requests(conn, &filter, page.slice(), true).map(Some)
+        list::requests(conn, &filter, slice, true).map(Some)
     };
     let found = app.handles.database.read(read).await?;
     let Some((mut requests, total)) = found else {
         return Err(ApiError::SessionNotFound { id });
     };
-    let page = page.cut(&mut requests, total, Some(|row| (row.timestamp, row.id)));
+    let page = page.cut(&mut requests, total, |row| (row.timestamp, row.id));
     Ok(Json(SessionRequests {
         session_id: id,
         page,
@@ -183,10 +194,13 @@ async fn requests(
 #[utoipa::path(delete, path = "/api/sessions/{id}", tag = "sessions",
     params(("id" = String, Path)), responses((status = 200, body = Done)))]
 async fn remove(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Done>, ApiError> {
+    let key = id.clone();
+    let read = move |conn: &_| sessions::find(conn, &key);
+    let before = app.handles.database.read(read).await?;
     let place = app.handles.sessions.delete(&id).await?;
     let place = place.ok_or_else(|| ApiError::SessionNotFound { id: id.clone() })?;
     app.qwen.forget(place);
-    told(&app, &id).await;
+    told(&app, &id, json!(before)).await;
     Ok(Done::new("Session deleted"))
 }
 
@@ -205,19 +219,10 @@ async fn clean(State(app): State<App>, params: Params) -> Result<Json<Cleaned>, 
             message: format!("{deleted} expired session(s) would be cleaned up"),
         }));
     }
-    let mut deleted = 0;
-    // In parts, so that other writes are not kept waiting.
-    loop {
-        let op = WriteOp::DeleteExpiredSessions { before };
-        match app.handles.database.write(op).await? {
-            Written::Rows(rows) if rows > 0 => {
-                deleted += i64::try_from(rows).unwrap_or_default();
-            }
-            _ => break,
-        }
-    }
+    let deleted = app.handles.sessions.delete_ended(before).await?;
+    let deleted = i64::try_from(deleted).unwrap_or(i64::MAX);
     if deleted > 0 {
-        told(&app, "expired").await;
+        told(&app, "expired", json!({"sessions": deleted})).await;
     }
     Ok(Json(Cleaned {
         success: true,
@@ -226,14 +231,14 @@ async fn clean(State(app): State<App>, params: Params) -> Result<Json<Cleaned>, 
     }))
 }
 
-async fn told(app: &App, id: &str) {
+async fn told(app: &App, id: &str, before: Value) {
     let change = Change {
         entity: "session",
         id,
         action: "deleted",
         event: "sessions:updated",
         detail: json!({"sessionId": id}),
-        before: None,
+        before: Some(before),
         after: None,
     };
     changes::record(app, change).await;

@@ -212,11 +212,13 @@ async fn checked(app: &App, key: &str, value: &Value) -> Result<bool, ApiError> 
             .taken(value)
             .map_err(|fault| ApiError::Validation(vec![fault]))?;
     }
-    if key == settings::QWEN_BASE_URL
-        && let Some(why) = text_refusal(value.as_str().unwrap_or_default(), &app.own)
+    let text = value.as_str().unwrap_or_default();
+    if [settings::QWEN_BASE_URL, settings::NETWORK_PROXY].contains(&setting.key)
+        && !(text.is_empty() && setting.key == settings::NETWORK_PROXY)
+        && let Some(why) = text_refusal(text, &app.own)
     {
         return Err(ApiError::Unusable {
-            param: settings::QWEN_BASE_URL,
+            param: setting.key,
             message: format!("`{key}` {why}"),
         });
     }

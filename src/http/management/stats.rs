@@ -15,6 +15,10 @@ use crate::http::error::ApiError;
 use crate::http::management::activity::percent;
 use crate::http::params::Params;
 
+/// Groups by session unless told otherwise, and the most.
+const SESSIONS: i64 = 100;
+const MOST_SESSIONS: i64 = 1_000;
+
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(show))
 }
@@ -69,15 +73,17 @@ struct Numbers {
     success_rate: f64,
 }
 
-/// Sums over completions, from roll-ups that survive the deletion of history. Times count by whole hours.
+/// Sums over completions, from roll-ups that survive the deletion of history: those of conversations for as long as the audit
+/// log is kept (`retention.auditDays`). Times count by whole hours.
 #[utoipa::path(get, path = "/api/responses/stats", tag = "history",
     params(
-        ("session_id" = Option<String>, Query, description = "Of one conversation, as far as its history is kept"),
+        ("session_id" = Option<String>, Query, description = "Of one conversation"),
         ("provider" = Option<String>, Query),
         ("model" = Option<String>, Query),
         ("start_date" = Option<i64>, Query, description = "Unix time, ms"),
         ("end_date" = Option<i64>, Query, description = "Unix time, ms"),
-        ("group_by" = Option<String>, Query, description = "`provider`, `model`, `hour`, `day` or `session`")),
+        ("group_by" = Option<String>, Query, description = "`provider`, `model`, `hour`, `day` or `session`"),
+        ("limit" = Option<i64>, Query, minimum = 1, maximum = 1000, description = "Most groups by `session`, those used last")),
     responses((status = 200, body = Shown)))]
 async fn show(State(app): State<App>, params: Params) -> Result<Json<Shown>, ApiError> {
     let (from, until) = params.dates()?;
@@ -89,16 +95,20 @@ async fn show(State(app): State<App>, params: Params) -> Result<Json<Shown>, Api
         ("session", GroupBy::Session),
     ];
     let by = params.word("group_by", &words)?;
+    let limit = params.integer("limit", "invalid_limit", 1, MOST_SESSIONS)?;
+    let limit = limit.unwrap_or(SESSIONS);
     let filter = StatsFilter {
         from,
         until,
         provider: params.text("provider"),
         model: params.text("model"),
         session: params.text("session_id"),
+        sessions: usize::try_from(limit).unwrap_or(usize::MAX),
     };
     let read = move |conn: &_| {
         if let Some(session) = &filter.session
             && sessions::find(conn, session)?.is_none()
+            && !stats::knows_session(conn, session)?
         {
             return Ok(Err(session.clone()));
         }

@@ -9,6 +9,7 @@ use utoipa_axum::routes;
 use crate::actors::vitals::Snapshot;
 use crate::http::App;
 use crate::http::error::ApiError;
+use crate::http::management::changes::{self, Kept};
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -42,7 +43,21 @@ async fn restart(
     State(app): State<App>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
+    let incarnation = |app: &App| {
+        let mut vitals = app.handles.supervision.vitals();
+        let vitals = vitals.find(|vitals| vitals.name == name);
+        vitals.map(|vitals| json!({"restarts": vitals.restarts()}))
+    };
+    let before = incarnation(&app);
     app.handles.supervision.restart(&name).await?;
+    let kept = Kept {
+        entity: "actor",
+        id: &name,
+        action: "restarted",
+        before,
+        after: incarnation(&app),
+    };
+    changes::keep(&app, kept).await;
     Ok(Json(
         json!({"success": true, "name": name, "message": format!("Actor {name} restarted")}),
     ))

@@ -115,7 +115,9 @@ async fn list(State(app): State<App>, params: Params) -> Result<Json<VirtualList
             && strategy.is_none_or(|strategy| model.strategy == strategy)
             && q.as_ref().is_none_or(holds)
     });
-    let (virtual_models, page) = page.of(matching.map(Shown::from).collect());
+    let place = |row: &&VirtualRow| row.model.name.clone();
+    let (virtual_models, page) = page.of(matching.collect(), place)?;
+    let virtual_models = virtual_models.into_iter().map(Shown::from).collect();
     Ok(Json(VirtualList {
         page,
         virtual_models,

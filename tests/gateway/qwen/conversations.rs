@@ -563,6 +563,10 @@ async fn a_session_shows_its_exchanges_and_takes_them_with_it() {
     assert_eq!(gateway.cell::<i64>("SELECT count(*) FROM requests"), 0);
     let (_, stats) = gateway.get(&gateway.api("/api/responses/stats")).await;
     assert_eq!(stats["completed"], 2, "what was counted stays");
+    let (code, stats) = gateway.get(&gateway.api(&path)).await;
+    assert_eq!(code, 200, "{stats}");
+    assert_eq!(stats["groups"][0]["key"], json!(id));
+    assert_eq!(stats["groups"][0]["completed"], 2, "for it, too");
     gateway.stop().await;
 }
 

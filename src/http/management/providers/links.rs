@@ -6,12 +6,13 @@ use axum::http::header::LOCATION;
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use hyper::StatusCode;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::actors::database::StoreError;
+use crate::actors::router::ProviderView;
 use crate::clock::{new_id, now_ms};
 use crate::db::error::DbError;
 use crate::db::models::{self, Link, LinkedModel, NewLink};
@@ -112,7 +113,7 @@ async fn link(
         error => error.into(),
     })?;
     let link = stored(&app, &id, &model).await?;
-    told(&app, &id, &model, "linked").await?;
+    told(&app, &id, &model, "linked", (None, Some(json!(link)))).await?;
     let path = format!("/api/providers/{id}/models");
     let body = (
         StatusCode::CREATED,
@@ -135,9 +136,10 @@ async fn unlink(
         model: model.clone(),
         operation: new_id(),
     };
+    let before = stored(&app, &id, &model).await?;
     let unlinking = app.handles.database.write(op).await;
     unlinking.map_err(|error| not_linked(error, &id, &model))?;
-    told(&app, &id, &model, "unlinked").await?;
+    told(&app, &id, &model, "unlinked", (Some(json!(before)), None)).await?;
     Ok(Done::new("Model unlinked from provider"))
 }
 
@@ -148,7 +150,7 @@ async fn set_default(
     State(app): State<App>,
     Path((id, model)): Path<(String, String)>,
 ) -> Result<Json<DefaultSet>, ApiError> {
-    find(&app, &id).await?;
+    let before = default_model(&find(&app, &id).await?);
     let op = WriteOp::SetDefaultModel {
         provider: id.clone(),
         model: model.clone(),
@@ -156,7 +158,8 @@ async fn set_default(
     };
     let setting = app.handles.database.write(op).await;
     setting.map_err(|error| not_linked(error, &id, &model))?;
-    told(&app, &id, &model, "default").await?;
+    let after = json!({"default_model": model});
+    told(&app, &id, &model, "default", (Some(before), Some(after))).await?;
     let view = find(&app, &id).await?;
     let linked = view.stored.models.into_iter();
     let linked = linked
@@ -167,6 +170,12 @@ async fn set_default(
         default_model: linked.ok_or_else(|| missing_model(&model))?,
         message: "Default model updated",
     }))
+}
+
+fn default_model(view: &ProviderView) -> Value {
+    let mut models = view.stored.models.iter();
+    let default = models.find(|linked| linked.is_default);
+    json!({"default_model": default.map(|linked| &linked.model.id)})
 }
 
 async fn stored(app: &App, provider: &str, model: &str) -> Result<Link, ApiError> {
@@ -182,6 +191,7 @@ async fn told(
     provider: &str,
     model: &str,
     action: &'static str,
+    (before, after): (Option<Value>, Option<Value>),
 ) -> Result<(), ApiError> {
     app.handles.router.refresh().await?;
     let change = Change {
@@ -190,8 +200,8 @@ async fn told(
         action,
         event: "models:updated",
         detail: json!({"modelId": model, "providerId": provider}),
-        before: None,
-        after: None,
+        before,
+        after,
     };
     changes::record(app, change).await;
     Ok(())

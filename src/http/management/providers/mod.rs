@@ -7,6 +7,8 @@ mod links;
 pub(crate) mod shape;
 mod types;
 
+use std::cmp::Reverse;
+
 use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::response::{AppendHeaders, IntoResponse, Response};
@@ -22,6 +24,7 @@ use crate::actors::database::StoreError;
 use crate::actors::router::{ProviderView, conflict};
 use crate::db::error::DbError;
 use crate::http::App;
+use crate::http::access::Principal;
 use crate::http::error::ApiError;
 use crate::http::extract;
 use crate::http::management::bodies::{ChangedProvider, Done, NewProviderBody};
@@ -29,6 +32,7 @@ use crate::http::management::changes::{self, Change};
 use crate::http::management::conventions::Version;
 use crate::http::management::providers::body::NewProvider;
 use crate::http::management::providers::shape::{Detail, Provider, Summary};
+use crate::http::management::settings::change as change_settings;
 use crate::http::params::{PageInfo, PageParams, Params};
 use crate::settings;
 
@@ -80,8 +84,12 @@ async fn list(State(app): State<App>, params: Params) -> Result<Json<ProviderLis
             })
     };
     let views = app.handles.router.providers().await?;
-    let matching = views.iter().filter(wanted).map(Summary::from).collect();
-    let (providers, page) = page.of(matching);
+    let matching: Vec<&ProviderView> = views.iter().filter(wanted).collect();
+    let (providers, page) = page.of(matching, |view| {
+        let provider = &view.stored.provider;
+        (Reverse(provider.priority), provider.name.clone())
+    })?;
+    let providers = providers.into_iter().map(Summary::from).collect();
     Ok(Json(ProviderList { page, providers }))
 }
 
@@ -167,7 +175,8 @@ async fn remove(
             .iter()
             .find(|view| view.stored.provider.enabled && view.loaded.is_ok());
         let next = next.map(|view| Value::from(view.stored.provider.id.clone()));
-        app.store.put(settings::ACTIVE_PROVIDER, next).await?;
+        let moved = vec![(settings::ACTIVE_PROVIDER.to_owned(), next)];
+        change_settings(&app, Principal::Local, moved).await?;
     }
     Ok(Done::new("Provider deleted"))
 }

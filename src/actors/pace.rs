@@ -1,0 +1,83 @@
+//! How much is removed at once, so that nobody waits for it: pieces, each a write of its own beside all others, in the size
+//! that took the writer no longer than [`PIECE`] last time, and with a pause as long as the piece took.
+
+use std::time::{Duration, Instant};
+
+use crate::actors::database::{Database, StoreError};
+use crate::db::ops::{WriteOp, Written};
+use crate::db::unwanted::Unwanted;
+
+/// What one piece should take, its commit and the wait for others' included; half of what it may.
+const PIECE: Duration = Duration::from_millis(10);
+pub(crate) const LEAST_PAUSE: Duration = Duration::from_millis(2);
+/// Sizes of a first piece and of the largest: rows, or pages of the file.
+const FIRST: u32 = 4;
+const MOST: u32 = 1_000;
+
+/// How large the next piece is.
+pub(crate) struct Pace {
+    pub(crate) size: u32,
+}
+
+impl Pace {
+    pub(crate) fn new() -> Self {
+        Self { size: FIRST }
+    }
+
+    /// Learns from what the last piece took, and leaves the writer to others for as long.
+    pub(crate) async fn rest(&mut self, took: Duration) {
+        self.learn(took);
+        tokio::time::sleep(took.clamp(LEAST_PAUSE, Duration::from_secs(1))).await;
+    }
+
+    fn learn(&mut self, took: Duration) {
+        let took = u32::try_from(took.as_micros()).unwrap_or(u32::MAX).max(1);
+        let aim = u32::try_from(PIECE.as_micros()).unwrap_or(u32::MAX);
+        let fitting = u64::from(self.size) * u64::from(aim) / u64::from(took);
+        let fitting = u32::try_from(fitting).unwrap_or(MOST);
+        // Up in steps: what comes next may be larger than what was. Down at once.
+        self.size = fitting.clamp(1, MOST.min(self.size.saturating_mul(2)));
+    }
+}
+
+/// Removes all of what is meant. Returns how many there were of it, and takes as long as that takes.
+pub(crate) async fn discard(database: &Database, what: Unwanted) -> Result<usize, StoreError> {
+    let mut pace = Pace::new();
+    let mut count = 0;
+    loop {
+        let began = Instant::now();
+        let op = WriteOp::Discard {
+            what: what.clone(),
+            most: pace.size,
+        };
+        if let Written::Removed(removed) = database.tend(op).await? {
+            count += removed.count;
+            if removed.is_done {
+                return Ok(count);
+            }
+        }
+        pace.rest(began.elapsed()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_grow_in_steps_and_shrink_at_once() {
+        let mut pace = Pace::new();
+        pace.learn(Duration::from_micros(10));
+        assert_eq!(pace.size, 8);
+        pace.learn(Duration::from_millis(10));
+        assert_eq!(pace.size, 8);
+        pace.learn(Duration::from_millis(80));
+        assert_eq!(pace.size, 1);
+        pace.learn(Duration::from_secs(9));
+        assert_eq!(pace.size, 1);
+        for _ in 0..40 {
+            pace.learn(Duration::ZERO);
+        }
+        assert_eq!(pace.size, MOST);
+    }
+}

@@ -1,0 +1,66 @@
+//! How long writes hold the database: what is slow there holds up every other write.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// By the kind of write. A transaction as a whole, its commit included, is of the kind [`TRANSACTION`].
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Timings(BTreeMap<&'static str, Timing>);
+
+pub(crate) const TRANSACTION: &str = "transaction";
+
+/// The writes of one kind.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Timing {
+    pub(crate) count: u64,
+    pub(crate) longest_ms: f64,
+    pub(crate) total_ms: f64,
+}
+
+impl Timings {
+    pub(crate) fn add(&mut self, kind: &'static str, took: Duration) {
+        let took = took.as_secs_f64() * 1e3;
+        self.merge_one(
+            kind,
+            Timing {
+                count: 1,
+                longest_ms: took,
+                total_ms: took,
+            },
+        );
+    }
+
+    pub(crate) fn merge(&mut self, other: &Self) {
+        for (kind, timing) in &other.0 {
+            self.merge_one(kind, *timing);
+        }
+    }
+
+    fn merge_one(&mut self, kind: &'static str, other: Timing) {
+        let timing = self.0.entry(kind).or_default();
+        timing.count += other.count;
+        timing.longest_ms = timing.longest_ms.max(other.longest_ms);
+        timing.total_ms += other.total_ms;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_of_each_kind_is_kept() {
+        let (mut all, mut more) = (Timings::default(), Timings::default());
+        all.add("a", Duration::from_millis(4));
+        more.add("a", Duration::from_millis(9));
+        more.add("b", Duration::from_millis(1));
+        all.merge(&more);
+        let shown = serde_json::to_value(&all).unwrap();
+        let a = serde_json::json!({"count": 2, "longest_ms": 9.0, "total_ms": 13.0});
+        assert_eq!(shown["a"], a);
+        assert_eq!(shown["b"]["count"], 1);
+    }
+}
