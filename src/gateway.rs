@@ -30,6 +30,7 @@ use crate::db::keys::KeyRow;
 use crate::db::ops::WriteOp;
 use crate::db::providers::StoredProvider;
 use crate::exchange::Exchanges;
+use crate::exchange::admission::Admission;
 use crate::exchange::cache::Cache;
 use crate::exchange::qwen::QwenWeb;
 use crate::http::access::Gate;
@@ -131,6 +132,7 @@ impl Gateway {
             Exposure::Guarded
         };
         let host = binding::host(&settings, exposure)
+            .await
             .map_err(|(_, message)| StartError::Setting(message))?;
         let tasks = Tasks::default();
         let place = if settings.flag(settings::KEYRING) {
@@ -168,9 +170,6 @@ impl Gateway {
             move || ports.each_ref().map(|port| port.address().port())
         });
         let http = Http::new(own.clone());
-        let admission = Arc::new(Semaphore::new(
-            settings.size(settings::SERVER_MAX_IN_FLIGHT),
-        ));
         let (sender, settings) = watch::channel(Arc::new(settings));
         let services: Arc<OnceLock<Services>> = Arc::default();
         let tree = Tree::new(Seed {
@@ -215,7 +214,7 @@ impl Gateway {
                 events: handles.events.clone(),
                 settings: settings.clone(),
                 tasks: changes.clone(),
-                admission,
+                admission: Admission::default(),
                 cache: Cache::default(),
                 retries: Arc::default(),
                 dice: Arc::new(Dice::new(seed())),

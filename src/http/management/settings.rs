@@ -17,7 +17,7 @@ use crate::http::management::changes::{self, Asked, Kept};
 use crate::http::params::Params;
 use crate::providers::address::text_refusal;
 use crate::secrets::MASK;
-use crate::settings::{self, Setting, Settings};
+use crate::settings::{self, Kind, Setting, Settings};
 
 /// Keys of shells and dashboards, which are kept and not looked into.
 const FREE: &str = "x.";
@@ -212,6 +212,14 @@ async fn checked(app: &App, key: &str, value: &Value) -> Result<bool, ApiError> 
             .taken(value)
             .map_err(|fault| ApiError::Validation(vec![fault]))?;
     }
+    if matches!(setting.kind, Kind::Port) && value.as_u64() == Some(0) {
+        return Err(ApiError::Unusable {
+            param: setting.key,
+            message: format!(
+                "`{key}` must name a port, from 1 to 65535; only a flag may leave the choice to the system"
+            ),
+        });
+    }
     if key == settings::QWEN_BASE_URL
         && let Some(why) = text_refusal(value.as_str().unwrap_or_default(), &app.own)
     {
@@ -271,6 +279,7 @@ pub(crate) async fn change(
     let after = app.store.preview(&changes).await?;
     app.binding
         .check(&after)
+        .await
         .map_err(|(param, message)| ApiError::Unusable { param, message })?;
     let own = app.clone();
     let keys: Vec<String> = changes.iter().map(|(key, _)| key.clone()).collect();
