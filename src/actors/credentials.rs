@@ -45,7 +45,7 @@ pub(crate) enum LoginState {
 }
 
 impl LoginState {
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Valid => "valid",
             Self::Expiring => "expiring",

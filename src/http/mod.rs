@@ -63,7 +63,7 @@ pub(crate) struct App {
 }
 
 /// What the check of the database file beside serving found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Integrity {
     #[default]

@@ -11,7 +11,8 @@ use crate::http::{App, access, aliases, clients, completions, envelope, manageme
 /// :3000, the Qwen proxy.
 pub(crate) fn qwen(app: &App) -> Router {
     let aliases = from_fn_with_state(aliases(app), aliases::on_qwen);
-    let routes = for_clients(completions::qwen::routes(), app).layer(aliases);
+    let routes = completions::qwen::routes().merge(completions::about::live());
+    let routes = for_clients(routes, app).layer(aliases);
     enveloped(routes, app)
 }
 
@@ -20,7 +21,8 @@ pub(crate) fn router(app: &App) -> Router {
     let aliases = from_fn_with_state(aliases(app), aliases::on_router);
     let routes = completions::chat::routes()
         .merge(completions::models::routes())
-        .merge(completions::about::routes());
+        .merge(completions::about::routes())
+        .merge(completions::about::live());
     enveloped(for_clients(routes, app).layer(aliases), app)
 }
 

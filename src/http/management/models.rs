@@ -432,7 +432,7 @@ async fn refreshed(app: &App, id: &str) -> Result<(), ApiError> {
         id,
         action: "synced",
         event: "models:updated",
-        detail: json!({"providerId": id}),
+        detail: json!({"modelId": null, "providerId": id}),
         before: None,
         after: None,
     };
