@@ -93,6 +93,9 @@ async fn what_happens_is_told_and_told_again_to_who_missed_it() {
         (&made.data["action"], &made.data["modelId"]),
         (&json!("created"), &json!("m1"))
     );
+    // With what there is now.
+    assert_eq!(made.data["total"], 1);
+    assert_eq!(made.data["items"][0]["id"], "m1");
     gateway
         .chat(&say("echo", "hi"))
         .await
@@ -160,6 +163,100 @@ async fn what_happens_is_told_and_told_again_to_who_missed_it() {
     gateway.stop().await;
     waiting.await.expect("the stream ends");
     assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_carry_what_there_is_now() {
+    let gateway = TestGateway::start().await;
+    let mut listener = Listener::of(&gateway, "", None).await;
+    assert_eq!(
+        listener.next().await.expect("an event").kind,
+        "proxy:status"
+    );
+    gateway.provider_at("p1", "http://127.0.0.1:9/v1").await;
+    let made = listener.until("providers:updated").await.data;
+    assert_eq!(
+        (&made["action"], &made["providerId"]),
+        (&json!("created"), &json!("p1"))
+    );
+    let items = made["items"].as_array().expect("providers");
+    assert!(items.iter().any(|one| one["id"] == "p1"), "{made}");
+    assert_eq!(made["total"], items.len());
+    assert!(made["enabled"].as_u64() > Some(0), "{made}");
+    let login = json!({"token": "t", "cookies": "c=1", "expiresAt": 1_999_999_999});
+    gateway
+        .post(&gateway.api("/api/qwen/credentials"), &login)
+        .await;
+    let updated = listener.until("credentials:updated").await.data;
+    assert_eq!(updated["action"], "updated");
+    assert_eq!(
+        updated["credentials"],
+        json!({"valid": true, "expiresAt": 1_999_999_999})
+    );
+    // A stop and a start: both services, step by step, and the same object as on connecting.
+    for (path, steps) in [
+        ("/api/proxy/stop", ["stopping", "stopped"]),
+        ("/api/proxy/start", ["starting", "running"]),
+    ] {
+        gateway.post(&gateway.api(path), &json!({})).await;
+        for state in steps {
+            for _ in 0..2 {
+                let told = listener.until("lifecycle:update").await.data;
+                assert_eq!(told["lifecycle"]["state"], state, "{told}");
+                let process = told["lifecycle"]["process"].as_str().expect("a name");
+                assert_eq!(told["lifecycle"]["port"], told[process]["port"]);
+                assert!(told["providers"]["total"].is_u64(), "{told}");
+            }
+        }
+        let told = listener.until("proxy:status").await.data;
+        assert!(told["status"]["providerRouter"]["port"].is_u64(), "{told}");
+        assert!(told["timestamp"].is_string());
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_back_too_late_is_told_that_something_is_lost() {
+    let gateway = TestGateway::start().await;
+    let mut listener = Listener::of(&gateway, "", None).await;
+    gateway
+        .post(
+            &gateway.api("/api/models"),
+            &json!({"id": "m1", "name": "M"}),
+        )
+        .await;
+    let known = listener.until("models:updated").await.id.expect("an id");
+    let mut back = Listener::of(&gateway, "", Some(&known)).await;
+    assert_eq!(back.next().await.expect("an event").kind, "proxy:status");
+    // The actor's crash loses what it kept.
+    let incarnation = gateway.actor("events").await["incarnation"].as_u64();
+    assert_eq!(gateway.crash("events").await, 200);
+    gateway
+        .incarnation_after("events", incarnation.expect("a number"))
+        .await;
+    let mut late = Listener::of(&gateway, "?types=models:*", Some(&known)).await;
+    let first = late.next().await.expect("an event");
+    assert_eq!(
+        (first.kind.as_str(), &first.data["lost"]),
+        ("events:lost", &Value::Null)
+    );
+    // As does a thousand of others.
+    let known = {
+        gateway
+            .post(
+                &gateway.api("/api/models"),
+                &json!({"id": "m2", "name": "M"}),
+            )
+            .await;
+        late.until("models:updated").await.id.expect("an id")
+    };
+    for _ in 0..340 {
+        let answer = gateway.chat(&say("echo", "hi")).await;
+        answer.bytes().await.expect("a body");
+    }
+    let mut late = Listener::of(&gateway, "?types=models:*", Some(&known)).await;
+    assert_eq!(late.next().await.expect("an event").kind, "events:lost");
+    gateway.stop().await;
 }
 
 /// Tells a process of [`changes_under_load_lose_nothing_and_break_no_stream`] what to do: the address and its name.
