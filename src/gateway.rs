@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::actors::backups::Backups;
 use crate::actors::binding::{self, Binding, Exposure};
@@ -34,6 +35,7 @@ use crate::exchange::admission::Admission;
 use crate::exchange::cache::Cache;
 use crate::exchange::qwen::QwenWeb;
 use crate::http::access::Gate;
+use crate::http::metrics::Metrics;
 use crate::http::{App, Integrity, ports, serve};
 use crate::providers::OwnPorts;
 use crate::providers::http::Http;
@@ -100,6 +102,7 @@ pub struct Gateway {
     instance: Instance,
     warnings: Vec<String>,
     backups: Backups,
+    ending: CancellationToken,
     /// Ends with the value.
     backup_clock: Owned,
 }
@@ -206,6 +209,7 @@ impl Gateway {
             settings.clone(),
             tasks.clone(),
         );
+        let ending = CancellationToken::new();
         let (integrity_sender, integrity) = watch::channel(Integrity::default());
         let app = App {
             exchanges: Exchanges {
@@ -240,6 +244,8 @@ impl Gateway {
             keys: Keys::new(handles.database.clone(), keys, used),
             vault,
             gate: Gate::default(),
+            metrics: Metrics::default(),
+            ending: ending.clone(),
             qwen_port: qwen.clone(),
             router_port: router.clone(),
         };
@@ -290,6 +296,7 @@ impl Gateway {
             root,
             instance,
             warnings,
+            ending,
             backup_clock: backups.schedule(),
             backups,
         })
@@ -345,6 +352,11 @@ impl Gateway {
     #[cfg(feature = "measure")]
     pub(crate) fn handles(&self) -> &Handles {
         &self.handles
+    }
+
+    /// Resolves when a client that may has asked for the end of the process.
+    pub fn asked_to_end(&self) -> impl Future<Output = ()> + use<> {
+        self.ending.clone().cancelled_owned()
     }
 
     /// Resolves when the root supervisor has ended, which only a failure or [`Gateway::shutdown`] brings about.

@@ -13,6 +13,7 @@ use tower::ServiceExt;
 
 use crate::actors::ports::Connections;
 use crate::http::access::Peer;
+use crate::http::envelope::{LONGEST_HEADERS, MOST_HEADERS};
 
 /// What a connection is served with.
 pub(crate) type Service = Router;
@@ -20,8 +21,10 @@ pub(crate) type Service = Router;
 /// How long a connection may take to send a request's head; also how long it may idle between two requests, since
 /// hyper starts this clock when the connection becomes idle.
 const HEADER_DEADLINE: Duration = Duration::from_secs(75);
-/// hyper grows its read buffer up to this. Heads must fit into it (S15); an 80 KB head passed a setting of 64 KiB.
-const BUFFER: usize = 32 << 10;
+/// hyper grows its read buffer up to this, and refuses a head that does not fit by itself, without our words. So there is
+/// room for more than we take (S15).
+const BUFFER: usize = 2 * LONGEST_HEADERS;
+const HEADERS: usize = 2 * MOST_HEADERS;
 
 /// Serves requests until the client leaves or the port closes.
 pub(crate) async fn connection(stream: TcpStream, service: Service, connections: Connections) {
@@ -37,7 +40,8 @@ pub(crate) async fn connection(stream: TcpStream, service: Service, connections:
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_DEADLINE)
-        .max_buf_size(BUFFER);
+        .max_buf_size(BUFFER)
+        .max_headers(HEADERS);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), handle));
     let mut closing = false;
     loop {

@@ -1,6 +1,7 @@
 //! One adapter per kind of upstream behind one trait. Knows HTTP; knows no routing, database or client.
 
 pub(crate) mod address;
+pub(crate) mod calls;
 pub(crate) mod capabilities;
 pub(crate) mod config;
 pub(crate) mod echo;
