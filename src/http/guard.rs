@@ -153,7 +153,6 @@ fn is_served(host: &str, settings: &Settings, called: IpAddr) -> bool {
     // The name that the user gave as the address to listen on is one of ours, too.
     let listed = settings
         .list(SERVER_HOST_NAMES)
-        .into_iter()
         .chain(settings.text(SERVER_HOST));
     let address = name
         .trim_start_matches('[')

@@ -8,6 +8,7 @@ pub(crate) mod envelope;
 pub(crate) mod error;
 pub(crate) mod extract;
 pub(crate) mod guard;
+pub(crate) mod heads;
 pub(crate) mod management;
 pub(crate) mod metrics;
 pub(crate) mod params;

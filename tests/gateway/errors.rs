@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::upstream::{Step, Upstream, json_answer, sse_head};
-use crate::support::{TestGateway, say, say_streamed};
+use crate::support::{PATIENCE, TestGateway, say, say_streamed};
 
 /// Asserts the envelope and returns the body.
 async fn refused(response: reqwest::Response, status: u16, code: &str) -> Value {
@@ -513,5 +513,45 @@ async fn s15_heads_and_management_bodies_are_bounded() {
             .is_some_and(|text| text.contains("not JSON")),
         "{told}"
     );
+    gateway.stop().await;
+}
+
+/// R28. Takes the ten seconds that a head may take.
+#[tokio::test]
+async fn r28_a_head_that_does_not_end_is_closed_and_an_idle_connection_is_not() {
+    let gateway = TestGateway::start().await;
+    let address = gateway.gateway.router_address();
+    let connect = || tokio::net::TcpStream::connect(address);
+    let mut slow = connect().await.expect("a connection");
+    let mut idle = connect().await.expect("a connection");
+    let request = format!("GET /health/live HTTP/1.1\r\nhost: {address}\r\n\r\n");
+    let ask = async |stream: &mut tokio::net::TcpStream| {
+        stream
+            .write_all(request.as_bytes())
+            .await
+            .expect("it is read");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"{\"status\":\"ok\"}") {
+            let read = stream.read_buf(&mut answer).await.expect("an answer");
+            assert!(read > 0, "{}", String::from_utf8_lossy(&answer));
+        }
+    };
+    ask(&mut idle).await;
+    // Also the second head of a connection.
+    ask(&mut slow).await;
+    let began = std::time::Instant::now();
+    slow.write_all(b"GET /health/live HTTP/1.1\r\nx-slow: ")
+        .await
+        .expect("it is read");
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(PATIENCE, slow.read_to_end(&mut rest)).await;
+    let _ = ended.expect("it is closed");
+    assert!(
+        began.elapsed() >= Duration::from_secs(9),
+        "{:?}",
+        began.elapsed()
+    );
+    assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
+    ask(&mut idle).await;
     gateway.stop().await;
 }

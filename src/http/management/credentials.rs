@@ -57,14 +57,15 @@ struct Logins {
     /// Unix seconds.
     #[serde(rename = "expiresAt")]
     expires_at: Option<i64>,
+    /// Of the first login, where there is one, all that its entry in `accounts` has.
     #[serde(flatten)]
+    #[schema(value_type = Object)]
     first: Option<First>,
     accounts: Vec<Account>,
 }
 
 /// What is shown of the first login beside what is shown without one, too.
-#[derive(Serialize, ToSchema)]
-#[schema(as = FirstLogin)]
+#[derive(Serialize)]
 struct First {
     id: String,
     #[serde(flatten)]
@@ -124,7 +125,7 @@ impl From<Account> for First {
 /// What was forgotten.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DeletedLogins)]
-struct Deleted {
+struct Forgotten {
     success: bool,
     message: &'static str,
     deleted: usize,
@@ -184,8 +185,8 @@ async fn show(State(app): State<App>) -> Result<Json<Logins>, ApiError> {
 
 /// Forgets every stored login, at once and for good.
 #[utoipa::path(delete, path = "/api/qwen/credentials", tag = "credentials",
-    responses((status = 200, body = Deleted)))]
-async fn remove(State(app): State<App>) -> Result<Json<Deleted>, ApiError> {
+    responses((status = 200, body = Forgotten)))]
+async fn remove(State(app): State<App>) -> Result<Json<Forgotten>, ApiError> {
     let credentials = app.handles.credentials.clone();
     let clearing = app.tasks.spawn(
         "delete credentials",
@@ -213,7 +214,7 @@ async fn remove(State(app): State<App>) -> Result<Json<Deleted>, ApiError> {
         "Qwen credentials deleted".into(),
         detail,
     );
-    Ok(Json(Deleted {
+    Ok(Json(Forgotten {
         success: true,
         message,
         deleted,

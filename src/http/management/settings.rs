@@ -57,18 +57,23 @@ struct Shown {
     known: Option<Known>,
 }
 
-/// What is known of a setting that qwarden itself reads.
+/// What is known of a setting that qwarden itself reads; of those that shells keep (`x.`) nothing is.
 #[derive(Serialize, ToSchema)]
 #[schema(as = KnownSetting)]
 struct Known {
+    #[schema(required = false)]
     default: Value,
     /// Its JSON type.
     #[serde(rename = "type")]
+    #[schema(required = false)]
     kind: &'static str,
     /// What narrows the type, in JSON Schema's words.
+    #[schema(required = false)]
     constraints: Value,
+    #[schema(required = false)]
     description: &'static str,
     /// The environment variable that is read when nothing is stored.
+    #[schema(required = false)]
     env: Option<&'static str>,
 }
 
