@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::actors::backups::Backups;
 use crate::actors::binding::{self, Binding, Exposure};
@@ -30,10 +31,12 @@ use crate::db::keys::KeyRow;
 use crate::db::ops::WriteOp;
 use crate::db::providers::StoredProvider;
 use crate::exchange::Exchanges;
+use crate::exchange::admission::Admission;
 use crate::exchange::cache::Cache;
 use crate::exchange::qwen::QwenWeb;
 use crate::http::access::Gate;
 use crate::http::management::conventions::Turns;
+use crate::http::metrics::Metrics;
 use crate::http::{App, Integrity, ports, serve};
 use crate::providers::OwnPorts;
 use crate::providers::http::Http;
@@ -100,6 +103,7 @@ pub struct Gateway {
     instance: Instance,
     warnings: Vec<String>,
     backups: Backups,
+    ending: CancellationToken,
     /// Ends with the value.
     backup_clock: Owned,
 }
@@ -132,6 +136,7 @@ impl Gateway {
             Exposure::Guarded
         };
         let host = binding::host(&settings, exposure)
+            .await
             .map_err(|(_, message)| StartError::Setting(message))?;
         let tasks = Tasks::default();
         let place = if settings.flag(settings::KEYRING) {
@@ -168,9 +173,6 @@ impl Gateway {
             let ports = [qwen.clone(), router.clone(), management.clone()];
             move || ports.each_ref().map(|port| port.address().port())
         });
-        let admission = Arc::new(Semaphore::new(
-            settings.size(settings::SERVER_MAX_IN_FLIGHT),
-        ));
         let (sender, settings) = watch::channel(Arc::new(settings));
         let http = Http::new(own.clone()).through({
             let settings = settings.clone();
@@ -217,6 +219,7 @@ impl Gateway {
             settings.clone(),
             tasks.clone(),
         );
+        let ending = CancellationToken::new();
         let (integrity_sender, integrity) = watch::channel(Integrity::default());
         let app = App {
             exchanges: Exchanges {
@@ -225,7 +228,7 @@ impl Gateway {
                 events: handles.events.clone(),
                 settings: settings.clone(),
                 tasks: changes.clone(),
-                admission,
+                admission: Admission::default(),
                 cache: Cache::default(),
                 retries: Arc::default(),
                 dice: Arc::new(Dice::new(seed())),
@@ -251,6 +254,8 @@ impl Gateway {
             keys: Keys::new(handles.database.clone(), keys, used),
             vault,
             gate: Gate::default(),
+            metrics: Metrics::default(),
+            ending: ending.clone(),
             qwen_port: qwen.clone(),
             router_port: router.clone(),
         };
@@ -301,6 +306,7 @@ impl Gateway {
             root,
             instance,
             warnings,
+            ending,
             backup_clock: backups.schedule(),
             backups,
         })
@@ -356,6 +362,11 @@ impl Gateway {
     #[cfg(feature = "measure")]
     pub(crate) fn handles(&self) -> &Handles {
         &self.handles
+    }
+
+    /// Resolves when a client that may has asked for the end of the process.
+    pub fn asked_to_end(&self) -> impl Future<Output = ()> + use<> {
+        self.ending.clone().cancelled_owned()
     }
 
     /// Resolves when the root supervisor has ended, which only a failure or [`Gateway::shutdown`] brings about.

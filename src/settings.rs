@@ -16,6 +16,8 @@ use crate::secrets::tokens::{self, Hashed};
 pub(crate) enum Kind {
     /// An integer within the two bounds, both included.
     Integer(i64, i64),
+    /// A TCP port. A flag may say 0, which lets the system choose; what is stored names one.
+    Port,
     /// `true` or `false`.
     Boolean,
     /// Any text, may be empty.
@@ -102,6 +104,8 @@ pub(crate) const LOGGING_LEVEL: &str = "logging.level";
 pub(crate) const LOGGING_REQUESTS: &str = "logging.logRequests";
 pub(crate) const LOGGING_RESPONSES: &str = "logging.logResponses";
 pub(crate) const AUTO_START: &str = "system.autoStart";
+pub(crate) const MINIMIZE_TO_TRAY: &str = "system.minimizeToTray";
+pub(crate) const CHECK_UPDATES: &str = "system.checkUpdates";
 pub(crate) const DISCOVERY: &str = "system.discovery";
 pub(crate) const QWEN_BASE_URL: &str = "qwen.baseUrl";
 pub(crate) const QWEN_IN_FLIGHT: &str = "qwen.maxInFlight";
@@ -111,6 +115,7 @@ pub(crate) const QWEN_DELETE_CHATS: &str = "qwen.deleteChats";
 pub(crate) const TOOLS_STREAMING: &str = "tools.streaming";
 pub(crate) const TOOLS_REPEAT: &str = "tools.repeat";
 pub(crate) const SESSION_TIMEOUT: &str = "session.timeout";
+pub(crate) const SESSION_CLEANUP: &str = "session.cleanupInterval";
 pub(crate) const AUTH_ADMIN_TOKEN: &str = "auth.adminToken";
 pub(crate) const AUTH_REQUIRED: &str = "auth.required";
 pub(crate) const AUTH_REQUIRE_KEYS: &str = "auth.requireKeys";
@@ -128,21 +133,21 @@ pub(crate) const ACTIVE_MODEL: &str = "active_model";
 pub(crate) const SETTINGS: &[Setting] = &[
     setting(
         SERVER_PORT,
-        Kind::Integer(0, 65_535),
+        Kind::Port,
         Fallback::Integer(3001),
         Some("PORT"),
         "port of the router",
     ),
     setting(
         SERVER_QWEN_PORT,
-        Kind::Integer(0, 65_535),
+        Kind::Port,
         Fallback::Integer(3000),
         Some("QWEN_PROXY_PORT"),
         "port of the Qwen proxy",
     ),
     setting(
         SERVER_API_PORT,
-        Kind::Integer(0, 65_535),
+        Kind::Port,
         Fallback::Integer(3002),
         Some("API_PORT"),
         "port of the management API",
@@ -152,7 +157,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Kind::Text,
         Fallback::Text("127.0.0.1"),
         Some("HOST"),
-        "address all ports are bound to",
+        "address all ports are bound to, or a name of it",
     ),
     setting(
         SERVER_TIMEOUT,
@@ -366,6 +371,20 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "open the gateway ports when the service starts",
     ),
     setting(
+        MINIMIZE_TO_TRAY,
+        Kind::Boolean,
+        Fallback::Boolean(true),
+        None,
+        "let a desktop shell go on in the tray when its window is closed",
+    ),
+    setting(
+        CHECK_UPDATES,
+        Kind::Boolean,
+        Fallback::Boolean(true),
+        None,
+        "let a desktop shell look for new versions; qwarden itself never does",
+    ),
+    setting(
         DISCOVERY,
         Kind::Boolean,
         Fallback::Boolean(true),
@@ -427,6 +446,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Fallback::Integer(1_800_000),
         Some("SESSION_TIMEOUT"),
         "ms a Qwen conversation can be gone on with after its last answer",
+    ),
+    setting(
+        SESSION_CLEANUP,
+        Kind::Integer(1_000, 31_536_000_000),
+        Fallback::Integer(600_000),
+        Some("SESSION_CLEANUP_INTERVAL"),
+        "ms after which, with the next answer, what expired Qwen conversations knew is let go of",
     ),
     setting(
         AUTH_ADMIN_TOKEN,
@@ -526,6 +552,7 @@ impl Setting {
             Kind::Integer(least, most) => {
                 value.as_i64().is_some_and(|n| (least..=most).contains(&n))
             }
+            Kind::Port => value.as_u64().is_some_and(|n| n <= 65_535),
             Kind::Boolean => value.is_boolean(),
             Kind::Text => value.is_string(),
             Kind::OneOf(words) => value.as_str().is_some_and(|word| words.contains(&word)),
@@ -574,7 +601,9 @@ impl Setting {
     /// Reads the text of an environment variable or a flag as this setting's type.
     pub(crate) fn read_text(&self, text: &str) -> Value {
         match self.kind {
-            Kind::Integer(..) => text.trim().parse::<i64>().map_or(Value::Null, Value::from),
+            Kind::Integer(..) | Kind::Port => {
+                text.trim().parse::<i64>().map_or(Value::Null, Value::from)
+            }
             Kind::Boolean => match text.trim().to_ascii_lowercase().as_str() {
                 "1" | "true" | "yes" | "on" => Value::Bool(true),
                 "0" | "false" | "no" | "off" => Value::Bool(false),
@@ -591,7 +620,7 @@ impl Setting {
 
     /// Read at the start only.
     pub(crate) fn needs_restart(&self) -> bool {
-        [AUTO_START, DISCOVERY, KEYRING, SERVER_MAX_IN_FLIGHT].contains(&self.key)
+        [AUTO_START, DISCOVERY, KEYRING].contains(&self.key)
     }
 
     /// The value when nobody set one.
@@ -609,7 +638,7 @@ impl Kind {
     /// Its JSON type.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Integer(..) => "integer",
+            Self::Integer(..) | Self::Port => "integer",
             Self::Boolean => "boolean",
             Self::Text
             | Self::OneOf(_)
@@ -624,6 +653,7 @@ impl Kind {
     pub(crate) fn constraints(self) -> Value {
         match self {
             Self::Integer(least, most) => json!({"minimum": least, "maximum": most}),
+            Self::Port => json!({"minimum": 1, "maximum": 65_535}),
             Self::OneOf(words) => json!({"enum": words}),
             Self::Token => json!({"minLength": 32, "maxLength": 200, "writeOnly": true}),
             Self::Boolean | Self::Text | Self::Origins | Self::HostNames | Self::Proxy => json!({}),
@@ -633,6 +663,7 @@ impl Kind {
     fn wanted(self) -> String {
         match self {
             Self::Integer(least, most) => format!("an integer from {least} to {most}"),
+            Self::Port => "an integer from 1 to 65535".into(),
             Self::Boolean => "true or false".into(),
             Self::Text => "a string".into(),
             Self::OneOf(words) => format!("one of {}", words.join(", ")),
@@ -681,7 +712,8 @@ fn is_proxy(text: &str) -> bool {
         })
 }
 
-fn is_host_name(text: &str) -> bool {
+/// Letters, digits, hyphens and dots, as far as can be told without looking it up.
+pub(crate) fn is_host_name(text: &str) -> bool {
     text.len() <= 253
         && text
             .bytes()

@@ -3,8 +3,9 @@
 //! Not an actor: sockets and connections are owned above the listeners, so a move is a new socket under a listener that
 //! is restarted. The new socket is bound first, so that a port that cannot be had changes nothing.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -69,21 +70,21 @@ pub(crate) fn is_place(key: &str) -> bool {
     PLACES.contains(&key)
 }
 
+/// How long a name may take to be looked up.
+const LOOK_UP: Duration = Duration::from_secs(5);
+
 /// The address to listen on, or which setting forbids it and what to do.
-pub(crate) fn host(
+pub(crate) async fn host(
     settings: &Settings,
     exposure: Exposure,
 ) -> Result<IpAddr, (&'static str, String)> {
     let host = settings.text(settings::SERVER_HOST).unwrap_or("127.0.0.1");
-    let address = if host == "localhost" {
-        "127.0.0.1"
-    } else {
-        host
-    };
-    let Ok(address) = address.parse::<IpAddr>() else {
+    let Some(address) = address_of(host).await else {
         return Err((
             settings::SERVER_HOST,
-            format!("the host `{host}` is not an IP address; use 127.0.0.1 or ::1"),
+            format!(
+                "the host `{host}` is neither an IP address nor a name that resolves; use 127.0.0.1, ::1 or localhost"
+            ),
         ));
     };
     if address.is_loopback() || exposure == Exposure::Insecure {
@@ -110,6 +111,23 @@ pub(crate) fn host(
     Ok(address)
 }
 
+/// What `host` stands for. Of a name's addresses one of version 4 is taken, as most clients do.
+async fn address_of(host: &str) -> Option<IpAddr> {
+    if let Ok(address) = host.parse() {
+        return Some(address);
+    }
+    if host.eq_ignore_ascii_case("localhost") {
+        return Some(Ipv4Addr::LOCALHOST.into());
+    }
+    // What is no name is not asked for.
+    if host.is_empty() || !settings::is_host_name(host) {
+        return None;
+    }
+    let found = tokio::time::timeout(LOOK_UP, tokio::net::lookup_host((host, 0)));
+    let addresses = found.await.ok()?.ok()?.map(|address| address.ip());
+    addresses.min_by_key(IpAddr::is_ipv6)
+}
+
 impl Binding {
     pub(crate) fn new(
         exposure: Exposure,
@@ -128,14 +146,14 @@ impl Binding {
     }
 
     /// Whether these settings may be in force together; else which one is at fault, and why.
-    pub(crate) fn check(&self, settings: &Settings) -> Result<(), (&'static str, String)> {
-        host(settings, self.exposure).map(drop)
+    pub(crate) async fn check(&self, settings: &Settings) -> Result<(), (&'static str, String)> {
+        host(settings, self.exposure).await.map(drop)
     }
 
     /// Binds the sockets that `settings` ask for. When one cannot be had, everything is as before.
     pub(crate) async fn prepare(&self, settings: &Settings) -> Result<Moving, PortTaken> {
         let mut moving = Moving(Vec::new());
-        let Ok(host) = host(settings, self.exposure) else {
+        let Ok(host) = host(settings, self.exposure).await else {
             return Ok(moving);
         };
         for (index, (port, (_, key))) in self.ports.iter().zip(LISTENERS).enumerate() {

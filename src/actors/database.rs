@@ -64,7 +64,8 @@ pub(crate) enum StoreError {
 }
 
 /// The database as health shows it.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, utoipa::ToSchema)]
+#[schema(as = DatabaseHealth)]
 pub(crate) struct Health {
     /// `ok`, or the code of what refuses writes.
     pub(crate) status: &'static str,

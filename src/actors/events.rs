@@ -25,7 +25,7 @@ const MAILBOX: usize = 10_000;
 const DEADLINE: Duration = Duration::from_secs(2);
 
 /// One thing that happened.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, utoipa::ToSchema)]
 pub(crate) struct Event {
     /// Sorts by time; what `Last-Event-ID` names.
     pub(crate) id: String,
@@ -45,6 +45,8 @@ pub(crate) struct Events(Address<Message>);
 
 /// What a listener missed, as far as it is kept, and what comes.
 pub(crate) struct Heard {
+    /// Something that happened after what the listener knows is not kept any more.
+    pub(crate) is_incomplete: bool,
     pub(crate) missed: Vec<Arc<Event>>,
     pub(crate) coming: broadcast::Receiver<Arc<Event>>,
 }
@@ -142,6 +144,8 @@ struct EventsActor;
 
 pub(crate) struct State {
     kept: VecDeque<Arc<Event>>,
+    /// What came later than this id is all kept; what came before is not.
+    complete_after: String,
     database: Database,
     listeners: broadcast::Sender<Arc<Event>>,
 }
@@ -157,6 +161,7 @@ impl Behaviour for EventsActor {
     ) -> Result<State, Fatal> {
         Ok(State {
             kept: VecDeque::new(),
+            complete_after: new_id(),
             database,
             listeners,
         })
@@ -194,6 +199,7 @@ impl State {
         let detail =
             json!({"actor": life.actor, "incarnation": life.incarnation, "reason": life.reason});
         let description = format!("actor {} {}", life.actor, life.event);
+        self.lifecycle(&life);
         self.keep(Arc::new(Event {
             id: id.clone(),
             at,
@@ -218,6 +224,34 @@ impl State {
             }));
     }
 
+    /// What a listener's fate means to those who know the two ports and no actors.
+    fn lifecycle(&mut self, life: &LifeEvent) {
+        let process = match life.actor {
+            "listener-router" => "providerRouter",
+            "listener-qwen" => "qwenProxy",
+            _ => return,
+        };
+        let (state, running) = match life.event {
+            "started" => ("running", true),
+            _ => ("error", false),
+        };
+        let lifecycle = json!({
+            "process": process,
+            "state": state,
+            "port": null,
+            "running": running,
+            "error": life.reason,
+        });
+        let description = format!("{process} is {state}");
+        self.keep(event(
+            "lifecycle:update",
+            state,
+            description.clone(),
+            json!({ "lifecycle": lifecycle }),
+        ));
+        self.keep(event("proxy:status", state, description, json!({})));
+    }
+
     fn heard(&self, last: Option<&str>) -> Heard {
         let missed = match last {
             None => Vec::new(),
@@ -228,6 +262,7 @@ impl State {
             }
         };
         Heard {
+            is_incomplete: last.is_some_and(|last| last < self.complete_after.as_str()),
             missed,
             coming: self.listeners.subscribe(),
         }
@@ -236,8 +271,10 @@ impl State {
     fn keep(&mut self, event: Arc<Event>) {
         // Nobody listening is no failure.
         let _ = self.listeners.send(event.clone());
-        if self.kept.len() == KEPT {
-            self.kept.pop_front();
+        if self.kept.len() == KEPT
+            && let Some(gone) = self.kept.pop_front()
+        {
+            self.complete_after.clone_from(&gone.id);
         }
         self.kept.push_back(event);
     }

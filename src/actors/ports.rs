@@ -4,22 +4,28 @@
 //! and connections are tasks of their own, so none of them ends with the listener that accepted it. A port can move: the
 //! new socket is bound before the old one is let go.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::clock::now_ms;
 use crate::tasks::lock;
 
 /// Connections the kernel may hold for us while a listener restarts.
 const BACKLOG: u32 = 1_024;
 /// How long requests that were told to end may take to say so to their clients.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// How long a port may take to answer us before it counts as silent.
+const PROBE_DEADLINE: Duration = Duration::from_millis(500);
+/// What is asked then: every port answers it without asking any actor.
+pub(crate) const PROBED: &str = "/health/live";
 
 /// One of the three ports.
 pub(crate) struct Port {
@@ -47,6 +53,8 @@ struct Open {
     socket: Arc<TcpListener>,
     address: SocketAddr,
     since: Instant,
+    /// Unix time, ms.
+    at: i64,
     connections: Connections,
 }
 
@@ -121,6 +129,7 @@ impl Port {
             socket: Arc::new(socket),
             address,
             since: Instant::now(),
+            at: now_ms(),
             connections: Connections::default(),
         })
     }
@@ -172,6 +181,33 @@ impl Port {
 
     pub(crate) fn opened_since(&self) -> Option<Instant> {
         lock(&self.state).open.as_ref().map(|open| open.since)
+    }
+
+    /// Unix time, ms.
+    pub(crate) fn opened_at(&self) -> Option<i64> {
+        lock(&self.state).open.as_ref().map(|open| open.at)
+    }
+
+    /// Whether a request to the port is answered: through the kernel's queue, the accept loop and the service, as a
+    /// client's would be. Any answer counts, also that a key is missing.
+    pub(crate) async fn answers(&self) -> bool {
+        let mut address = self.address();
+        match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+            IpAddr::V4(_) | IpAddr::V6(_) => {}
+        }
+        let asking = async {
+            let mut stream = TcpStream::connect(address).await?;
+            let request =
+                format!("GET {PROBED} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await?;
+            let mut begin = [0; 5];
+            stream.read_exact(&mut begin).await?;
+            std::io::Result::Ok(&begin == b"HTTP/")
+        };
+        let answered = tokio::time::timeout(PROBE_DEADLINE, asking).await;
+        matches!(answered, Ok(Ok(true)))
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -286,5 +322,30 @@ impl Connections {
             drained: at_stop.saturating_sub(aborted),
             aborted,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_whose_connections_nobody_takes_does_not_answer() {
+        let port = Port::new("router", "--port", SocketAddr::from(([127, 0, 0, 1], 0)));
+        assert!(!port.answers().await, "it is closed");
+        port.open().expect("a port");
+        // The kernel takes the connection, and that is all that happens.
+        assert!(!port.answers().await);
+        let (socket, _) = port.serving().expect("it is open");
+        let serving = async {
+            let (mut stream, _) = socket.accept().await.expect("a connection");
+            // The one that nobody took still waits in front.
+            let (mut next, _) = socket.accept().await.expect("a connection");
+            for stream in [&mut stream, &mut next] {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+            }
+        };
+        let (answered, ()) = tokio::join!(port.answers(), serving);
+        assert!(answered);
     }
 }

@@ -7,7 +7,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
 
 use crate::actors::address::{Address, Message as ActorMessage, Reply, Unavailable};
 use crate::actors::behaviour::{Behaviour, Fatal, Own};
@@ -18,13 +20,14 @@ use crate::clock::now_ms;
 use crate::db::ops::WriteOp;
 use crate::db::sessions::{self, ChatOf, KnownTurn, TurnRow};
 use crate::db::unwanted::Unwanted;
+use crate::settings::{self, Settings};
 use crate::tasks::lock;
 
 const DEADLINE: Duration = Duration::from_secs(2);
 const MAILBOX: usize = 1_024;
 /// Turns held in memory; past it the expired ones go, then the oldest.
 const MOST_TURNS: u32 = 100_000;
-/// Answers after which the expired turns are swept out.
+/// Answers after which the expired turns are swept out, however soon that is.
 const SWEEP: u32 = 200;
 
 /// Where a request's history goes on.
@@ -142,9 +145,12 @@ impl Sessions {
 }
 
 /// The child spec for the tree, and the handle for everyone else.
-pub(crate) fn child(database: Database) -> (ChildSpec, Sessions) {
+pub(crate) fn child(
+    database: Database,
+    settings: watch::Receiver<Arc<Settings>>,
+) -> (ChildSpec, Sessions) {
     let leased: Arc<Mutex<HashSet<String>>> = Arc::default();
-    let arguments = (database.clone(), leased.clone());
+    let arguments = (database.clone(), settings, leased.clone());
     let (spec, address) = ChildSpec::new::<SessionsActor>("qwen-sessions", MAILBOX, arguments);
     (
         spec,
@@ -181,8 +187,10 @@ struct SessionsActor;
 pub(crate) struct State {
     known: Known,
     database: Database,
-    /// Answers since the last sweep.
+    settings: watch::Receiver<Arc<Settings>>,
+    /// Answers since the last sweep, and when that was; none since the start.
     answers: u32,
+    swept: Option<Instant>,
 }
 
 /// Where histories go on, by their hashes.
@@ -194,9 +202,16 @@ struct Known {
 impl Behaviour for SessionsActor {
     type Message = Message;
     type State = State;
-    type Arguments = (Database, Arc<Mutex<HashSet<String>>>);
+    type Arguments = (
+        Database,
+        watch::Receiver<Arc<Settings>>,
+        Arc<Mutex<HashSet<String>>>,
+    );
 
-    async fn start((database, leased): Self::Arguments, _: Own<Message>) -> Result<State, Fatal> {
+    async fn start(
+        (database, settings, leased): Self::Arguments,
+        _: Own<Message>,
+    ) -> Result<State, Fatal> {
         let now = now_ms();
         let turns = database
             .read(move |conn| sessions::turns(conn, now, MOST_TURNS))
@@ -208,7 +223,9 @@ impl Behaviour for SessionsActor {
         Ok(State {
             known: Known { turns, leased },
             database,
-            answers: SWEEP,
+            settings,
+            answers: 0,
+            swept: None,
         })
     }
 
@@ -233,13 +250,20 @@ impl State {
     /// Neither the memory nor the table keeps what has expired.
     fn sweep(&mut self, now_ms: i64) {
         self.answers += 1;
-        if self.answers < SWEEP {
+        let interval = self.settings.borrow().millis(settings::SESSION_CLEANUP);
+        if !is_due(self.answers, self.swept.map(|at| at.elapsed()), interval) {
             return;
         }
         self.answers = 0;
+        self.swept = Some(Instant::now());
         self.known.turns.retain(|_, turn| turn.expires_at > now_ms);
         self.database.record(WriteOp::PruneTurns { before: now_ms });
     }
+}
+
+/// Whether it is time for a sweep, after so many answers and so long since the last one.
+fn is_due(answers: u32, since: Option<Duration>, interval: Duration) -> bool {
+    answers >= SWEEP || since.is_none_or(|since| since >= interval)
 }
 
 impl Known {
@@ -331,6 +355,15 @@ mod tests {
                 hash: (*hash).into(),
             })
             .collect()
+    }
+
+    #[test]
+    fn expired_turns_are_swept_out_by_time_or_by_number() {
+        let (minute, second) = (Duration::from_mins(1), Duration::from_secs(1));
+        assert!(is_due(1, None, minute), "what the last run left");
+        assert!(!is_due(1, Some(second), minute));
+        assert!(is_due(1, Some(minute), minute));
+        assert!(is_due(SWEEP, Some(second), minute));
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl Tree {
             fallback: seed.login,
             tasks: tasks.clone(),
         });
-        let (sessions_spec, sessions) = sessions::child(database.clone());
+        let (sessions_spec, sessions) = sessions::child(database.clone(), seed.settings.clone());
         let (retention_spec, retention) = retention::child(retention::Arguments {
             database: database.clone(),
             events: events.clone(),

@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tokio::sync::Semaphore;
+use utoipa::ToSchema;
 
 use crate::clock::now_ms;
 use crate::tasks::lock;
 
 /// Where a child is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ActorLife)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Life {
     /// Never started, or stopped on purpose.
@@ -50,7 +52,8 @@ struct Record {
 }
 
 /// Why an incarnation ended.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = ActorFailure)]
 pub(crate) struct Failure {
     /// Unix time, ms.
     pub(crate) at: i64,
@@ -58,7 +61,8 @@ pub(crate) struct Failure {
 }
 
 /// What `/api/supervision` shows of one child.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Actor, no_recursion)]
 pub(crate) struct Snapshot {
     pub(crate) name: &'static str,
     pub(crate) state: Life,
@@ -76,6 +80,7 @@ pub(crate) struct Snapshot {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retry_in_ms: Option<u64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
     pub(crate) children: Vec<Snapshot>,
 }
 

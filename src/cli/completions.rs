@@ -12,7 +12,9 @@ use crate::cli::failure::{Exit, Outcome};
 Examples:
   qwarden completions bash > ~/.local/share/bash-completion/completions/qwarden
   qwarden completions fish > ~/.config/fish/completions/qwarden.fish
-  qwarden completions zsh > ~/.zfunc/_qwarden")]
+  qwarden completions zsh > ~/.zfunc/_qwarden
+
+The script is all there is to print, also with --json.")]
 pub(crate) struct Options {
     /// The shell.
     shell: Shell,

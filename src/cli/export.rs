@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::cli::client::Client;
 use crate::cli::console::Console;
 use crate::cli::failure::{Exit, Failure, Outcome};
-use crate::cli::progress::{Progress, size};
+use crate::cli::progress::{Progress, part, size};
 use crate::cli::request::Which;
 use crate::db::files;
 
@@ -52,10 +52,10 @@ impl Format {
 }
 
 pub(crate) async fn run(options: Options, client: &Client, console: &Console) -> Outcome {
-    if console.json && options.output.is_none() {
+    // A line of JSON for each exchange is what --json asks for; a table is not.
+    if console.json && options.output.is_none() && matches!(options.format, Format::Csv) {
         return Err(Failure::Usage(
-            "the export itself goes to standard output: name a file with -o, or leave out --json"
-                .into(),
+            "a table is no JSON: name a file with -o, or leave out --json".into(),
         ));
     }
     if let Some(path) = options.output.as_deref().filter(|path| path.exists()) {
@@ -66,7 +66,8 @@ pub(crate) async fn run(options: Options, client: &Client, console: &Console) ->
         .get(&["api", "requests", "export"])
         .query("format", Some(format.as_str()))
         .query("guard", options.no_guard.then_some(false));
-    let mut bytes = options.which.ask(call).stream("*/*").await?.bytes_stream();
+    let which = options.which;
+    let mut bytes = which.clone().ask(call).stream("*/*").await?.bytes_stream();
     // Before anything is written: it is the answer that tells whether there is something to write.
     let mut target = match &options.output {
         Some(path) => Target::file(path)?,
@@ -75,15 +76,24 @@ pub(crate) async fn run(options: Options, client: &Client, console: &Console) ->
     // On one terminal, the line would be drawn into the export.
     let mut progress =
         (options.output.is_some() || !io::stdout().is_terminal()).then(Progress::new);
+    let is_shown = progress.as_ref().is_some_and(Progress::is_shown);
+    let total = if is_shown {
+        total(which, client).await
+    } else {
+        None
+    };
     let (mut written, mut lines) = (0_u64, 0_u64);
-    while let Some(part) = bytes.next().await {
-        let part =
-            part.map_err(|error| Failure::Other(format!("the export broke off: {error}")))?;
-        target.write(&part)?;
-        written += part.len() as u64;
-        lines += memchr::memchr_iter(b'\n', &part).count() as u64;
+    while let Some(piece) = bytes.next().await {
+        let piece =
+            piece.map_err(|error| Failure::Other(format!("the export broke off: {error}")))?;
+        target.write(&piece)?;
+        written += piece.len() as u64;
+        lines += memchr::memchr_iter(b'\n', &piece).count() as u64;
         if let Some(progress) = &mut progress {
-            progress.tell(|| format!("exported {}", size(written)));
+            progress.tell(|| match total {
+                Some(total) => part("exporting", lines, total),
+                None => format!("exported {}", size(written)),
+            });
         }
     }
     target.finish()?;
@@ -98,6 +108,13 @@ pub(crate) async fn run(options: Options, client: &Client, console: &Console) ->
         })?;
     }
     Ok(Exit::Done)
+}
+
+/// How many exchanges it will be, for the bar. Without it the export goes on all the same.
+async fn total(which: Which, client: &Client) -> Option<u64> {
+    let call = client.get(&["api", "requests"]).query("limit", Some(1));
+    let answer = which.ask(call.query("fields", Some("id"))).send().await;
+    answer.ok()?["total"].as_u64()
 }
 
 /// Where the bytes go. A file counts once it is whole.

@@ -11,7 +11,7 @@ use crate::cli::console::Console;
 use crate::cli::data_dir;
 use crate::cli::failure::{Exit, Failure, Outcome};
 use crate::cli::input::absolute;
-use crate::cli::progress::Progress;
+use crate::cli::progress::{Progress, part};
 use crate::cli::table::{Column, Table};
 use crate::cli::words::{Show, at};
 use crate::gateway::{Config, Gateway};
@@ -62,10 +62,31 @@ async fn ask(client: &Client, body: &Value) -> Result<Value, Failure> {
     let call = client.post(&["api", "import"]).within(VERY_LONG);
     let asking = call.body(body.clone()).send();
     let mut progress = Progress::new();
-    let line = |event: &Value| format!("{}: {} rows", at(event, "/table"), at(event, "/rows"));
+    let totals = if progress.is_shown() && body["dry_run"] == false {
+        preview(client, body).await
+    } else {
+        Value::Null
+    };
+    let line = |event: &Value| {
+        let table = at(event, "/table");
+        let rows = event["rows"].as_u64().unwrap_or_default();
+        match totals[&table]["found"].as_u64() {
+            Some(total) => part(&table, rows, total),
+            None => format!("{table}: {rows} rows"),
+        }
+    };
     progress
         .during(client, "import:progress", line, asking)
         .await
+}
+
+/// What the file holds, table by table, for the bars. What is wrong with it the import itself says.
+async fn preview(client: &Client, body: &Value) -> Value {
+    let mut body = body.clone();
+    body["dry_run"] = true.into();
+    let call = client.post(&["api", "import"]).within(VERY_LONG);
+    let mut answer = call.body(body).send().await.unwrap_or_default();
+    answer["tables"].take()
 }
 
 /// By a gateway of this process: management only, on a port that nobody knows.

@@ -18,6 +18,7 @@ pub(crate) mod gateway;
 pub(crate) mod history;
 pub(crate) mod import;
 pub(crate) mod input;
+pub(crate) mod key;
 pub(crate) mod logging;
 pub(crate) mod login;
 pub(crate) mod logs;
@@ -39,6 +40,7 @@ pub(crate) mod stats;
 pub(crate) mod status;
 pub(crate) mod switch;
 pub(crate) mod table;
+pub(crate) mod token;
 pub(crate) mod top;
 pub(crate) mod words;
 
@@ -153,6 +155,12 @@ enum Verb {
     /// The stored chat.qwen.ai logins.
     #[command(subcommand)]
     Credentials(credentials::Verb),
+    /// API keys of the clients of the router and the Qwen proxy.
+    #[command(subcommand)]
+    Key(key::Verb),
+    /// The admin token.
+    #[command(subcommand)]
+    Token(token::Verb),
     /// The latest exchanges, in short.
     History(history::Options),
     /// Exchanges: what was asked, replayed, as curl.
@@ -253,6 +261,8 @@ async fn dispatch(verb: Verb, client: &Client, console: &Console) -> Outcome {
         Verb::Login(options) => login::run(options, client, console).await,
         Verb::Logout => credentials::clear(None, client, console).await,
         Verb::Credentials(verb) => credentials::run(verb, client, console).await,
+        Verb::Key(verb) => key::run(verb, client, console).await,
+        Verb::Token(verb) => token::run(&verb, client, console).await,
         Verb::History(options) => history::run(options, client, console).await,
         Verb::Request(verb) => request::run(verb, client, console).await,
         Verb::Replay(options) => replay::run(&options, console).await,

@@ -14,6 +14,8 @@ use crate::cli::input::json_or_text;
 const PAUSE: Duration = Duration::from_millis(100);
 /// Back to the first column, and what stood there away.
 const AGAIN: &str = "\r\u{1b}[K";
+/// Of a bar.
+const WIDTH: u64 = 20;
 const KIB: u64 = 1 << 10;
 const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
 
@@ -29,6 +31,11 @@ impl Progress {
             is_shown: io::stderr().is_terminal(),
             drawn: None,
         }
+    }
+
+    /// Whether anybody sees it.
+    pub(crate) fn is_shown(&self) -> bool {
+        self.is_shown
     }
 
     /// Shows the line, unless the last one has just been.
@@ -47,7 +54,7 @@ impl Progress {
         &mut self,
         client: &Client,
         types: &str,
-        line: fn(&Value) -> String,
+        line: impl Fn(&Value) -> String,
         work: impl Future<Output = T>,
     ) -> T {
         let mut work = std::pin::pin!(work);
@@ -86,12 +93,19 @@ impl Drop for Progress {
     }
 }
 
-/// `copying: 45 %`.
+/// `copying [####....] 45 %`.
 pub(crate) fn part(what: &str, done: u64, total: u64) -> String {
-    match (done.saturating_mul(100)).checked_div(total) {
-        Some(percent) => format!("{what}: {percent} %"),
-        None => format!("{what} ..."),
-    }
+    let done = done.min(total);
+    let Some(percent) = done.saturating_mul(100).checked_div(total) else {
+        return format!("{what} ...");
+    };
+    let full = usize::try_from(done.saturating_mul(WIDTH) / total).unwrap_or_default();
+    let width = usize::try_from(WIDTH).unwrap_or_default();
+    format!(
+        "{what} [{}{}] {percent} %",
+        "#".repeat(full),
+        ".".repeat(width.saturating_sub(full))
+    )
 }
 
 /// `12.3 MiB`.
@@ -125,7 +139,14 @@ mod tests {
         ] {
             assert_eq!(size(bytes), text);
         }
-        assert_eq!(part("copying", 9, 20), "copying: 45 %");
+        assert_eq!(
+            part("copying", 9, 20),
+            "copying [#########...........] 45 %"
+        );
+        assert_eq!(
+            part("copying", 21, 20),
+            "copying [####################] 100 %"
+        );
         assert_eq!(part("checking", 0, 0), "checking ...");
     }
 }

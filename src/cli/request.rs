@@ -119,7 +119,7 @@ pub(crate) struct Filter {
 }
 
 /// What they have in common.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct Which {
     /// Only of this session.
     #[arg(long)]

@@ -78,12 +78,14 @@ pub(crate) fn run(options: Options) -> anyhow::Result<ExitCode> {
             tracing::warn!(warning, "a stored setting is not in force");
         }
         announce(&gateway);
+        let asked_to_end = gateway.asked_to_end();
         tokio::select! {
             () = gateway.ended() => {
                 tracing::error!("the root supervisor ended; the process ends with it, so that it can be started anew");
                 return Ok(ExitCode::FAILURE);
             }
             () = either(&mut terminate, &mut interrupt) => {}
+            () = asked_to_end => {}
         }
         tracing::info!("stopping: open requests may finish; a second signal ends them at once");
         let grace = gateway.drain_timeout();

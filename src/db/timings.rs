@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// By the kind of write. A transaction as a whole, its commit included, is of the kind [`TRANSACTION`].
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
 #[serde(transparent)]
 pub(crate) struct Timings(BTreeMap<&'static str, Timing>);
 
 pub(crate) const TRANSACTION: &str = "transaction";
 
 /// The writes of one kind.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
 pub(crate) struct Timing {
     pub(crate) count: u64,
     pub(crate) longest_ms: f64,

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 use crate::actors::database::Database;
 use crate::actors::ports::InFlight;
@@ -20,6 +20,7 @@ use crate::clock::now_ms;
 use crate::db::cache::{self, Bounds, CacheRow, Kept, Key, PackedAnswer};
 use crate::db::history::AttemptRow;
 use crate::db::ops::WriteOp;
+use crate::exchange::admission::Place;
 use crate::exchange::downlink::{Downlink, Interrupted};
 use crate::exchange::record::{Ending, Recorder};
 use crate::exchange::{Delivery, Exchanges, Incoming, Refusal};
@@ -202,7 +203,7 @@ impl Exchanges {
         incoming: Incoming,
         mut recorder: Recorder,
         settings: &Settings,
-        permit: OwnedSemaphorePermit,
+        place: Place,
     ) -> Result<Delivery, Refusal> {
         recorder.begin();
         recorder.given(hit.key, hit.given.clone());
@@ -218,7 +219,7 @@ impl Exchanges {
             recorder,
             include_usage: incoming.request.include_usage,
             received: incoming.received,
-            _guards: (permit, in_flight),
+            _guards: (place, in_flight),
         };
         self.tasks.spawn("cached answer", giving.drive(hit.answer));
         delivered.await.unwrap_or(Err(Refusal::Broken))
@@ -305,7 +306,7 @@ struct Giving {
     recorder: Recorder,
     include_usage: bool,
     received: Instant,
-    _guards: (OwnedSemaphorePermit, InFlight),
+    _guards: (Place, InFlight),
 }
 
 impl Giving {

@@ -7,6 +7,7 @@
 //! Until the first content the client is sent nothing but comments, so whatever goes wrong, the next target begins anew.
 //! After it the next one goes on where the answer broke off, if that is safe (`seam`).
 
+pub(crate) mod admission;
 mod attempts;
 pub(crate) mod cache;
 pub(crate) mod downlink;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use crate::actors::address::Unavailable;
 use crate::actors::database::Database;
@@ -35,6 +36,7 @@ use crate::actors::router::Router;
 use crate::actors::router::plan::{Question, RoutePlan};
 use crate::actors::router::resolve::NoTarget;
 use crate::actors::router::target::Target;
+use crate::exchange::admission::{Admission, Place};
 pub(crate) use crate::exchange::attempts::NobodyTakesIt;
 use crate::exchange::attempts::{Picked, Picker, Policy};
 use crate::exchange::cache::{Cache, Caching, Lookup, Verdict};
@@ -64,7 +66,7 @@ pub(crate) struct Exchanges {
     pub(crate) settings: watch::Receiver<Arc<Settings>>,
     pub(crate) tasks: Tasks,
     /// Completions served at once; beyond it requests are refused early (R27).
-    pub(crate) admission: Arc<Semaphore>,
+    pub(crate) admission: Admission,
     pub(crate) cache: Cache,
     /// Retries that all may still make (R22).
     pub(crate) retries: Arc<Budget>,
@@ -141,10 +143,11 @@ impl Exchanges {
     /// Serves one completion. Resolves when the first bytes can go out; the rest happens in a task, which ends when
     /// the client leaves.
     pub(crate) async fn run(&self, incoming: Incoming) -> Result<Delivery, Refusal> {
-        let Ok(permit) = self.admission.clone().try_acquire_owned() else {
+        let settings = self.settings.borrow().clone();
+        let most = settings.size(settings::SERVER_MAX_IN_FLIGHT);
+        let Some(place) = self.admission.enter(most) else {
             return Err(Refusal::Overloaded);
         };
-        let settings = self.settings.borrow().clone();
         let mut recorder = Recorder::new(
             self.database.clone(),
             self.events.clone(),
@@ -154,7 +157,7 @@ impl Exchanges {
         );
         let keeping = match self.look_up(&incoming, &settings).await {
             Lookup::Hit(hit) => {
-                return self.give(*hit, incoming, recorder, &settings, permit).await;
+                return self.give(*hit, incoming, recorder, &settings, place).await;
             }
             Lookup::Miss(keeping) => keeping,
         };
@@ -231,7 +234,7 @@ impl Exchanges {
             session: incoming.session,
             recorder,
             received: incoming.received,
-            _guards: (permit, in_flight),
+            _guards: (place, in_flight),
         };
         self.tasks.spawn("exchange", exchange.drive(plan, policy));
         delivered.await.unwrap_or(Err(Refusal::Broken))
@@ -274,7 +277,7 @@ struct Exchange {
     retries: Arc<Budget>,
     dice: Arc<Dice>,
     received: Instant,
-    _guards: (OwnedSemaphorePermit, InFlight),
+    _guards: (Place, InFlight),
 }
 
 /// How one attempt ended.

@@ -13,12 +13,13 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use serde_json::{Map, Value};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::actors::ports::Connections;
 use crate::actors::router::plan::RoutePlan;
 use crate::actors::router::target::Target;
 use crate::actors::{credentials, database, events, router, sessions};
+use crate::exchange::admission::Admission;
 use crate::exchange::cache::Cache;
 use crate::exchange::downlink::refusal;
 use crate::exchange::qwen::QwenWeb;
@@ -183,7 +184,7 @@ impl Stage {
         // Without its spec an actor is never started: what it is told is dropped, what it is asked is refused at once.
         let (_, database) = database::child(PathBuf::new(), tasks.clone());
         let (_, events) = events::child(database.clone());
-        let (_, sessions) = sessions::child(database.clone());
+        let (_, sessions) = sessions::child(database.clone(), settings.clone());
         let (_, credentials) = credentials::child(credentials::Arguments {
             database: database.clone(),
             events: events.clone(),
@@ -224,7 +225,7 @@ impl Stage {
             events: self.events.clone(),
             settings: self.settings.clone(),
             tasks: self.tasks.clone(),
-            admission: Arc::new(Semaphore::new(1)),
+            admission: Admission::default(),
             cache: Cache::default(),
             retries: Arc::default(),
             dice: Arc::new(Dice::new(0)),

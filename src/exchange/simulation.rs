@@ -9,7 +9,6 @@ use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::{FutureExt, StreamExt, stream};
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use super::replay::Stage;
@@ -19,6 +18,7 @@ use crate::actors::router::plan;
 use crate::actors::router::probing::{FIRST, LONGEST};
 use crate::actors::router::resolve::Route;
 use crate::actors::router::target::Target;
+use crate::exchange::admission::Admission;
 use crate::exchange::record::Subject;
 use crate::protocol::openai::error::UpstreamFault;
 use crate::protocol::openai::{chunk, request};
@@ -570,7 +570,7 @@ impl Run {
         ];
         let stage = Stage::new(Settings::resolve(&[], |_| None, &flags).0);
         let exchanges = Exchanges {
-            admission: Arc::new(Semaphore::new(512)),
+            admission: Admission::default(),
             dice: Arc::new(Dice::new(seed ^ 1)),
             ..stage.exchanges()
         };

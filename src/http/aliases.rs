@@ -1,9 +1,11 @@
 //! The older program's addresses (management contract, 1.13): its management under `/v1` on the router's port, and lists
 //! in `OpenAI`'s form on the Qwen proxy's. Served by the routes of :3002, under another name.
 
+use std::collections::HashMap;
+
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{Query, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
@@ -29,7 +31,10 @@ pub(crate) async fn on_router(
     next: Next,
 ) -> Response {
     match managed(request.method(), request.uri().path()) {
-        Some(path) => aliases.serve(request, &path).await,
+        Some(path) => match with_query(&path, request.uri().query()) {
+            Ok(uri) => aliases.serve(request, uri).await,
+            Err(refused) => refused.into_response(),
+        },
         None => next.run(request).await,
     }
 }
@@ -50,27 +55,50 @@ pub(crate) async fn on_qwen(
     }
     let path = request.uri().path().replacen("/v1/", "/api/", 1);
     let id = path.rsplit('/').next().unwrap_or_default().to_owned();
-    let answer = aliases.serve(request, &wanted.path(&path)).await;
-    wanted.shown(answer, &id).await
+    let Ok(uri) = with_query(&wanted.path(&path), request.uri().query()) else {
+        return ApiError::Unreadable.into_response();
+    };
+    let session = session_of(&uri);
+    let answer = aliases.serve(request, uri).await;
+    wanted.shown(answer, &id, session.as_deref()).await
 }
 
 impl Aliases {
-    async fn serve(&self, mut request: Request, path: &str) -> Response {
-        let query = request.uri().query();
-        let uri = match query {
-            Some(query) if path.contains('?') => format!("{path}&{query}"),
-            Some(query) => format!("{path}?{query}"),
-            None => path.to_owned(),
-        };
-        let Ok(uri) = uri.parse::<Uri>() else {
-            return ApiError::Unreadable.into_response();
-        };
+    async fn serve(&self, mut request: Request, uri: Uri) -> Response {
         *request.uri_mut() = uri;
         match self.management.clone().oneshot(request).await {
             Ok(response) => response,
             Err(never) => match never {},
         }
     }
+}
+
+/// `path` with what was asked of the address that it stands for.
+fn with_query(path: &str, query: Option<&str>) -> Result<Uri, ApiError> {
+    // The older program's name for `sort`, which it pasted into its SQL.
+    let parts = query
+        .unwrap_or_default()
+        .split('&')
+        .filter(|part| !part.is_empty());
+    let query: Vec<_> = parts
+        .map(|part| match part.strip_prefix("orderBy=") {
+            Some(column) => format!("sort={column}"),
+            None => part.to_owned(),
+        })
+        .collect();
+    let query = query.join("&");
+    let uri = match query.as_str() {
+        "" => path.to_owned(),
+        query if path.contains('?') => format!("{path}&{query}"),
+        query => format!("{path}?{query}"),
+    };
+    uri.parse().map_err(|_| ApiError::Unreadable)
+}
+
+/// The conversation whose sums are asked for.
+fn session_of(uri: &Uri) -> Option<String> {
+    let Query(mut asked) = Query::<HashMap<String, String>>::try_from_uri(uri).ok()?;
+    asked.remove("session_id").filter(|id| !id.is_empty())
 }
 
 /// The path of :3002 that a path of :3001 means.
@@ -133,7 +161,7 @@ impl Listed {
         }
     }
 
-    async fn shown(self, answer: Response, id: &str) -> Response {
+    async fn shown(self, answer: Response, id: &str, session: Option<&str>) -> Response {
         if answer.status() != StatusCode::OK || self == Self::One || self == Self::AnswerOf {
             return answer;
         }
@@ -152,7 +180,7 @@ impl Listed {
                 told.insert("object".into(), "list".into());
                 Value::Object(told)
             }
-            Self::Statistics => statistics(told),
+            Self::Statistics => statistics(told, session),
             _ => json!({"deleted": true, "session_id": id}),
         };
         parts.headers.remove(CONTENT_LENGTH);
@@ -160,10 +188,10 @@ impl Listed {
     }
 }
 
-fn statistics(mut told: Map<String, Value>) -> Value {
+fn statistics(mut told: Map<String, Value>, session: Option<&str>) -> Value {
     told.remove("groups");
     told.remove("group_by");
-    json!({"session_id": "all", "statistics": told})
+    json!({"session_id": session.unwrap_or("all"), "statistics": told})
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{HeaderMap, Method};
 use tokio::sync::watch;
 
@@ -24,6 +24,9 @@ const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 /// Longer ids than this are not echoed.
 const LONGEST_ID: usize = 128;
+const LONGEST_TARGET: usize = 8 << 10;
+pub(crate) const MOST_HEADERS: usize = 100;
+pub(crate) const LONGEST_HEADERS: usize = 64 << 10;
 
 /// Marks the requests of the port that speaks Ollama's dialect.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +65,8 @@ pub(crate) async fn envelope(
     let dialect = dialect(&request);
     request.extensions_mut().insert(id);
     let settings = settings.borrow().clone();
-    let (page, admitted) = match guard::admit(&request, &settings) {
+    let admitted = bounded(&request).and_then(|()| guard::admit(&request, &settings));
+    let (page, admitted) = match admitted {
         Ok(page) => (page, Ok(())),
         Err(refused) => (Page::Untold, Err(refused)),
     };
@@ -94,6 +98,11 @@ pub(crate) async fn envelope(
         response.headers_mut().insert(REQUEST_ID, value);
     }
     page.mark(response.headers_mut());
+    // What it tells is of the moment, and of one user (S20). The viewer's own files say otherwise.
+    if path.starts_with("/api") {
+        let cached = response.headers_mut().entry(CACHE_CONTROL);
+        cached.or_insert(HeaderValue::from_static("no-store"));
+    }
     response
 }
 
@@ -109,6 +118,25 @@ fn dialect(request: &Request) -> Dialect {
         Dialect::Chat if speaks_anthropic => Dialect::Anthropic,
         dialect => dialect,
     }
+}
+
+/// Heads are bounded (S15). What does not even fit into hyper's buffer is refused by hyper itself, without a body.
+fn bounded(request: &Request) -> Result<(), ApiError> {
+    let target = request.uri().path_and_query();
+    if target.is_some_and(|target| target.as_str().len() > LONGEST_TARGET) {
+        return Err(ApiError::TargetTooLong {
+            limit: LONGEST_TARGET,
+        });
+    }
+    let headers = request.headers();
+    let bytes: usize = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4)
+        .sum();
+    if headers.len() > MOST_HEADERS || bytes > LONGEST_HEADERS {
+        return Err(ApiError::HeadersTooLarge);
+    }
+    Ok(())
 }
 
 /// What a library refused by itself, such as a path that is no UTF-8, has words of its own.

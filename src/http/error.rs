@@ -50,6 +50,11 @@ pub(crate) enum ApiError {
     TooLarge {
         limit: usize,
     },
+    /// The path and the query are longer than this.
+    TargetTooLong {
+        limit: usize,
+    },
+    HeadersTooLarge,
     /// Its path or its query cannot be decoded.
     Unreadable,
     BodyBroken,
@@ -358,6 +363,19 @@ impl ApiError {
                 format!("the body is longer than the limit of {limit} bytes"),
             )
             .details(json!({"limit_bytes": limit})),
+            Self::TargetTooLong { limit } => Told::new(
+                S::URI_TOO_LONG,
+                INVALID,
+                "target_too_long",
+                format!("the path and the query are longer than the limit of {limit} bytes"),
+            )
+            .details(json!({"limit_bytes": limit})),
+            Self::HeadersTooLarge => Told::new(
+                S::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                INVALID,
+                "headers_too_large",
+                "the headers are more than 100, or longer than 64 KiB",
+            ),
             Self::Unreadable => Told::new(
                 S::BAD_REQUEST,
                 INVALID,

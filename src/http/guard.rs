@@ -17,7 +17,7 @@ use hyper::{HeaderMap, Method, StatusCode};
 
 use crate::http::access::Peer;
 use crate::http::error::ApiError;
-use crate::settings::{CORS_ORIGINS, SERVER_HOST_NAMES, Settings};
+use crate::settings::{CORS_ORIGINS, SERVER_HOST, SERVER_HOST_NAMES, Settings};
 
 const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 /// What a listed page may send and read.
@@ -150,14 +150,17 @@ impl Page {
 /// A name of ours, or the address that was called: no name leads a browser to that one.
 fn is_served(host: &str, settings: &Settings, called: IpAddr) -> bool {
     let name = without_port(host);
-    let listed = settings.list(SERVER_HOST_NAMES);
+    // The name that the user gave as the address to listen on is one of ours, too.
+    let listed = settings
+        .list(SERVER_HOST_NAMES)
+        .chain(settings.text(SERVER_HOST));
     let address = name
         .trim_start_matches('[')
         .trim_end_matches(']')
         .parse::<IpAddr>();
     is_local(host)
         || listed
-            .into_iter()
+            .filter(|listed| !listed.is_empty())
             .any(|listed| name.eq_ignore_ascii_case(listed))
         || address.is_ok_and(|address| address == called && !called.is_unspecified())
 }

@@ -8,7 +8,9 @@ pub(crate) mod envelope;
 pub(crate) mod error;
 pub(crate) mod extract;
 pub(crate) mod guard;
+pub(crate) mod heads;
 pub(crate) mod management;
+pub(crate) mod metrics;
 pub(crate) mod params;
 pub(crate) mod ports;
 pub(crate) mod serve;
@@ -17,6 +19,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::actors::backups::Backups;
 use crate::actors::binding::Binding;
@@ -28,6 +31,7 @@ use crate::exchange::Exchanges;
 use crate::exchange::qwen::QwenWeb;
 use crate::http::access::Gate;
 use crate::http::management::conventions::Turns;
+use crate::http::metrics::Metrics;
 use crate::providers::OwnPorts;
 use crate::secrets::Vault;
 use crate::settings::Settings;
@@ -60,10 +64,13 @@ pub(crate) struct App {
     pub(crate) own: OwnPorts,
     /// Who holds the admin token.
     pub(crate) gate: Gate,
+    pub(crate) metrics: Metrics,
+    /// Cancelled when somebody asked for the end of the process.
+    pub(crate) ending: CancellationToken,
 }
 
 /// What the check of the database file beside serving found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Integrity {
     #[default]

@@ -16,6 +16,8 @@ use crate::db::filter::Slice;
 use crate::http::error::ApiError;
 
 const MOST: i64 = 1_000;
+/// What every client's numbers can tell exactly.
+const FARTHEST: i64 = 9_007_199_254_740_991;
 
 /// What stands behind the `?`. Parameters that are not asked for are ignored.
 pub(crate) struct Params(HashMap<String, String>);
@@ -153,7 +155,7 @@ impl Params {
             .integer("limit", "invalid_limit", 1, MOST)?
             .unwrap_or(default);
         let offset = self
-            .integer("offset", "invalid_offset", 0, i64::MAX)?
+            .integer("offset", "invalid_offset", 0, FARTHEST)?
             .unwrap_or(0);
         let Some(cursor) = self.text("cursor") else {
             return Ok(Page {

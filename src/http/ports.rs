@@ -6,13 +6,15 @@ use axum::middleware::from_fn_with_state;
 
 use crate::http::aliases::Aliases;
 use crate::http::error::ApiError;
-use crate::http::{App, access, aliases, clients, completions, envelope, management};
+use crate::http::metrics::Observed;
+use crate::http::{App, access, aliases, clients, completions, envelope, management, metrics};
 
 /// :3000, the Qwen proxy.
 pub(crate) fn qwen(app: &App) -> Router {
     let aliases = from_fn_with_state(aliases(app), aliases::on_qwen);
-    let routes = for_clients(completions::qwen::routes(), app).layer(aliases);
-    enveloped(routes, app)
+    let routes = completions::qwen::routes().merge(completions::about::live());
+    let routes = for_clients(routes, app).layer(aliases);
+    enveloped(routes, app, "qwen")
 }
 
 /// :3001, the router.
@@ -21,8 +23,9 @@ pub(crate) fn router(app: &App) -> Router {
     let routes = completions::chat::routes()
         .merge(completions::messages::routes())
         .merge(completions::models::routes())
-        .merge(completions::about::routes());
-    enveloped(for_clients(routes, app).layer(aliases), app)
+        .merge(completions::about::routes())
+        .merge(completions::about::live());
+    enveloped(for_clients(routes, app).layer(aliases), app, "router")
 }
 
 /// :3002, management.
@@ -33,7 +36,7 @@ pub(crate) fn management(app: &App) -> Router {
         .merge(management::docs::routes());
     #[cfg(feature = "fault-injection")]
     let routes = routes.merge(management::fault::routes());
-    enveloped(for_managers(routes, app), app)
+    enveloped(for_managers(routes, app), app, "management")
 }
 
 fn aliases(app: &App) -> Aliases {
@@ -61,9 +64,14 @@ fn around(routes: Router<App>, app: &App) -> Router {
     Router::new().fallback_service(served(routes, app.clone()))
 }
 
-/// The envelope is outermost on every port, so that it writes every error, the fallbacks' too.
-fn enveloped(routes: Router, app: &App) -> Router {
-    routes.layer(from_fn_with_state(app.settings.clone(), envelope::envelope))
+/// The envelope is around everything on every port, so that it writes every error, the fallbacks' too. What it writes
+/// is counted.
+fn enveloped(routes: Router, app: &App, port: &'static str) -> Router {
+    let metrics = app.metrics.clone();
+    let observed = Observed { port, metrics };
+    routes
+        .layer(from_fn_with_state(app.settings.clone(), envelope::envelope))
+        .layer(from_fn_with_state(observed, metrics::observe))
 }
 
 fn served(routes: Router<App>, app: App) -> Router {

@@ -13,32 +13,49 @@ use tower::ServiceExt;
 
 use crate::actors::ports::Connections;
 use crate::http::access::Peer;
+use crate::http::envelope::{LONGEST_HEADERS, MOST_HEADERS};
+use crate::http::heads::{Heads, Watched};
 
 /// What a connection is served with.
 pub(crate) type Service = Router;
 
-/// How long a connection may take to send a request's head; also how long it may idle between two requests, since
-/// hyper starts this clock when the connection becomes idle.
-const HEADER_DEADLINE: Duration = Duration::from_secs(75);
-/// hyper grows its read buffer up to this. Heads must fit into it (S15); an 80 KB head passed a setting of 64 KiB.
-const BUFFER: usize = 32 << 10;
+/// How long a connection may idle between two requests: hyper starts this clock when the connection becomes idle. A head
+/// that has begun has its own, shorter one.
+const IDLE_DEADLINE: Duration = Duration::from_secs(75);
+/// hyper grows its read buffer up to this, and refuses a head that does not fit by itself, without our words. So there is
+/// room for more than we take (S15).
+const BUFFER: usize = 2 * LONGEST_HEADERS;
+const HEADERS: usize = 2 * MOST_HEADERS;
 
 /// Serves requests until the client leaves or the port closes.
 pub(crate) async fn connection(stream: TcpStream, service: Service, connections: Connections) {
     let told = connections.clone();
     let peer = Peer::of(&stream);
+    let heads = Heads::new();
+    let begun = heads.clone();
     let handle = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(connections.clone());
         request.extensions_mut().insert(peer);
-        service.clone().oneshot(request)
+        begun.arrived();
+        let (answering, begun) = (service.clone().oneshot(request), begun.clone());
+        async move {
+            let answer = answering.await;
+            answer.map(|response| response.map(|body| begun.ending(body)))
+        }
     });
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_DEADLINE)
-        .max_buf_size(BUFFER);
-    let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), handle));
+        .header_read_timeout(IDLE_DEADLINE)
+        .max_buf_size(BUFFER)
+        .max_headers(HEADERS);
+    let watched = Watched {
+        stream,
+        heads: heads.clone(),
+    };
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(watched), handle));
+    let mut late = pin!(heads.late());
     let mut closing = false;
     loop {
         tokio::select! {
@@ -53,6 +70,10 @@ pub(crate) async fn connection(stream: TcpStream, service: Service, connections:
                 serving.as_mut().graceful_shutdown();
             }
             () = told.killing.cancelled() => return,
+            () = &mut late => {
+                tracing::debug!("a connection took too long for the head of a request");
+                return;
+            }
         }
     }
 }

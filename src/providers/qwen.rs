@@ -15,6 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::calls::Calls;
 use super::http::Http;
 use super::response::{self, ContentType};
 use super::tape::{Sending, Tape};
@@ -169,11 +170,12 @@ pub(crate) struct Site {
     base: Url,
     http: Http,
     tape: Tape,
+    calls: Calls,
 }
 
 impl Site {
     /// `base` is the address of the site or of a mirror, e.g. `https://chat.qwen.ai`.
-    pub(crate) fn new(base: &str, http: Http) -> Result<Self, String> {
+    pub(crate) fn new(base: &str, http: Http, calls: Calls) -> Result<Self, String> {
         let base =
             Url::parse(base).map_err(|error| format!("`qwen.baseUrl` is not a URL: {error}"))?;
         if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
@@ -183,12 +185,24 @@ impl Site {
             base,
             http,
             tape: Tape::default(),
+            calls,
         })
     }
 
     /// The same site, with `tape` listening to the calls that an answer is made of.
     pub(crate) fn heard_by(self, tape: Tape) -> Self {
         Self { tape, ..self }
+    }
+
+    async fn send(
+        &self,
+        sending: Sending<'_>,
+        request: RequestBuilder,
+    ) -> Result<Response, UpstreamError> {
+        let purpose = sending.purpose;
+        let answer = self.tape.send(sending, request).await;
+        self.calls.count(purpose, &answer);
+        answer
     }
 
     /// Waits before the site is asked again.
@@ -264,7 +278,7 @@ impl Site {
             ),
         ];
         let request = request.headers(events.into_iter().collect());
-        let mut response = self.tape.send(sending, request).await?;
+        let mut response = self.send(sending, request).await?;
         let status = response.status().as_u16();
         if status == 200 && response::content_type(response.headers()) == ContentType::EventStream {
             return Ok(Answered::Events(response::byte_stream(
@@ -413,7 +427,7 @@ impl Site {
             turn: None,
             deadlines,
         };
-        Ok(self.tape.send(sending, request).await?.status().as_u16())
+        Ok(self.send(sending, request).await?.status().as_u16())
     }
 
     /// A chat with its history: whether an answer whose connection died is whole.
@@ -461,7 +475,7 @@ impl Site {
             turn: None,
             deadlines,
         };
-        let mut response = self.tape.send(sending, request).await?;
+        let mut response = self.send(sending, request).await?;
         let (status, content_type) = (response.status().as_u16(), content_type(&response));
         let body =
             response::collect(PROVIDER, &mut response, DOCUMENT_LIMIT, deadlines.idle).await?;

@@ -59,6 +59,30 @@ impl User {
         }
     }
 
+    /// On a terminal of its own, made by `script` of util-linux. What the program is told goes to its standard input.
+    pub fn on_terminal(&self, args: &[&str]) -> Command {
+        let quoted = |word: &str| format!("'{}'", word.replace('\'', "'\\''"));
+        let program = std::iter::once(env!("CARGO_BIN_EXE_qwarden"));
+        let line: Vec<_> = program.chain(args.iter().copied()).map(quoted).collect();
+        let command = self.command(&[]);
+        let mut script = Command::new("script");
+        script
+            .args(["-qec", &line.join(" "), "/dev/null"])
+            .env_clear()
+            .envs(
+                command
+                    .get_envs()
+                    .filter_map(|(key, value)| Some((key, value?))),
+            )
+            .env("TERM", "xterm")
+            .env("SHELL", "/bin/sh")
+            .current_dir(self.home.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        script
+    }
+
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_qwarden"));
         let own = ["PATH", "LD_LIBRARY_PATH"];
@@ -169,8 +193,11 @@ async fn wrong_usage_is_told_before_anything_is_asked() {
         "response remove 1",
         "credentials clear",
         "logout",
-        "export --json",
+        "export --json --format csv",
         "export --format xml",
+        "key remove x",
+        "key edit x",
+        "token remove",
         "migrate --env-file does-not-exist",
         "backup x --list",
     ] {
@@ -770,6 +797,109 @@ async fn the_doctor_tells_an_expired_login_and_a_file_that_cannot_be_read() {
     let said = user.run(&words(line)).await.fails(4);
     let (state, remedy) = finding(&said, "database");
     assert!(state == "problem" && !remedy.is_empty(), "{said:?}");
+}
+
+/// All at once: the port taken, the login expired, the database file unusable, the provider dead.
+#[tokio::test]
+async fn the_doctor_names_four_faults_of_one_set_up() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let gateway = TestGateway::start().await;
+    let login = json!({"token": "t", "cookies": "c=1", "expiresAt": 4_000_000_000_i64});
+    let url = gateway.api("/api/qwen/credentials");
+    assert_eq!(gateway.post(&url, &login).await.status(), 200);
+    gateway.provider_at("dead", &format!("{DEAD}/v1")).await;
+    let database = gateway.database();
+    let dir = gateway.stop().await;
+    let conn = rusqlite::Connection::open(&database).expect("the database opens");
+    conn.execute("UPDATE credentials SET expires_at = 1", [])
+        .expect("one login");
+    drop(conn);
+    let foreign = Upstream::start(|_| {
+        let kind = ("content-type", "text/html".to_owned());
+        vec![Step::Whole(200, vec![kind], b"<html>".to_vec())]
+    })
+    .await;
+    let port = foreign.origin();
+    let port: u16 = port
+        .rsplit(':')
+        .next()
+        .expect("a port")
+        .parse()
+        .expect("a number");
+    let closed = [
+        ("server.port", json!(port)),
+        ("system.autoStart", json!(false)),
+    ];
+    let gateway = TestGateway::reopened(dir, &closed).await;
+    let mode = |mode: u32| {
+        let permissions = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(&database, permissions).expect("ours");
+    };
+    mode(0o000);
+    let user = User::of(&gateway);
+    let dir = data_dir(&gateway);
+    let said = user.run(&["doctor", "--json", "--data-dir", &dir]).await;
+    mode(0o600);
+    let said = said.fails(4);
+    for (check, remedy) in [
+        (&*format!("port {port}"), "choose another port"),
+        ("login", "qwarden login"),
+        ("database", "chmod 600"),
+        ("provider dead", "qwarden provider disable dead"),
+    ] {
+        let found = finding(&said, check);
+        assert!(
+            found.0 == "problem" && found.1.contains(remedy),
+            "{check}: {said:?}"
+        );
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn keys_and_the_admin_token_are_made_and_taken_back() {
+    let gateway = TestGateway::start().await;
+    let user = User::of(&gateway);
+    let made = words("key add Laptop --models echo,groq/* --rate 60");
+    let made = user.run(&made).await.ok();
+    assert!(made.out.starts_with("qw-"), "{made:?}");
+    assert!(made.err.contains("not shown again"), "{made:?}");
+    let list = user.run(&words("key list --json")).await.ok().json();
+    let key = &list["keys"][0];
+    assert_eq!(
+        (
+            &key["name"],
+            &key["allowed_models"],
+            &key["rate_per_minute"]
+        ),
+        (&json!("Laptop"), &json!(["echo", "groq/*"]), &json!(60))
+    );
+    let id = key["id"].as_str().expect("an id");
+    user.run(&["key", "edit", id, "--name", "Box"]).await.ok();
+    user.run(&["key", "disable", id]).await.ok();
+    let shown = user.run(&["key", "show", id, "--json"]).await.ok().json();
+    assert_eq!(
+        (&shown["name"], &shown["disabled"]),
+        (&json!("Box"), &json!(true))
+    );
+    user.run(&["key", "remove", id, "--yes"]).await.ok();
+    user.run(&["key", "show", id]).await.fails(1);
+
+    let token = user.run(&words("token new")).await.ok();
+    let token = token.out.trim().to_owned();
+    let refused = user.run(&words("token new --yes")).await.fails(1);
+    assert!(refused.err.contains("admin token"), "{refused:?}");
+    let shown = user
+        .run(&["token", "show", "--json", "--token", &token])
+        .await;
+    assert_eq!(shown.ok().json()["principal"], "admin");
+    user.run(&["token", "remove", "--yes", "--token", &token])
+        .await
+        .ok();
+    let shown = user.run(&words("token show --json")).await.ok().json();
+    assert_eq!(shown["configured"], false);
+    gateway.stop().await;
 }
 
 /// A program that runs on, and is ended with the test.

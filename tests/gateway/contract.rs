@@ -1,10 +1,12 @@
 //! The management contract: every route with good and bad input (`contract.txt`), and the conventions of them all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::qwen::log_in;
+use crate::support::site::Site;
 use crate::support::upstream::{Upstream, json_answer, whole};
 use crate::support::{TestGateway, say, say_streamed};
 
@@ -87,15 +89,17 @@ async fn every_route_of_the_contract_is_served_and_described() {
             methods.map(move |method| format!("{} {path}", method.to_uppercase()))
         })
         .collect();
-    let wanted = SEED_ROUTES.lines().map(str::trim);
-    let missing: Vec<_> = wanted
-        .filter(|route| !route.is_empty() && !described.contains(*route))
+    let missing: Vec<_> = seed_routes()
+        .filter(|route| !described.contains(*route))
         .collect();
     assert!(missing.is_empty(), "{missing:?}");
     // What is described is served: a path that is not would answer that there is no such route.
     for route in &described {
         let (method, path) = route.split_once(' ').expect("a method and a path");
-        if path == "/api/events" || path.ends_with("/restart") || path.starts_with("/api/proxy") {
+        if ["/api/events", "/metrics"].contains(&path)
+            || path.ends_with("/restart")
+            || path.starts_with("/api/proxy")
+        {
             continue;
         }
         let method: Method = method.parse().expect("a method");
@@ -111,9 +115,24 @@ async fn every_route_of_the_contract_is_served_and_described() {
     gateway.stop().await;
 }
 
-/// No route can be added without its description.
+/// No route can be added without its description, but the description itself and its viewer.
 #[test]
 fn routes_are_made_from_their_descriptions() {
+    // Every way axum has of adding one. Nesting is fine where the parts are described, as `OpenApiRouter` has them.
+    const WAYS: [&str; 8] = [
+        ".route(",
+        ".route_service(",
+        ".nest_service(",
+        ".fallback(",
+        ".fallback_service(",
+        ".method_not_allowed_fallback(",
+        ".on(",
+        "MethodRouter",
+    ];
+    let source = |path: &str| {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        std::fs::read_to_string(path).expect("a file")
+    };
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/management");
     for file in walk(folder.as_ref()) {
         let name = file.file_name().expect("a name").to_string_lossy();
@@ -121,12 +140,79 @@ fn routes_are_made_from_their_descriptions() {
             continue;
         }
         let text = std::fs::read_to_string(&file).expect("a file");
+        let beside = WAYS.iter().find(|way| text.contains(**way));
+        assert_eq!(beside, None, "{} adds a route", file.display());
+        let nests = text.contains(".nest(");
         assert!(
-            !text.contains(".route("),
-            "{} adds a route beside the description",
+            !nests || !text.contains("axum::Router"),
+            "{} nests what may not be described",
             file.display()
         );
     }
+    for (file, served) in [
+        ("src/http/management/openapi.rs", &["/api/openapi.json"][..]),
+        (
+            "src/http/management/docs.rs",
+            &[
+                "/api/docs",
+                "/api/docs/start.js",
+                "/api/docs/swagger-ui-bundle.js",
+                "/api/docs/swagger-ui.css",
+            ],
+        ),
+    ] {
+        let text = source(file);
+        let code = text.split("/api/{id}/").collect::<String>();
+        let named: BTreeSet<_> = code
+            .split('"')
+            .filter(|part| part.starts_with("/api/"))
+            .collect();
+        assert_eq!(named, served.iter().copied().collect(), "{file}");
+    }
+    // Of what :3002 serves nothing else comes from elsewhere.
+    let ports = source("src/http/ports.rs");
+    let management = ports.split("fn management(").nth(1).expect("a function");
+    let management = management.split("\n}").next().expect("its end");
+    let merged: Vec<_> = management.matches(".merge(").collect();
+    assert_eq!(
+        merged.len(),
+        3,
+        "the description, its viewer, and faults of tests"
+    );
+    assert!(WAYS.iter().all(|way| !management.contains(way)));
+}
+
+#[tokio::test]
+async fn the_viewer_needs_no_other_host() {
+    let gateway = TestGateway::start().await;
+    for path in [
+        "/api/docs",
+        "/api/docs/start.js",
+        "/api/docs/swagger-ui.css",
+        "/api/docs/swagger-ui-bundle.js",
+    ] {
+        let answer = gateway.client.get(gateway.api(path)).send().await;
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.status(), 200, "{path}");
+        let policy = answer.headers()["content-security-policy"].to_str();
+        let policy = policy.expect("text").to_owned();
+        assert!(policy.starts_with("default-src 'none'"), "{policy}");
+        assert!(
+            !policy.contains("http") && !policy.contains('*'),
+            "{policy}"
+        );
+        let script = policy.split(';').find(|part| part.contains("script-src"));
+        assert!(
+            script.is_some_and(|part| !part.contains("unsafe")),
+            "{policy}"
+        );
+        let text = answer.text().await.expect("a body");
+        // The bundle and its styles name addresses in their comments and links; the policy keeps them from being loaded.
+        if !path.contains("swagger-ui") {
+            assert!(!text.contains("//"), "{path}: {text}");
+        }
+    }
+    gateway.stop().await;
 }
 
 fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
@@ -143,11 +229,32 @@ fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
         .collect()
 }
 
+/// Routes that have no bad input: they read none, or take whatever comes.
+const TAKES_ANYTHING: [&str; 10] = [
+    "POST /api/proxy/start",
+    "GET /api/proxy/status",
+    "GET /api/providers/types",
+    "GET /api/activity/stats",
+    "GET /api/settings",
+    "GET /api/qwen/credentials",
+    "DELETE /api/qwen/credentials",
+    "GET /api/health",
+    "GET /api/requests/{id}/curl",
+    "GET /api/events",
+];
+
 #[tokio::test]
 async fn every_route_takes_good_input_and_refuses_bad_input_in_one_form() {
     let upstream = answering().await;
-    let gateway = TestGateway::start().await;
-    let table = include_str!("contract.txt").replace("UPSTREAM", &upstream.base_url());
+    let site = Site::saying("Hello").await;
+    let origin = json!(site.upstream.origin());
+    let gateway = TestGateway::with(&[("qwen.baseUrl", origin)]).await;
+    let mut shapes = Shapes::read();
+    let mut seen: BTreeMap<&str, BTreeSet<char>> = BTreeMap::new();
+    let mut table = include_str!("contract.txt").replace("UPSTREAM", &upstream.base_url());
+    for (name, value) in one_exchange(&gateway).await {
+        table = table.replace(name, &value);
+    }
     let rows = table.lines().filter(|line| !line.starts_with('#'));
     for row in rows {
         let columns: Vec<&str> = row.split(" | ").collect();
@@ -175,6 +282,13 @@ async fn every_route_takes_good_input_and_refuses_bad_input_in_one_form() {
             let expected: Value = serde_json::from_str(expected).expect("JSON");
             assert_eq!(found, Some(&expected), "{row}: {answer}");
         }
+        if let Some(route) = route_of(method, path) {
+            let kind = status.chars().next().expect("a digit");
+            seen.entry(route).or_default().insert(kind);
+            if kind == '2' && !path.contains("fields=") {
+                shapes.check(route, &answer);
+            }
+        }
         if got >= 400 {
             let error = &answer["error"];
             assert_eq!(error["message"], answer["message"], "{answer}");
@@ -190,7 +304,158 @@ async fn every_route_takes_good_input_and_refuses_bad_input_in_one_form() {
         }
         assert_eq!(got == 405, headers.contains_key("allow"), "{row}");
     }
+    for route in seed_routes().filter(|route| *route != "GET /api/events") {
+        let seen = seen.remove(route).unwrap_or_default();
+        assert!(seen.contains(&'2'), "no good input of {route}");
+        let is_refused = seen.contains(&'4') || TAKES_ANYTHING.contains(&route);
+        assert!(is_refused, "no bad input of {route}");
+    }
+    shapes.end();
     gateway.stop().await;
+}
+
+/// Makes an exchange of a conversation; returns the names of its parts in the table, and their ids.
+async fn one_exchange(gateway: &TestGateway) -> [(&'static str, String); 3] {
+    log_in(gateway, "default", "u1").await;
+    let url = gateway.qwen("/v1/chat/completions");
+    let answer = gateway.post(&url, &say("qwen3-max", "hi")).await;
+    assert_eq!(answer.status(), 200);
+    answer.bytes().await.expect("a body");
+    let (_, list) = gateway.get(&gateway.api("/api/responses")).await;
+    let (_, exchange) = gateway.get(&gateway.api("/api/requests")).await;
+    let text = |value: &Value| value.as_str().expect("an id").to_owned();
+    [
+        ("SESSION", text(&list["responses"][0]["session_id"])),
+        ("REQUEST", text(&exchange["requests"][0]["request_id"])),
+        ("RESPONSE", text(&list["responses"][0]["response_id"])),
+    ]
+}
+
+fn seed_routes() -> impl Iterator<Item = &'static str> {
+    SEED_ROUTES
+        .lines()
+        .map(str::trim)
+        .filter(|route| !route.is_empty())
+}
+
+/// The route of the requirement that a path belongs to: the one with the fewest blanks.
+fn route_of(method: &str, path: &str) -> Option<&'static str> {
+    let path = path.split('?').next().unwrap_or_default();
+    let parts: Vec<&str> = path.split('/').collect();
+    let fits = |route: &&str| {
+        let Some((its_method, its_path)) = route.split_once(' ') else {
+            return false;
+        };
+        let its_parts: Vec<&str> = its_path.split('/').collect();
+        its_method == method
+            && its_parts.len() == parts.len()
+            && its_parts
+                .iter()
+                .zip(&parts)
+                .all(|(its, part)| its == part || its.starts_with('{'))
+    };
+    seed_routes()
+        .filter(fits)
+        .min_by_key(|route| route.matches('{').count())
+}
+
+/// What good answers hold (`contract-shapes.txt`), and what of it was seen.
+struct Shapes {
+    /// By route: places and the type that is there.
+    members: BTreeMap<&'static str, Vec<(String, &'static str)>>,
+    unseen: BTreeSet<(&'static str, String)>,
+}
+
+impl Shapes {
+    fn read() -> Self {
+        let lines = include_str!("contract-shapes.txt").lines();
+        let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let mut named: BTreeMap<&str, Vec<(String, &'static str)>> = BTreeMap::new();
+        for line in lines {
+            let (name, members) = line.split_once(" | ").expect("a name and its members");
+            let mut all = Vec::new();
+            for member in members.split(", ") {
+                match member.split_once(' ') {
+                    Some((place, kind)) => all.push((place.to_owned(), kind)),
+                    None => {
+                        let at = member.find('@').expect("a type, or a name");
+                        let (before, name) = member.split_at(at);
+                        let known = named
+                            .get(name)
+                            .unwrap_or_else(|| panic!("{name} is not told"));
+                        let below = known
+                            .iter()
+                            .map(|(place, kind)| (format!("{before}{place}"), *kind));
+                        all.extend(below);
+                    }
+                }
+            }
+            named.insert(name, all);
+        }
+        named.retain(|name, _| !name.starts_with('@'));
+        let told: BTreeSet<_> = named.keys().copied().collect();
+        let wanted: BTreeSet<_> = seed_routes()
+            .filter(|route| *route != "GET /api/events")
+            .collect();
+        assert_eq!(told, wanted, "each route has its shape");
+        let unseen = named
+            .iter()
+            .flat_map(|(route, members)| members.iter().map(|(place, _)| (*route, place.clone())))
+            .collect();
+        Self {
+            members: named,
+            unseen,
+        }
+    }
+
+    fn check(&mut self, route: &'static str, answer: &Value) {
+        for (place, kind) in &self.members[route] {
+            let parts: Vec<&str> = place.split('/').collect();
+            if holds(answer, &parts, kind, &format!("{route}, {place}: {answer}")) {
+                self.unseen.remove(&(route, place.clone()));
+            }
+        }
+    }
+
+    /// A list that was always empty says nothing of its elements.
+    fn end(self) {
+        assert_eq!(self.unseen, BTreeSet::new(), "never seen");
+    }
+}
+
+/// Whether `kind` was found at the place; fails when something else is there.
+fn holds(value: &Value, place: &[&str], kind: &str, words: &str) -> bool {
+    let Some((part, rest)) = place.split_first() else {
+        let is_right = match kind.trim_end_matches('?') {
+            "string" => value.is_string(),
+            "integer" => value.is_i64() || value.is_u64(),
+            "number" => value.is_number(),
+            "boolean" => value.is_boolean(),
+            "object" => value.is_object(),
+            "array" => value.is_array(),
+            "any" => true,
+            other => panic!("no type `{other}`"),
+        };
+        assert!(
+            is_right || (kind.ends_with('?') && value.is_null()),
+            "{words}"
+        );
+        return true;
+    };
+    if *part == "*" {
+        let all = value
+            .as_array()
+            .unwrap_or_else(|| panic!("no list: {words}"));
+        let mut any = false;
+        for one in all {
+            any |= holds(one, rest, kind, words);
+        }
+        return any;
+    }
+    let member = value
+        .get(part)
+        .unwrap_or_else(|| panic!("not there: {words}"));
+    holds(member, rest, kind, words)
 }
 
 async fn answering() -> Upstream {
@@ -408,7 +673,9 @@ async fn entity_tags_and_idempotency_keys_keep_changes_apart() {
 #[tokio::test]
 async fn the_older_programs_addresses_are_served_where_openai_has_none() {
     let upstream = answering().await;
-    let gateway = TestGateway::start().await;
+    let site = Site::saying("Hello").await;
+    let origin = json!(site.upstream.origin());
+    let gateway = TestGateway::with(&[("qwen.baseUrl", origin)]).await;
     gateway.provider("p1", &upstream).await;
     gateway
         .chat(&say("fake", "hi"))
@@ -459,10 +726,7 @@ async fn the_older_programs_addresses_are_served_where_openai_has_none() {
             "{path}: {body}"
         );
     }
-    let login = json!({"token": "t", "cookies": "c=1"});
-    gateway
-        .post(&gateway.api("/api/qwen/credentials"), &login)
-        .await;
+    log_in(&gateway, "default", "u1").await;
     let (_, list) = gateway.get(&gateway.qwen("/v1/requests?limit=1")).await;
     assert_eq!(
         (&list["object"], &list["data"][0]["model"]),
@@ -470,10 +734,34 @@ async fn the_older_programs_addresses_are_served_where_openai_has_none() {
     );
     let (_, totals) = gateway.get(&gateway.qwen("/v1/responses/stats")).await;
     assert_eq!(totals["statistics"]["total_responses"], 1);
-    let (status, body) = gateway
-        .get(&gateway.qwen("/v1/sessions?sort=(select+1)"))
+    assert_eq!(totals["session_id"], "all");
+    for name in ["sort", "orderBy"] {
+        let url = gateway.qwen(&format!("/v1/sessions?limit=1&{name}=(select+1)"));
+        let (status, body) = gateway.get(&url).await;
+        assert_eq!(
+            (status, &body["error"]["param"]),
+            (400, &json!("sort")),
+            "{name}"
+        );
+    }
+    let (status, _) = gateway
+        .get(&gateway.qwen("/v1/sessions?orderBy=last_accessed"))
         .await;
-    assert_eq!((status, &body["error"]["param"]), (400, &json!("sort")));
+    assert_eq!(status, 200);
+    let url = gateway.qwen("/v1/chat/completions");
+    let answer = gateway.post(&url, &say("qwen3-max", "hi")).await;
+    answer.bytes().await.expect("a body");
+    let session: String = gateway.cell("SELECT id FROM sessions");
+    let (_, totals) = gateway
+        .get(&gateway.qwen(&format!("/v1/sessions/{session}/stats")))
+        .await;
+    assert_eq!(
+        (
+            &totals["session_id"],
+            &totals["statistics"]["total_responses"]
+        ),
+        (&json!(session), &json!(1))
+    );
     gateway.stop().await;
 }
 

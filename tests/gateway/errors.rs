@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::upstream::{Step, Upstream, json_answer, sse_head};
-use crate::support::{TestGateway, say, say_streamed};
+use crate::support::{PATIENCE, TestGateway, say, say_streamed};
 
 /// Asserts the envelope and returns the body.
 async fn refused(response: reqwest::Response, status: u16, code: &str) -> Value {
@@ -448,5 +448,110 @@ async fn a_half_sent_request_costs_nobody_else() {
     let mut rest = Vec::new();
     let _ = stream.read_to_end(&mut rest).await;
     assert_eq!(gateway.chat(&say("echo", "hi")).await.status(), 200);
+    gateway.stop().await;
+}
+
+/// S15 and S20: what is too long or too deep is refused in words, and what management tells is kept by nobody.
+#[tokio::test]
+async fn s15_heads_and_management_bodies_are_bounded() {
+    let gateway = TestGateway::start().await;
+    let get = async |path: &str, headers: usize, bytes: usize| {
+        let mut request = gateway.client.get(gateway.api(path));
+        for number in 0..headers {
+            request = request.header(format!("x-{number}"), "x".repeat(bytes));
+        }
+        request.send().await.expect("an answer")
+    };
+    let long = |length: usize| {
+        format!(
+            "/api/models?q={}",
+            "x".repeat(length - "/api/models?q=".len())
+        )
+    };
+    let answer = get(&long(8 << 10), 0, 0).await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["cache-control"], "no-store");
+    let answer = get(&long((8 << 10) + 1), 0, 0).await;
+    assert_eq!(answer.headers()["cache-control"], "no-store");
+    refused(answer, 414, "target_too_long").await;
+    assert_eq!(get("/api/models", 90, 400).await.status(), 200);
+    for (headers, bytes) in [(101, 1), (90, 800)] {
+        let answer = get("/api/models", headers, bytes).await;
+        refused(answer, 431, "headers_too_large").await;
+    }
+    let post = async |body: String| {
+        let request = gateway.client.post(gateway.api("/api/models"));
+        let request = request.header("content-type", "application/json");
+        request.body(body).send().await.expect("an answer")
+    };
+    let body = |length: usize| {
+        let rest = r#"{"id":"m","name":"m","description":""}"#.len();
+        let text = "x".repeat(length - rest);
+        format!(r#"{{"id":"m","name":"m","description":"{text}"}}"#)
+    };
+    let answer = post(body((1 << 20) + 1)).await;
+    let told = refused(answer, 413, "request_too_large").await;
+    assert_eq!(told["error"]["details"]["limit_bytes"], 1 << 20);
+    let deep = |depth: usize| {
+        let (open, close) = ("[".repeat(depth), "]".repeat(depth));
+        format!(r#"{{"id":"m","name":"m","capabilities":{open}{close}}}"#)
+    };
+    // A list of lists is no list of texts, but it is read.
+    let answer = post(deep(100)).await;
+    let told = refused(answer, 400, "invalid_request").await;
+    assert!(
+        told["message"]
+            .as_str()
+            .is_some_and(|text| text.contains("capabilities")),
+        "{told}"
+    );
+    let answer = post(deep(128)).await;
+    let told = refused(answer, 400, "invalid_request").await;
+    assert!(
+        told["message"]
+            .as_str()
+            .is_some_and(|text| text.contains("not JSON")),
+        "{told}"
+    );
+    gateway.stop().await;
+}
+
+/// R28. Takes the ten seconds that a head may take.
+#[tokio::test]
+async fn r28_a_head_that_does_not_end_is_closed_and_an_idle_connection_is_not() {
+    let gateway = TestGateway::start().await;
+    let address = gateway.gateway.router_address();
+    let connect = || tokio::net::TcpStream::connect(address);
+    let mut slow = connect().await.expect("a connection");
+    let mut idle = connect().await.expect("a connection");
+    let request = format!("GET /health/live HTTP/1.1\r\nhost: {address}\r\n\r\n");
+    let ask = async |stream: &mut tokio::net::TcpStream| {
+        stream
+            .write_all(request.as_bytes())
+            .await
+            .expect("it is read");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"{\"status\":\"ok\"}") {
+            let read = stream.read_buf(&mut answer).await.expect("an answer");
+            assert!(read > 0, "{}", String::from_utf8_lossy(&answer));
+        }
+    };
+    ask(&mut idle).await;
+    // Also the second head of a connection.
+    ask(&mut slow).await;
+    let began = std::time::Instant::now();
+    slow.write_all(b"GET /health/live HTTP/1.1\r\nx-slow: ")
+        .await
+        .expect("it is read");
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(PATIENCE, slow.read_to_end(&mut rest)).await;
+    let _ = ended.expect("it is closed");
+    assert!(
+        began.elapsed() >= Duration::from_secs(9),
+        "{:?}",
+        began.elapsed()
+    );
+    assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
+    ask(&mut idle).await;
     gateway.stop().await;
 }

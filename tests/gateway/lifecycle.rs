@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::support::binary::{Binary, fails};
 use crate::support::upstream::{DONE, Step, Upstream, delta, finish, sse_head};
-use crate::support::{TestGateway, client, hear, say, say_streamed};
+use crate::support::{PATIENCE, TestGateway, client, hear, say, say_streamed};
 
 async fn post(gateway: &TestGateway, path: &str) -> (u16, Value) {
     let response = gateway
@@ -309,4 +309,55 @@ async fn r29_a_second_signal_exits_at_once() {
         .await
         .expect("no panic");
     assert_eq!(status.code(), Some(130));
+}
+
+/// Takes the five seconds that a start is waited for.
+#[tokio::test]
+async fn a_start_that_must_wait_for_a_stop_says_so_and_is_carried_out() {
+    let gateway = TestGateway::start().await;
+    let upstream = Upstream::start(|_| {
+        vec![
+            sse_head(),
+            Step::Chunk(delta("one ").into()),
+            Step::Gate,
+            Step::Chunk(format!("{}{DONE}", finish("stop")).into()),
+            Step::End,
+        ]
+    })
+    .await;
+    gateway.provider("p1", &upstream).await;
+    let mut response = gateway.chat(&say_streamed("p1/fake", "hi")).await;
+    response.chunk().await.expect("a chunk");
+    let url = gateway.api("/api/proxy/stop?drain_ms=60000");
+    let stopping = tokio::spawn(client().post(url).send());
+    while client().get(gateway.router("/health")).send().await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    let (status, body) = post(&gateway, "/api/proxy/start").await;
+    assert_eq!(
+        (status, &body["status"], &body["success"]),
+        (202, &json!("starting"), &json!(true)),
+        "{body}"
+    );
+    upstream.go(1);
+    response.text().await.expect("the stream ends in order");
+    let stopped = stopping.await.expect("no panic").expect("an answer");
+    assert_eq!(stopped.status(), 200);
+    let starting = async {
+        loop {
+            let (_, now) = gateway.get(&gateway.api("/api/proxy/status")).await;
+            if now["status"] == "running" {
+                return now;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let now = tokio::time::timeout(PATIENCE, starting).await;
+    let now = now.expect("it starts");
+    let router = &now["providerRouter"];
+    assert!(
+        router["started_at"].as_i64() > Some(1_700_000_000_000),
+        "{router}"
+    );
+    gateway.stop().await;
 }

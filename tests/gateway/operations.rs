@@ -381,7 +381,11 @@ async fn an_export_tells_what_the_list_tells() {
         .map(|row| json!(row.expect("a row")[column]))
         .collect();
     assert_eq!(told, ids(wanted));
-    user.run(&["export", "--json"]).await.fails(2);
+    // A line of JSON each is JSON; a table is not.
+    let lines = user.run(&["export", "--json"]).await.ok();
+    assert_eq!(lines.out, all.out);
+    let table = ["export", "--json", "--format", "csv"];
+    user.run(&table).await.fails(2);
     user.run(&["export", "--since", "yesterday"]).await.fails(2);
     gateway.stop().await;
     let gone = user.run(&["export", "-o", "gone.jsonl"]).await.fails(3);

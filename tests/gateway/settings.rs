@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::support::upstream::{Upstream, json_answer, whole};
-use crate::support::{TestGateway, say};
+use crate::support::upstream::{DONE, Step, Upstream, delta, finish, json_answer, sse_head, whole};
+use crate::support::{TestGateway, say, say_streamed};
 
 async fn send(
     gateway: &TestGateway,
@@ -75,8 +75,18 @@ async fn values_are_typed_checked_and_in_force_at_once() {
         (&json!(5_000), &json!(false))
     );
     assert!(one["updated_at"].is_i64());
-    let (_, port) = put("server.port", json!(0)).await;
+    let (_, port) = send(&gateway, "GET", "/api/settings/server.port", None).await;
     assert_eq!(port["requiresRestart"], false);
+    assert_eq!(
+        port["constraints"],
+        json!({"minimum": 1, "maximum": 65_535})
+    );
+    // What shells keep here, and what the older program had.
+    for key in ["system.minimizeToTray", "system.checkUpdates"] {
+        assert_eq!(all["settings"][key], true, "{key}");
+        assert_eq!(put(key, json!(false)).await.0, 200);
+    }
+    assert_eq!(all["settings"]["session.cleanupInterval"], 600_000);
     for (key, value, status, code) in [
         ("server.timeout", json!("5000"), 400, "invalid_request"),
         ("server.timeout", json!(5), 400, "invalid_request"),
@@ -85,6 +95,15 @@ async fn values_are_typed_checked_and_in_force_at_once() {
         ("server.timeout", Value::Null, 400, "invalid_request"),
         ("server.nope", json!(1), 404, "unknown_setting"),
         ("active_provider", json!("nobody"), 422, "unusable_value"),
+        ("server.port", json!(0), 422, "unusable_value"),
+        ("server.port", json!(65_536), 400, "invalid_request"),
+        ("server.host", json!("a b"), 422, "unusable_value"),
+        (
+            "server.host",
+            json!("nobody.invalid"),
+            422,
+            "unusable_value",
+        ),
     ] {
         let (got, error) = put(key, value.clone()).await;
         assert_eq!(got, status, "{key} {value}: {error}");
@@ -183,5 +202,61 @@ async fn a_change_counts_for_the_next_request() {
     );
     let kept: Option<String> = gateway.cell("SELECT openai_response FROM responses");
     assert_eq!(kept, None, "answers are not kept any more");
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bound_of_completions_moves_while_they_run() {
+    let upstream = Upstream::start(|asked| {
+        if asked.json()["stream"] != true {
+            return vec![json_answer(200, &whole("at once"))];
+        }
+        let rest = format!("{}{DONE}", finish("stop"));
+        vec![
+            sse_head(),
+            Step::Chunk(delta("open").into_bytes()),
+            Step::Gate,
+            Step::Chunk(rest.into_bytes()),
+            Step::End,
+        ]
+    })
+    .await;
+    let gateway = TestGateway::start().await;
+    gateway.provider("p1", &upstream).await;
+    let open = gateway.chat(&say_streamed("p1/fake", "hold")).await;
+    assert_eq!(open.status(), 200);
+    let bound = async |most: i64| {
+        let body = json!({ "value": most });
+        let path = "/api/settings/server.maxInFlight";
+        let (status, changed) = send(&gateway, "PUT", path, Some(&body)).await;
+        assert_eq!((status, &changed["requiresRestart"]), (200, &json!(false)));
+        gateway.chat(&say("p1/fake", "hi")).await.status().as_u16()
+    };
+    assert_eq!(bound(1).await, 503, "the one that runs takes the place");
+    assert_eq!(bound(2).await, 200);
+    upstream.go(1);
+    let text = open.text().await.expect("a whole stream");
+    assert!(
+        text.contains("[DONE]"),
+        "a lower bound ends nothing: {text}"
+    );
+    gateway.stop().await;
+}
+
+/// `127.1` is no address by its form; the resolver of every system knows it without asking anybody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_may_be_a_name_that_resolves() {
+    let gateway = TestGateway::with(&[("server.host", json!("127.1"))]).await;
+    assert_eq!(
+        gateway.gateway.router_address().ip().to_string(),
+        "127.0.0.1"
+    );
+    // It is called by that name, too.
+    let called = gateway.client.get(gateway.api("/api/health"));
+    let called = called.header("host", "127.1").send().await;
+    assert_eq!(called.expect("an answer").status(), 200);
+    let other = gateway.client.get(gateway.api("/api/health"));
+    let other = other.header("host", "127.2").send().await;
+    assert_eq!(other.expect("an answer").status(), 403);
     gateway.stop().await;
 }

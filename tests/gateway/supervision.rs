@@ -363,3 +363,35 @@ async fn r02_rows_queued_while_the_writer_is_down_are_stored() {
         .stop()
         .await;
 }
+
+#[tokio::test]
+async fn each_port_is_told_for_itself() {
+    let gateway = TestGateway::start().await;
+    let (_, health) = gateway.get(&gateway.api("/api/health")).await;
+    assert_eq!(
+        (&health["checks"]["router"], &health["checks"]["qwen"]),
+        (&json!("ok"), &json!("ok"))
+    );
+    // A listener that fails again and again is paused.
+    let failing = async {
+        loop {
+            gateway.crash("listener-qwen").await;
+            let (_, health) = gateway.get(&gateway.api("/api/health")).await;
+            assert_eq!(health["checks"]["router"], "ok");
+            if health["checks"]["qwen"] == "failing" {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, failing)
+        .await
+        .expect("it is told");
+    let (_, now) = gateway.get(&gateway.api("/api/proxy/status")).await;
+    assert_eq!(
+        (&now["status"], &now["qwenProxy"]["running"]),
+        (&json!("partial"), &json!(false))
+    );
+    assert_eq!(now["providerRouter"]["running"], true);
+    assert!(now["qwenProxy"]["last_error"].is_string(), "{now}");
+    gateway.stop().await;
+}

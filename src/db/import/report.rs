@@ -17,7 +17,8 @@ pub(crate) struct Report {
 }
 
 /// The outcome for one table.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = ImportedTable)]
 pub(crate) struct TableReport {
     pub(crate) found: u64,
     pub(crate) imported: u64,

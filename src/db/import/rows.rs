@@ -218,7 +218,7 @@ fn repaired(setting: &Setting, text: &str) -> Value {
     let text = unquoted(text);
     let text = text.trim();
     let whole = match setting.kind {
-        Kind::Integer(..) | Kind::Boolean => text
+        Kind::Integer(..) | Kind::Port | Kind::Boolean => text
             .parse::<f64>()
             .ok()
             .filter(|number| number.fract() == 0.0)

@@ -47,6 +47,7 @@ use crate::protocol::qwen::models::{self, QwenModel};
 use crate::protocol::qwen::refusal::{self, Refusal, RefusalKind};
 use crate::protocol::sse::Reader;
 use crate::protocol::tools::notation::{NATIVE_JSON, Notation};
+use crate::providers::calls::{Calls, Counted};
 use crate::providers::capabilities;
 use crate::providers::http::Http;
 use crate::providers::qwen::{Answered, DIRECT, Login, PROVIDER, Site};
@@ -89,6 +90,7 @@ pub(crate) struct Inner {
     busy: Mutex<HashMap<String, u32>>,
     uploads: Uploads,
     spares: Spares,
+    calls: Calls,
     /// How the site does, for those that ask it on :3000.
     node: Arc<Node>,
     /// Notations that were found to be needed, by account and model.
@@ -131,10 +133,16 @@ impl QwenWeb {
                 busy: Mutex::default(),
                 uploads: Uploads::default(),
                 spares: Spares::default(),
+                calls: Calls::default(),
                 notations: Mutex::default(),
                 node: Arc::default(),
             }),
         }
+    }
+
+    /// How often the site was asked, and what came of it.
+    pub(crate) fn calls(&self) -> Counted {
+        self.inner.calls.counted()
     }
 
     /// The site's models, from memory where there are any: a list that is not fresh is asked for again beside that. A
@@ -360,9 +368,11 @@ impl Inner {
     pub(crate) fn site(&self) -> Result<Site, UpstreamError> {
         let settings = self.settings.borrow().clone();
         let base = settings.text(settings::QWEN_BASE_URL).unwrap_or_default();
-        Site::new(base, self.http.clone()).map_err(|reason| UpstreamError::Connect {
-            provider: PROVIDER.into(),
-            reason,
+        Site::new(base, self.http.clone(), self.calls.clone()).map_err(|reason| {
+            UpstreamError::Connect {
+                provider: PROVIDER.into(),
+                reason,
+            }
         })
     }
 

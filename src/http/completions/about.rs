@@ -5,6 +5,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 
+use crate::actors::ports::PROBED;
 use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::management::providers::shape::masked;
@@ -13,6 +14,11 @@ pub(crate) fn routes() -> Router<App> {
     Router::new()
         .route("/", get(about))
         .route("/health", get(health))
+}
+
+/// That the port answers; asks nobody.
+pub(crate) fn live() -> Router<App> {
+    Router::new().route(PROBED, get(async || Json(json!({"status": "ok"}))))
 }
 
 async fn about(State(app): State<App>) -> Result<Json<Value>, ApiError> {

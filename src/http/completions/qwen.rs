@@ -4,24 +4,35 @@ use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use hyper::HeaderMap;
-use serde_json::{Value, json};
+use hyper::{HeaderMap, StatusCode};
+use serde_json::{Map, Value, json};
 
 use crate::actors::credentials::NoLogin;
 use crate::actors::router::resolve::closest;
 use crate::clock::{now_ms, rfc3339};
+use crate::db::filter::Slice;
+use crate::db::history::list::{self, ResponseFilter};
+use crate::db::sessions::{self, SessionFilter, SessionState};
 use crate::exchange::Refusal;
 use crate::http::App;
 use crate::http::clients::Allowed;
 use crate::http::completions::models::{anthropic_list, in_anthropic, speaks_anthropic};
 use crate::http::completions::{chat, messages};
 use crate::http::error::ApiError;
+use crate::http::metrics;
 use crate::protocol::qwen::models::QwenModel;
+use crate::providers::qwen::PROVIDER;
+
+/// Failures within an hour beyond which something is wrong.
+const MOST_FAILURES: i64 = 100;
+const RECENT_MS: i64 = 3_600_000;
 
 pub(crate) fn routes() -> Router<App> {
     Router::new()
         .route("/", get(about))
         .route("/health", get(health))
+        .route("/health/detailed", get(detailed))
+        .route("/metrics", get(metrics::show))
         .route("/v1/chat/completions", post(complete))
         .route("/v1/messages", post(complete_messages))
         .merge(messages::counting())
@@ -39,12 +50,67 @@ async fn about() -> Json<Value> {
             "messages": "POST /v1/messages",
             "models": "GET /v1/models",
             "model": "GET /v1/models/{id}",
-            "health": "GET /health",
+            "health": "GET /health, /health/detailed",
+            "metrics": "GET /metrics",
         },
     }))
 }
 
-async fn health(State(app): State<App>) -> Result<Json<Value>, ApiError> {
+/// 503 where more has failed within the last hour than can be chance.
+async fn health(State(app): State<App>) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let (status, body, _) = checked(&app).await?;
+    Ok((status, Json(body)))
+}
+
+/// The same, with numbers. What only a program of another kind has is null.
+async fn detailed(State(app): State<App>) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let (status, mut body, failures) = checked(&app).await?;
+    let active = app.handles.sessions.active().await?;
+    body["checks"]["sessions"] = "ok".into();
+    body["metrics"] = json!({
+        "sessions": {"activeSessions": active, "totalCreated": failures.sessions, "totalCleaned": null},
+        "memory": {"rss": metrics::resident_bytes(), "heapUsed": null, "heapTotal": null, "external": null},
+        "process": {
+            "pid": std::process::id(),
+            "uptime": app.started.elapsed().as_secs(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "nodeVersion": null,
+            "platform": std::env::consts::OS,
+        },
+    });
+    let by_type: Map<String, Value> = app
+        .qwen
+        .calls()
+        .errors
+        .into_iter()
+        .map(|(error, count)| (error, count.into()))
+        .collect();
+    body["errors"] = json!({
+        "recent_count": failures.recent,
+        "unresolved_count": failures.recent,
+        "last_error": failures.last,
+        "statistics": {
+            "total": failures.all,
+            "unresolved": failures.recent,
+            "by_type": by_type,
+            "by_severity": {},
+        },
+    });
+    Ok((status, Json(body)))
+}
+
+/// What failed at the site.
+struct Failures {
+    /// Within the last hour.
+    recent: i64,
+    /// Since the history begins.
+    all: i64,
+    last: Option<String>,
+    /// Conversations that are stored.
+    sessions: i64,
+}
+
+async fn checked(app: &App) -> Result<(StatusCode, Value, Failures), ApiError> {
     let authentication = match app.handles.credentials.usable().await? {
         Ok(_) => "ok",
         Err(NoLogin::Missing) => "not_configured",
@@ -52,16 +118,52 @@ async fn health(State(app): State<App>) -> Result<Json<Value>, ApiError> {
         Err(NoLogin::Limited { .. }) => "limited",
     };
     let sessions = app.handles.sessions.active().await?;
-    Ok(Json(json!({
-        "status": "healthy",
-        "timestamp": rfc3339(now_ms()),
+    let now = now_ms();
+    let read = move |conn: &_| {
+        let failed = |from| ResponseFilter {
+            provider: Some(PROVIDER.into()),
+            has_error: Some(true),
+            from,
+            ..ResponseFilter::default()
+        };
+        let newest = Slice {
+            limit: 1,
+            offset: 0,
+            after: None,
+        };
+        let every = SessionFilter {
+            state: SessionState::All,
+            chat_id: None,
+            by_use: false,
+            after: None,
+        };
+        let (last, all) = list::responses(conn, &failed(None), newest)?;
+        let (_, sessions) = sessions::list(conn, &every, now, newest)?;
+        Ok(Failures {
+            recent: list::responses(conn, &failed(Some(now - RECENT_MS)), newest)?.1,
+            all,
+            last: last.into_iter().next().and_then(|row| row.error),
+            sessions,
+        })
+    };
+    let failures = app.handles.database.read(read).await?;
+    let is_sound = failures.recent <= MOST_FAILURES;
+    let (status, word, errors) = if is_sound {
+        (StatusCode::OK, "healthy", "ok")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "degraded", "degraded")
+    };
+    let body = json!({
+        "status": word,
+        "timestamp": rfc3339(now),
         "uptime": app.started.elapsed().as_secs(),
         "checks": {
             "authentication": authentication,
-            "errors": "ok",
+            "errors": errors,
         },
         "sessions": {"active": sessions, "spare_chats": app.qwen.spare_chats()},
-    })))
+    });
+    Ok((status, body, failures))
 }
 
 /// Completes a chat with the stored login, streamed or whole.

@@ -43,7 +43,7 @@ struct BackupList {
 
 /// Copies the database beside serving, checks the copy, and answers when it counts. Without a path it is a dated file in
 /// the data directory's `backups`, of which the newest are kept.
-#[utoipa::path(post, path = "/api/backup", tag = "database", request_body = BackupBody,
+#[utoipa::path(post, path = "/api/backup", tag = "database", request_body(content = Option<BackupBody>),
     responses((status = 201, body = BackupAnswer)))]
 async fn make(
     State(app): State<App>,

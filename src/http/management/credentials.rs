@@ -3,7 +3,9 @@
 use axum::Json;
 use axum::extract::{Request, State};
 use secrecy::SecretString;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -32,11 +34,115 @@ struct NewLogin {
     expires_at: Option<i64>,
 }
 
+/// That a login is stored.
+#[derive(Serialize, ToSchema)]
+#[schema(as = StoredLogin)]
+struct Stored {
+    success: bool,
+    message: &'static str,
+    id: String,
+    /// Unix seconds.
+    #[serde(rename = "expiresAt")]
+    expires_at: Option<i64>,
+    /// Whether the site took it; false also when it could not be asked.
+    verified: bool,
+}
+
+/// What is stored, the login that is used first beside the list of all.
+#[derive(Serialize, ToSchema)]
+struct Logins {
+    #[serde(rename = "hasCredentials")]
+    has_credentials: bool,
+    #[serde(rename = "isValid")]
+    is_valid: bool,
+    /// Unix seconds.
+    #[serde(rename = "expiresAt")]
+    expires_at: Option<i64>,
+    /// Of the first login, where there is one, all that its entry in `accounts` has.
+    /// `missing` where there is no login; else the first one's, among what `first` has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    state: Option<&'static str>,
+    #[serde(flatten)]
+    #[schema(value_type = Object)]
+    first: Option<First>,
+    accounts: Vec<Account>,
+}
+
+/// What is shown of the first login beside what is shown without one, too.
+#[derive(Serialize)]
+struct First {
+    id: String,
+    #[serde(flatten)]
+    rest: AccountDetail,
+}
+
+/// A login, without its secrets.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Login)]
+struct Account {
+    id: String,
+    #[serde(rename = "isValid")]
+    is_valid: bool,
+    /// Unix seconds.
+    #[serde(rename = "expiresAt")]
+    expires_at: Option<i64>,
+    #[serde(flatten)]
+    rest: AccountDetail,
+}
+
+/// See [`Account`].
+#[derive(Serialize, ToSchema)]
+#[schema(as = LoginDetail)]
+struct AccountDetail {
+    label: String,
+    /// `valid`, `expiring`, `expired`, `rejected` or `challenged`.
+    state: &'static str,
+    #[serde(rename = "isExpired")]
+    is_expired: bool,
+    /// Seconds.
+    expires_in: Option<i64>,
+    /// Unix seconds.
+    limited_until: Option<i64>,
+    /// When the site last took it, Unix seconds.
+    last_verified_at: Option<i64>,
+    /// Unix seconds.
+    #[serde(rename = "createdAt")]
+    created_at: i64,
+    /// Unix seconds.
+    #[serde(rename = "updatedAt")]
+    updated_at: i64,
+    /// Its first and last characters.
+    token_preview: String,
+    cookie_names: Vec<String>,
+    /// `database` or `environment`.
+    source: &'static str,
+    last_error: Option<String>,
+}
+
+impl From<Account> for First {
+    fn from(account: Account) -> Self {
+        Self {
+            id: account.id,
+            rest: account.rest,
+        }
+    }
+}
+
+/// What was forgotten.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeletedLogins)]
+struct Forgotten {
+    success: bool,
+    message: &'static str,
+    deleted: usize,
+}
+
 /// Stores a login; the next request can use it.
 #[utoipa::path(post, path = "/api/qwen/credentials", tag = "credentials",
     request_body = CredentialsBody,
-    responses((status = 200, body = Value)))]
-async fn store(State(app): State<App>, request: Request) -> Result<Json<Value>, ApiError> {
+    responses((status = 200, body = Stored)))]
+async fn store(State(app): State<App>, request: Request) -> Result<Json<Stored>, ApiError> {
     let new = NewLogin::checked(&extract::json_object(request).await?)?;
     let (id, expires_at) = (new.login.id.clone(), new.expires_at);
     let verified = app.qwen.verify(&new.login).await;
@@ -60,36 +166,36 @@ async fn store(State(app): State<App>, request: Request) -> Result<Json<Value>, 
         "Qwen credentials updated".into(),
         detail,
     );
-    Ok(Json(json!({
-        "success": true,
-        "message": "Qwen credentials updated successfully",
-        "id": id,
-        "expiresAt": expires_at.map(seconds),
-        "verified": verified,
-    })))
+    Ok(Json(Stored {
+        success: true,
+        message: "Qwen credentials updated successfully",
+        id,
+        expires_at: expires_at.map(seconds),
+        verified,
+    }))
 }
 
 /// What is stored, without its secrets.
 #[utoipa::path(get, path = "/api/qwen/credentials", tag = "credentials",
-    responses((status = 200, body = Value)))]
-async fn show(State(app): State<App>) -> Result<Json<Value>, ApiError> {
+    responses((status = 200, body = Logins)))]
+async fn show(State(app): State<App>) -> Result<Json<Logins>, ApiError> {
     let logins = app.handles.credentials.all().await?;
-    let Some(first) = logins.first() else {
-        return Ok(Json(
-            json!({"hasCredentials": false, "expiresAt": null, "isValid": false, "state": "missing", "accounts": []}),
-        ));
-    };
-    let mut body = shown(first);
-    body["hasCredentials"] = true.into();
-    body["accounts"] = logins.iter().map(shown).collect();
-    Ok(Json(body))
+    let first = logins.first().map(shown);
+    Ok(Json(Logins {
+        has_credentials: first.is_some(),
+        is_valid: first.as_ref().is_some_and(|first| first.is_valid),
+        expires_at: first.as_ref().and_then(|first| first.expires_at),
+        state: first.is_none().then_some("missing"),
+        first: first.map(Into::into),
+        accounts: logins.iter().map(shown).collect(),
+    }))
 }
 
 /// Forgets every stored login, or the one of a label, at once and for good.
 #[utoipa::path(delete, path = "/api/qwen/credentials", tag = "credentials",
     params(("label" = Option<String>, Query, description = "Only the login of this name")),
-    responses((status = 200, body = Value)))]
-async fn remove(State(app): State<App>, params: Params) -> Result<Json<Value>, ApiError> {
+    responses((status = 200, body = Forgotten)))]
+async fn remove(State(app): State<App>, params: Params) -> Result<Json<Forgotten>, ApiError> {
     let (credentials, label) = (app.handles.credentials.clone(), params.text("label"));
     let id = label.clone().unwrap_or_else(|| "*".into());
     let is_one = label.is_some();
@@ -123,30 +229,34 @@ async fn remove(State(app): State<App>, params: Params) -> Result<Json<Value>, A
         "Qwen credentials deleted".into(),
         detail,
     );
-    Ok(Json(
-        json!({"success": true, "message": message, "deleted": deleted}),
-    ))
+    Ok(Json(Forgotten {
+        success: true,
+        message,
+        deleted,
+    }))
 }
 
-fn shown(login: &Shown) -> Value {
+fn shown(login: &Shown) -> Account {
     let now = now_ms();
-    json!({
-        "id": login.id,
-        "label": login.label,
-        "state": login.state,
-        "isValid": matches!(login.state, LoginState::Valid | LoginState::Expiring),
-        "isExpired": login.state == LoginState::Expired,
-        "expiresAt": login.expires_at.map(seconds),
-        "expires_in": login.expires_at.map(|at| seconds(at - now)),
-        "limited_until": login.limited_until.map(seconds),
-        "last_verified_at": login.last_verified_at.map(seconds),
-        "createdAt": seconds(login.created_at),
-        "updatedAt": seconds(login.updated_at),
-        "token_preview": login.token_preview,
-        "cookie_names": login.cookie_names,
-        "source": login.source,
-        "last_error": login.last_error,
-    })
+    Account {
+        id: login.id.clone(),
+        is_valid: login.state.is_usable(),
+        expires_at: login.expires_at.map(seconds),
+        rest: AccountDetail {
+            label: login.label.clone(),
+            state: login.state.as_str(),
+            is_expired: login.state == LoginState::Expired,
+            expires_in: login.expires_at.map(|at| seconds(at - now)),
+            last_verified_at: login.last_verified_at.map(seconds),
+            limited_until: login.limited_until.map(seconds),
+            created_at: seconds(login.created_at),
+            updated_at: seconds(login.updated_at),
+            token_preview: login.token_preview.clone(),
+            cookie_names: login.cookie_names.clone(),
+            source: login.source,
+            last_error: login.last_error.clone(),
+        },
+    }
 }
 
 fn seconds(ms: i64) -> i64 {

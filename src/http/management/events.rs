@@ -1,10 +1,13 @@
 //! `GET /api/events`: what happens, as it happens (server-sent events).
 //!
 //! The event's name is its kind; its data carries the detail in the original's field names and a time. A client that comes
-//! back names the last event it saw (`Last-Event-ID`), and gets what it missed as far as that is kept.
+//! back names the last event it saw (`Last-Event-ID`), and gets what it missed as far as that is kept; where something is
+//! not, `events:lost` says so first.
+//!
+//! What there is now (providers, models, the ports) is added when an event is told: kept with each event it would fill the
+//! memory with copies of lists.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
@@ -49,37 +52,36 @@ async fn events(
         .map(str::to_owned)
         .or_else(|| params.text("last_event_id"));
     let types = Types::read(params.text("types").as_deref());
-    let Heard { missed, coming } = app.handles.events.listen(last).await?;
+    let Heard {
+        is_incomplete,
+        missed,
+        coming,
+    } = app.handles.events.listen(last).await?;
     let mut first = Vec::new();
+    if is_incomplete {
+        first.push(lost(None));
+    }
     if types.has("proxy:status") {
-        let status = Value::Object(proxy::standing(&app).await?);
+        let status = proxy::standing(&app).await?;
         first.push(sent(
             None,
             "proxy:status",
             &json!({"status": status, "timestamp": rfc3339(now_ms())}),
         ));
     }
-    first.extend(
-        missed
-            .iter()
-            .filter(|event| types.has(event.kind))
-            .map(told),
-    );
-    let live = stream::unfold((coming, types), |(mut coming, types)| async move {
+    for event in missed.iter().filter(|event| types.has(event.kind)) {
+        first.push(told(&app, event).await);
+    }
+    let listener = (app, coming, types);
+    let live = stream::unfold(listener, |(app, mut coming, types)| async move {
         loop {
-            match coming.recv().await {
-                Ok(event) if types.has(event.kind) => return Some((told(&event), (coming, types))),
-                Ok(_) => {}
-                Err(RecvError::Lagged(missed)) => {
-                    let event = sent(
-                        None,
-                        "events:lost",
-                        &json!({"lost": missed, "timestamp": rfc3339(now_ms())}),
-                    );
-                    return Some((event, (coming, types)));
-                }
+            let event = match coming.recv().await {
+                Ok(event) if types.has(event.kind) => told(&app, &event).await,
+                Ok(_) => continue,
+                Err(RecvError::Lagged(missed)) => lost(Some(missed)),
                 Err(RecvError::Closed) => return None,
-            }
+            };
+            return Some((event, (app, coming, types)));
         }
     });
     // The port's closing ends the stream, or it would be waited for.
@@ -94,7 +96,25 @@ async fn events(
     Ok(Sse::new(all.map(Ok)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 
-fn told(event: &Arc<Event>) -> Sent {
+/// That something will not be told any more; how much, where that is known.
+fn lost(count: Option<u64>) -> Sent {
+    let data = json!({"lost": count, "timestamp": rfc3339(now_ms())});
+    sent(None, "events:lost", &data)
+}
+
+/// What there is now of what the event is about (management contract, 6.1).
+async fn now(app: &App, kind: &str) -> Result<Value, ApiError> {
+    Ok(match kind {
+        "proxy:status" => json!({"status": proxy::standing(app).await?}),
+        "lifecycle:update" => json!(proxy::standing(app).await?),
+        "providers:updated" => json!(proxy::providers_now(app).await?),
+        "models:updated" => json!(proxy::models_now(app).await?),
+        "credentials:updated" => json!({"credentials": proxy::credentials_now(app).await?}),
+        _ => Value::Null,
+    })
+}
+
+async fn told(app: &App, event: &Event) -> Sent {
     let mut data = json!({
         "action": event.action,
         "description": event.description,
@@ -104,7 +124,23 @@ fn told(event: &Arc<Event>) -> Sent {
     if let (Some(data), Some(detail)) = (data.as_object_mut(), event.detail.as_object()) {
         data.extend(detail.clone());
     }
+    // An actor that cannot be asked now keeps nobody from hearing that something happened.
+    if let (Some(data), Ok(Value::Object(now))) = (data.as_object_mut(), now(app, event.kind).await)
+    {
+        data.extend(now);
+    }
+    port_of_lifecycle(&mut data);
     sent(Some(&event.id), event.kind, &data)
+}
+
+/// A listener does not know its port.
+fn port_of_lifecycle(data: &mut Value) {
+    let port = data["lifecycle"]["process"]
+        .as_str()
+        .and_then(|process| data[process]["port"].as_u64());
+    if let Some(port) = port {
+        data["lifecycle"]["port"] = port.into();
+    }
 }
 
 fn sent(id: Option<&str>, kind: &str, data: &Value) -> Sent {

@@ -1,15 +1,20 @@
 //! `/api/health`: whether the gateway lives, is ready, and what ails it.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::State;
 use hyper::StatusCode;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::actors::vitals::Life;
+use crate::actors::credentials::LoginState;
+use crate::actors::vitals::{Failure, Life};
 use crate::clock::{now_ms, rfc3339};
 use crate::http::management::providers::shape::{ModelHealth, NodeHealth};
+use crate::http::management::proxy;
 use crate::http::{App, Integrity};
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
@@ -20,82 +25,175 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(ready))
 }
 
+/// What this is, and where to look.
+#[derive(Serialize, ToSchema)]
+struct About {
+    name: &'static str,
+    version: &'static str,
+    /// Everything else is described there.
+    endpoints: Endpoints,
+}
+
+/// Where to begin.
+#[derive(Serialize, ToSchema)]
+struct Endpoints {
+    description: &'static str,
+    documentation: &'static str,
+    health: &'static str,
+    events: &'static str,
+    proxy: &'static str,
+    providers: &'static str,
+}
+
+/// How the gateway does.
+#[derive(Serialize, ToSchema)]
+#[schema(as = HealthReport)]
+struct Report {
+    /// `ok` or `degraded`.
+    status: &'static str,
+    service: &'static str,
+    /// RFC 3339.
+    timestamp: String,
+    version: &'static str,
+    /// Seconds.
+    uptime: u64,
+    checks: Checks,
+    /// The enabled ones, by id.
+    providers: BTreeMap<String, ProviderDoing>,
+    /// By name.
+    actors: BTreeMap<&'static str, ActorDoing>,
+    /// Background work, by name.
+    tasks: BTreeMap<&'static str, usize>,
+}
+
+/// What is checked.
+#[derive(Serialize, ToSchema)]
+#[schema(as = HealthChecks)]
+struct Checks {
+    db: DatabaseCheck,
+    /// `ok`, `stopped`, or what its listener is about.
+    router: &'static str,
+    qwen: &'static str,
+    /// The state of the best login, `missing` or `unavailable`.
+    credentials: &'static str,
+}
+
+/// The database, and the check of its file.
+#[derive(Serialize, ToSchema)]
+struct DatabaseCheck {
+    #[serde(flatten)]
+    health: crate::actors::database::Health,
+    integrity: Integrity,
+}
+
+/// How a provider and its models do.
+#[derive(Serialize, ToSchema)]
+struct ProviderDoing {
+    #[serde(flatten)]
+    node: NodeHealth,
+    models: Vec<ModelHealth>,
+}
+
+/// How an actor does.
+#[derive(Serialize, ToSchema)]
+struct ActorDoing {
+    state: Life,
+    restarts: u64,
+    last_failure: Option<Failure>,
+}
+
+/// That it lives.
+#[derive(Serialize, ToSchema)]
+struct Alive {
+    status: &'static str,
+}
+
+/// Whether it is ready.
+#[derive(Serialize, ToSchema)]
+struct Readiness {
+    /// `ready` or `not_ready`.
+    status: &'static str,
+    reasons: Vec<String>,
+}
+
 /// What is served here.
 #[utoipa::path(get, path = "/", tag = "health",
-    responses((status = 200, body = Value)))]
-async fn about() -> Json<Value> {
-    Json(json!({
-        "name": "qwarden management",
-        "version": env!("CARGO_PKG_VERSION"),
-        "endpoints": {
-            "health": "GET /api/health, /api/health/live, /api/health/ready",
-            "supervision": "GET /api/supervision, POST /api/supervision/{name}/restart",
-            "proxy": "GET /api/proxy/status, POST /api/proxy/start, POST /api/proxy/stop",
-            "providers": "GET, POST /api/providers, GET, DELETE /api/providers/{id}",
+    responses((status = 200, body = About)))]
+async fn about() -> Json<About> {
+    Json(About {
+        name: "qwarden management",
+        version: env!("CARGO_PKG_VERSION"),
+        endpoints: Endpoints {
+            description: "GET /api/openapi.json",
+            documentation: "GET /api/docs",
+            health: "GET /api/health, /api/health/live, /api/health/ready",
+            events: "GET /api/events",
+            proxy: "GET /api/proxy/status, POST /api/proxy/start, POST /api/proxy/stop",
+            providers: "GET, POST /api/providers, GET, PUT, DELETE /api/providers/{id}",
         },
-    }))
+    })
 }
 
 /// Always 200 while the process serves; `status` says how well.
 #[utoipa::path(get, path = "/api/health", tag = "health",
-    responses((status = 200, body = Value)))]
-async fn health(State(app): State<App>) -> Json<Value> {
+    responses((status = 200, body = Report)))]
+async fn health(State(app): State<App>) -> Json<Report> {
     let database = app.handles.database.health();
     let integrity = app.integrity.borrow().clone();
     let logins = app.handles.credentials.all().await;
-    let mut actors = Map::new();
+    let mut actors = BTreeMap::new();
     let mut all_run = true;
     for vitals in app.handles.supervision.vitals() {
         let life = vitals.life();
         all_run &= life == Life::Running || vitals.name.starts_with("listener-");
-        actors.insert(
-            vitals.name.into(),
-            json!({"state": life, "restarts": vitals.restarts(), "last_failure": vitals.last_failure()}),
-        );
+        let doing = ActorDoing {
+            state: life,
+            restarts: vitals.restarts(),
+            last_failure: vitals.last_failure(),
+        };
+        actors.insert(vitals.name, doing);
     }
     let sound = !matches!(integrity, Integrity::Damaged(_));
-    let status = if all_run && sound && database.status == "ok" {
-        "ok"
-    } else {
-        "degraded"
-    };
-    let router = app
-        .handles
-        .gateway
-        .ports()
-        .iter()
-        .all(|port| port.opened_since().is_some());
-    Json(json!({
-        "status": status,
-        "service": "api-server",
-        "timestamp": rfc3339(now_ms()),
-        "version": env!("CARGO_PKG_VERSION"),
-        "uptime": app.started.elapsed().as_secs(),
-        "checks": {
-            "db": {"status": database.status, "queued": database.queued, "integrity": integrity,
-                   "log_dropped_total": database.log_dropped_total, "commits": database.commits,
-                   "commit_waits_expired": database.commit_waits_expired, "writes": database.writes},
-            "router": if router { "ok" } else { "stopped" },
-            "qwen": if router { "ok" } else { "stopped" },
-            "credentials": match logins.as_deref() {
-                Ok([]) => json!("missing"),
+    let is_ok = all_run && sound && database.status == "ok";
+    let (router, qwen) = proxy::checks(&app);
+    Json(Report {
+        status: if is_ok { "ok" } else { "degraded" },
+        service: "api-server",
+        timestamp: rfc3339(now_ms()),
+        version: env!("CARGO_PKG_VERSION"),
+        uptime: app.started.elapsed().as_secs(),
+        checks: Checks {
+            db: DatabaseCheck {
+                health: database,
+                integrity,
+            },
+            router,
+            qwen,
+            credentials: match logins.as_deref() {
+                Ok([]) => "missing",
                 // The best of them decides.
-                Ok(logins) => json!(logins.iter().map(|login| login.state).min_by_key(|state| !state.is_usable())),
-                Err(_) => json!("unavailable"),
+                Ok(logins) => logins
+                    .iter()
+                    .map(|login| login.state)
+                    .min_by_key(|state| !state.is_usable())
+                    .map_or("missing", LoginState::as_str),
+                Err(_) => "unavailable",
             },
         },
-        "providers": providers(&app),
-        "actors": actors,
-        "tasks": app.tasks.running(),
-    }))
+        providers: providers(&app),
+        actors,
+        tasks: app.tasks.running(),
+    })
 }
 
 /// How the enabled providers do, by id.
-fn providers(app: &App) -> Map<String, Value> {
+fn providers(app: &App) -> BTreeMap<String, ProviderDoing> {
     let doing = app.handles.router.doing().into_iter();
     let shown = doing.map(|(id, doing)| {
-        let mut shown = json!(NodeHealth::from(&doing.provider));
-        shown["models"] = json!(ModelHealth::of(&doing));
+        let shown = ProviderDoing {
+            node: NodeHealth::from(&doing.provider),
+            models: ModelHealth::of(&doing),
+        };
         (id, shown)
     });
     shown.collect()
@@ -103,15 +201,15 @@ fn providers(app: &App) -> Map<String, Value> {
 
 /// The process answers.
 #[utoipa::path(get, path = "/api/health/live", tag = "health",
-    responses((status = 200, body = Value)))]
-async fn live() -> Json<Value> {
-    Json(json!({"status": "ok"}))
+    responses((status = 200, body = Alive)))]
+async fn live() -> Json<Alive> {
+    Json(Alive { status: "ok" })
 }
 
 /// 200 when a completion would be served and its history kept, else 503 with the reasons.
 #[utoipa::path(get, path = "/api/health/ready", tag = "health",
-    responses((status = 200, body = Value), (status = 503, body = Value)))]
-async fn ready(State(app): State<App>) -> (StatusCode, Json<Value>) {
+    responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
+async fn ready(State(app): State<App>) -> (StatusCode, Json<Readiness>) {
     let mut reasons = Vec::new();
     for vitals in app.handles.supervision.vitals() {
         if matches!(
@@ -137,10 +235,10 @@ async fn ready(State(app): State<App>) -> (StatusCode, Json<Value>) {
     {
         reasons.push(format!("the {} is stopped", port.name));
     }
-    let (status, word) = if reasons.is_empty() {
+    let (code, status) = if reasons.is_empty() {
         (StatusCode::OK, "ready")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not_ready")
     };
-    (status, Json(json!({"status": word, "reasons": reasons})))
+    (code, Json(Readiness { status, reasons }))
 }

@@ -1,11 +1,14 @@
 //! `/api/import`: takes over the database of the older program, `provider-router.db`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{Request, State};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -13,7 +16,7 @@ use crate::actors::database::StoreError;
 use crate::actors::import::{self, Effect, Imported};
 use crate::clock::now_ms;
 use crate::db::import::OldLogin;
-use crate::db::import::report::{LoginFate, Report};
+use crate::db::import::report::{LoginFate, Report, TableReport};
 use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::extract;
@@ -35,10 +38,22 @@ struct Wanted {
     effect: Effect,
 }
 
+/// What was imported, or would be.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ImportReport)]
+struct Told {
+    success: bool,
+    dry_run: bool,
+    /// Rows of all tables.
+    imported: u64,
+    /// By name.
+    tables: BTreeMap<&'static str, TableReport>,
+}
+
 /// Imports what is not there yet; the report says what became of every table.
 #[utoipa::path(post, path = "/api/import", tag = "database", request_body = ImportBody,
-    responses((status = 200, body = Value)))]
-async fn store(State(app): State<App>, request: Request) -> Result<Json<Value>, ApiError> {
+    responses((status = 200, body = Told)))]
+async fn store(State(app): State<App>, request: Request) -> Result<Json<Told>, ApiError> {
     let wanted = Wanted::checked(&extract::json_object(request).await?)?;
     let place = app.importing.clone();
     let place = place
@@ -52,12 +67,12 @@ async fn store(State(app): State<App>, request: Request) -> Result<Json<Value>, 
     });
     let importing = app.tasks.spawn("import", carrying_out);
     let report = importing.await.map_err(|_| ApiError::Internal)??;
-    Ok(Json(json!({
-        "success": true,
-        "dry_run": effect == Effect::Preview,
-        "imported": report.imported(),
-        "tables": report.tables,
-    })))
+    Ok(Json(Told {
+        success: true,
+        dry_run: effect == Effect::Preview,
+        imported: report.imported(),
+        tables: report.tables,
+    }))
 }
 
 async fn carry_out(app: &App, wanted: Wanted) -> Result<Report, StoreError> {

@@ -437,7 +437,7 @@ async fn refreshed(app: &App, id: &str, synced: Value) -> Result<(), ApiError> {
         id,
         action: "synced",
         event: "models:updated",
-        detail: json!({"providerId": id}),
+        detail: json!({"modelId": null, "providerId": id}),
         before: None,
         after: Some(synced),
     };

@@ -18,7 +18,9 @@ use crate::http::management as m;
 pub(crate) fn routes() -> (Router<App>, OpenApi) {
     let all = OpenApiRouter::new()
         .merge(m::health::routes())
+        .merge(m::metrics::routes())
         .merge(m::proxy::routes())
+        .merge(m::shutdown::routes())
         .merge(m::providers::routes())
         .merge(m::models::routes())
         .merge(m::virtual_models::routes())

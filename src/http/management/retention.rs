@@ -30,7 +30,7 @@ struct RetentionAnswer {
 
 /// Deletes what is outlived by the settings `retention.*` now instead of within the hour, and says how much. The usage it
 /// was counted in stays.
-#[utoipa::path(post, path = "/api/retention/run", tag = "database", request_body = RetentionBody,
+#[utoipa::path(post, path = "/api/retention/run", tag = "database", request_body(content = Option<RetentionBody>),
     responses((status = 200, body = RetentionAnswer)))]
 async fn run(State(app): State<App>, request: Request) -> Result<Json<RetentionAnswer>, ApiError> {
     let body = extract::optional_object(request).await?;

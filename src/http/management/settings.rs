@@ -2,7 +2,9 @@
 
 use axum::Json;
 use axum::extract::{Path, Request, State};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -17,7 +19,7 @@ use crate::http::management::changes::{self, Asked, Kept};
 use crate::http::params::Params;
 use crate::providers::address::text_refusal;
 use crate::secrets::MASK;
-use crate::settings::{self, Setting, Settings};
+use crate::settings::{self, Kind, Setting, Settings};
 
 /// Keys of shells and dashboards, which are kept and not looked into.
 const FREE: &str = "x.";
@@ -29,11 +31,90 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(show, put, reset))
 }
 
+/// Values by key.
+#[derive(Serialize, ToSchema)]
+struct SettingList {
+    settings: Map<String, Value>,
+    /// The one that was asked for, or `all`.
+    category: String,
+}
+
+/// One setting.
+#[derive(Serialize, ToSchema)]
+#[schema(as = SettingDetail)]
+#[serde(rename_all = "camelCase")]
+struct Shown {
+    key: String,
+    /// Null where there is none. A secret is masked.
+    value: Value,
+    category: String,
+    requires_restart: bool,
+    is_default: bool,
+    /// Unix time, ms.
+    #[serde(rename = "updated_at")]
+    updated_at: Option<i64>,
+    #[serde(flatten)]
+    known: Option<Known>,
+}
+
+/// What is known of a setting that qwarden itself reads; of those that shells keep (`x.`) nothing is.
+#[derive(Serialize, ToSchema)]
+#[schema(as = KnownSetting)]
+struct Known {
+    #[schema(required = false)]
+    default: Value,
+    /// Its JSON type.
+    #[serde(rename = "type")]
+    #[schema(required = false)]
+    kind: &'static str,
+    /// What narrows the type, in JSON Schema's words.
+    #[schema(required = false)]
+    constraints: Value,
+    #[schema(required = false)]
+    description: &'static str,
+    /// The environment variable that is read when nothing is stored.
+    #[schema(required = false)]
+    env: Option<&'static str>,
+}
+
+/// What a setting is now.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ChangedSetting)]
+struct Changed {
+    key: String,
+    value: Value,
+    #[serde(rename = "requiresRestart")]
+    requires_restart: bool,
+    /// Unix time, ms; of a value that was stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    updated_at: Option<i64>,
+    message: &'static str,
+}
+
+/// What became of many.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ChangedSettings)]
+struct Many {
+    message: String,
+    updated: Vec<String>,
+    errors: Vec<Refused>,
+    #[serde(rename = "requiresRestart")]
+    requires_restart: bool,
+}
+
+/// A value that was not taken, and why.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RefusedSetting)]
+struct Refused {
+    key: String,
+    error: String,
+}
+
 /// Every value in force, by key.
 #[utoipa::path(get, path = "/api/settings", tag = "settings",
     params(("category" = Option<String>, Query, description = "The part of the keys before the first dot")),
-    responses((status = 200, body = Value)))]
-async fn list(State(app): State<App>, params: Params) -> Result<Json<Value>, ApiError> {
+    responses((status = 200, body = SettingList)))]
+async fn list(State(app): State<App>, params: Params) -> Result<Json<SettingList>, ApiError> {
     let category_wanted = params.text("category");
     let stored = app.store.stored().await?;
     let current = app.settings.borrow().clone();
@@ -50,59 +131,62 @@ async fn list(State(app): State<App>, params: Params) -> Result<Json<Value>, Api
             .is_none_or(|wanted| wanted == category(key))
     };
     let values: Map<String, Value> = known.chain(free).filter(|(key, _)| wanted(key)).collect();
-    Ok(Json(json!({
-        "settings": values,
-        "category": category_wanted.as_deref().unwrap_or("all"),
-    })))
+    Ok(Json(SettingList {
+        settings: values,
+        category: category_wanted.unwrap_or_else(|| "all".into()),
+    }))
 }
 
 /// One setting, with what it may be.
 #[utoipa::path(get, path = "/api/settings/{key}", tag = "settings",
     params(("key" = String, Path)),
-    responses((status = 200, body = Value)))]
-async fn show(State(app): State<App>, Path(key): Path<String>) -> Result<Json<Value>, ApiError> {
+    responses((status = 200, body = Shown)))]
+async fn show(State(app): State<App>, Path(key): Path<String>) -> Result<Json<Shown>, ApiError> {
     let stored = app.store.stored().await?;
     let row = stored.iter().find(|row| row.key == key);
     let Some(setting) = settings::find(&key) else {
         let row = row
             .filter(|_| key.starts_with(FREE))
             .ok_or_else(|| unknown(&key))?;
-        return Ok(Json(json!({
-            "key": key,
-            "value": parsed(&row.value),
-            "category": category(&key),
-            "requiresRestart": false,
-            "isDefault": false,
-            "updated_at": row.updated_at,
-        })));
+        return Ok(Json(Shown {
+            value: parsed(&row.value),
+            category: category(&key).to_owned(),
+            requires_restart: false,
+            is_default: false,
+            updated_at: Some(row.updated_at),
+            known: None,
+            key,
+        }));
     };
     let value = app.settings.borrow().shown(&key);
     let default = setting.default_value().unwrap_or(Value::Null);
-    Ok(Json(json!({
-        "key": key,
-        "category": category(&key),
-        "requiresRestart": setting.needs_restart(),
-        "isDefault": value == default,
-        "value": value,
-        "default": default,
-        "type": setting.kind.name(),
-        "constraints": setting.kind.constraints(),
-        "description": setting.help,
-        "env": setting.env,
-        "updated_at": row.map(|row| row.updated_at),
-    })))
+    Ok(Json(Shown {
+        category: category(&key).to_owned(),
+        requires_restart: setting.needs_restart(),
+        is_default: value == default,
+        value,
+        updated_at: row.map(|row| row.updated_at),
+        known: Some(Known {
+            default,
+            kind: setting.kind.name(),
+            constraints: setting.kind.constraints(),
+            description: setting.help,
+            env: setting.env,
+        }),
+        key,
+    }))
 }
 
 /// Stores one value.
 #[utoipa::path(put, path = "/api/settings/{key}", tag = "settings",
     params(("key" = String, Path)),
     request_body = SettingBody,
-    responses((status = 200, body = Value)))]
+    responses((status = 200, body = Changed)))]
 async fn put(
     State(app): State<App>,
     Path(key): Path<String>,
     request: Request,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Changed>, ApiError> {
     let principal = Principal::in_request(request.extensions());
     let body = extract::json_object(request).await?;
     let value = body
@@ -119,25 +203,25 @@ async fn put(
     } else {
         "Setting updated."
     };
-    Ok(Json(json!({
-        "key": key,
-        "value": value,
-        "requiresRestart": needs_restart,
-        "updated_at": now_ms(),
-        "message": message,
-    })))
+    Ok(Json(Changed {
+        key,
+        value,
+        requires_restart: needs_restart,
+        updated_at: Some(now_ms()),
+        message,
+    }))
 }
 
 /// Stores many: those that are good, or with `?atomic=true` all or none.
 #[utoipa::path(post, path = "/api/settings/bulk", tag = "settings",
     params(("atomic" = Option<bool>, Query, description = "All or none")),
     request_body = SettingsBody,
-    responses((status = 200, body = Value)))]
+    responses((status = 200, body = Many)))]
 async fn bulk(
     State(app): State<App>,
     params: Params,
     request: Request,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Many>, ApiError> {
     let principal = Principal::in_request(request.extensions());
     let body = extract::json_object(request).await?;
     let Some(wanted) = body.get("settings").and_then(Value::as_object) else {
@@ -163,39 +247,40 @@ async fn bulk(
     }
     let updated: Vec<String> = good.iter().map(|(key, _)| key.clone()).collect();
     change(&app, principal, good).await?;
-    let errors: Vec<Value> = errors
+    let errors = errors
         .into_iter()
-        .map(|(key, error)| json!({"key": key, "error": error}))
+        .map(|(key, error)| Refused { key, error })
         .collect();
-    Ok(Json(json!({
-        "message": format!("{} settings updated", updated.len()),
-        "updated": updated,
-        "errors": errors,
-        "requiresRestart": needs_restart,
-    })))
+    Ok(Json(Many {
+        message: format!("{} settings updated", updated.len()),
+        updated,
+        errors,
+        requires_restart: needs_restart,
+    }))
 }
 
 /// Goes back to the default.
 #[utoipa::path(delete, path = "/api/settings/{key}", tag = "settings",
     params(("key" = String, Path)),
-    responses((status = 200, body = Value)))]
+    responses((status = 200, body = Changed)))]
 async fn reset(
     State(app): State<App>,
     Path(key): Path<String>,
     request: Request,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Changed>, ApiError> {
     let setting = settings::find(&key);
     if setting.is_none() && !key.starts_with(FREE) {
         return Err(unknown(&key));
     }
     let principal = Principal::in_request(request.extensions());
     change(&app, principal, vec![(key.clone(), None)]).await?;
-    Ok(Json(json!({
-        "value": app.settings.borrow().shown(&key),
-        "requiresRestart": setting.is_some_and(Setting::needs_restart),
-        "key": key,
-        "message": "Setting reset to default value.",
-    })))
+    Ok(Json(Changed {
+        value: app.settings.borrow().shown(&key),
+        requires_restart: setting.is_some_and(Setting::needs_restart),
+        key,
+        updated_at: None,
+        message: "Setting reset to default value.",
+    }))
 }
 
 /// Whether `value` may be stored under `key`; the answer says whether it needs a restart to count.
@@ -211,6 +296,14 @@ async fn checked(app: &App, key: &str, value: &Value) -> Result<bool, ApiError> 
         setting
             .taken(value)
             .map_err(|fault| ApiError::Validation(vec![fault]))?;
+    }
+    if matches!(setting.kind, Kind::Port) && value.as_u64() == Some(0) {
+        return Err(ApiError::Unusable {
+            param: setting.key,
+            message: format!(
+                "`{key}` must name a port, from 1 to 65535; only a flag may leave the choice to the system"
+            ),
+        });
     }
     let text = value.as_str().unwrap_or_default();
     if [settings::QWEN_BASE_URL, settings::NETWORK_PROXY].contains(&setting.key)
@@ -273,6 +366,7 @@ pub(crate) async fn change(
     let after = app.store.preview(&changes).await?;
     app.binding
         .check(&after)
+        .await
         .map_err(|(param, message)| ApiError::Unusable { param, message })?;
     let own = app.clone();
     let keys: Vec<String> = changes.iter().map(|(key, _)| key.clone()).collect();

@@ -2,10 +2,13 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::actors::events::Event;
 use crate::actors::vitals::Snapshot;
 use crate::http::App;
 use crate::http::error::ApiError;
@@ -18,31 +21,46 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(restart))
 }
 
+/// What happened lately.
+#[derive(Serialize, ToSchema)]
+struct Happened {
+    events: Vec<Event>,
+    total: usize,
+}
+
+/// That an actor was restarted.
+#[derive(Serialize, ToSchema)]
+struct Restarted {
+    success: bool,
+    name: String,
+    message: String,
+}
+
 /// The actor tree, live.
 #[utoipa::path(get, path = "/api/supervision", tag = "supervision",
-    responses((status = 200, body = Value)))]
+    responses((status = 200, body = Snapshot)))]
 async fn tree(State(app): State<App>) -> Result<Json<Snapshot>, ApiError> {
     Ok(Json(app.handles.supervision.tree().await?))
 }
 
 /// What happened lately, oldest first.
 #[utoipa::path(get, path = "/api/supervision/events", tag = "supervision",
-    responses((status = 200, body = Value)))]
-async fn events(State(app): State<App>) -> Result<Json<Value>, ApiError> {
-    let events = app.handles.events.recent().await?;
-    Ok(Json(
-        json!({"events": events.iter().map(|event| &**event).collect::<Vec<_>>(), "total": events.len()}),
-    ))
+    responses((status = 200, body = Happened)))]
+async fn events(State(app): State<App>) -> Result<Json<Happened>, ApiError> {
+    let kept = app.handles.events.recent().await?;
+    let events: Vec<_> = kept.iter().map(|event| Event::clone(event)).collect();
+    let total = events.len();
+    Ok(Json(Happened { events, total }))
 }
 
 /// Ends one actor in order; answers when its next incarnation serves.
 #[utoipa::path(post, path = "/api/supervision/{name}/restart", tag = "supervision",
     params(("name" = String, Path)),
-    responses((status = 200, body = Value)))]
+    responses((status = 200, body = Restarted)))]
 async fn restart(
     State(app): State<App>,
     Path(name): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Restarted>, ApiError> {
     let incarnation = |app: &App| {
         let mut vitals = app.handles.supervision.vitals();
         let vitals = vitals.find(|vitals| vitals.name == name);
@@ -58,7 +76,9 @@ async fn restart(
         after: incarnation(&app),
     };
     changes::keep(&app, kept).await;
-    Ok(Json(
-        json!({"success": true, "name": name, "message": format!("Actor {name} restarted")}),
-    ))
+    Ok(Json(Restarted {
+        success: true,
+        message: format!("Actor {name} restarted"),
+        name,
+    }))
 }
