@@ -30,7 +30,7 @@ const QUESTIONS: &[&str] = &[
     "/api/responses/stats?group_by=hour",
     "/api/responses/stats?provider=ollama&group_by=day",
     "/api/responses/stats?group_by=session",
-    "/api/responses/stats?group_by=session&limit=1000",
+    "/api/responses/stats?group_by=session&limit=200",
     "/api/responses/stats?session_id=conversation-00000042",
     "/api/activity/stats",
     "/api/activity/recent",
@@ -107,7 +107,9 @@ async fn measured(data_dir: std::path::PathBuf, count: i64) -> Vec<String> {
 async fn retain(client: &reqwest::Client, base: &str) {
     let url = format!("{base}/api/retention/run");
     let answer = client.post(url).json(&json!({})).send().await;
-    assert!(answer.expect("an answer").status().is_success());
+    let answer = answer.expect("an answer");
+    let (status, body) = (answer.status(), answer.text().await.unwrap_or_default());
+    assert!(status.is_success(), "{status} {body}");
 }
 
 /// Returns those that take too long.

@@ -135,9 +135,22 @@ impl Database {
         R: Send + 'static,
         F: Fn(&Connection) -> Result<R, DbError> + Clone + Send + 'static,
     {
+        self.read_within(READ_DEADLINE, job).await
+    }
+
+    /// The same for what reads much, and what nobody waits for.
+    pub(crate) async fn read_within<R, F>(
+        &self,
+        deadline: Duration,
+        job: F,
+    ) -> Result<R, StoreError>
+    where
+        R: Send + 'static,
+        F: Fn(&Connection) -> Result<R, DbError> + Clone + Send + 'static,
+    {
         let answer = self
             .address
-            .call(READ_DEADLINE, |reply: Reply<Result<R, DbError>>| {
+            .call(deadline, |reply: Reply<Result<R, DbError>>| {
                 let job = job.clone();
                 Message::Read(Box::new(move |readers: ReadConnections| {
                     Box::pin(async move {

@@ -33,9 +33,12 @@ use crate::tasks::{Owned, Tasks};
 const MAILBOX: usize = 64;
 /// How long a caller waits for a pass: a first one over a long history takes minutes.
 const RUN_DEADLINE: Duration = Duration::from_mins(10);
+/// How long counting what goes may take: of a million exchanges it takes seconds on a busy machine, and a pass that could not
+/// be planned would not be at the next hour either.
+const PLAN_DEADLINE: Duration = Duration::from_mins(1);
 const BETWEEN: Duration = Duration::from_hours(1);
-/// Bytes of texts whose words are added at once: 1 ms, and more when the index merges its parts.
-const WORDS: usize = 12 << 10;
+/// Bytes of texts whose words are added at once: 1 ms, and more when the index merges its parts, which it does in proportion.
+const WORDS: usize = 6 << 10;
 /// Free pages below this stay: the next rows need them.
 const SLACK: i64 = 1 << 20;
 /// Between two tellings of how far it is.
@@ -252,7 +255,9 @@ fn wishes(settings: &Settings) -> (Rules, bool) {
 async fn plan(database: &Database, rules: Rules) -> Result<Plan, StoreError> {
     let now = now_ms();
     database
-        .read(move |conn| retention::plan(conn, &rules, now))
+        .read_within(PLAN_DEADLINE, move |conn| {
+            retention::plan(conn, &rules, now)
+        })
         .await
 }
 

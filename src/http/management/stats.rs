@@ -17,7 +17,7 @@ use crate::http::params::Params;
 
 /// Groups by session unless told otherwise, and the most.
 const SESSIONS: i64 = 100;
-const MOST_SESSIONS: i64 = 1_000;
+const MOST_SESSIONS: i64 = 200;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(show))
@@ -83,7 +83,7 @@ struct Numbers {
         ("start_date" = Option<i64>, Query, description = "Unix time, ms"),
         ("end_date" = Option<i64>, Query, description = "Unix time, ms"),
         ("group_by" = Option<String>, Query, description = "`provider`, `model`, `hour`, `day` or `session`"),
-        ("limit" = Option<i64>, Query, minimum = 1, maximum = 1000, description = "Most groups by `session`, those used last")),
+        ("limit" = Option<i64>, Query, minimum = 1, maximum = 200, description = "Most groups by `session`, those used last")),
     responses((status = 200, body = Shown)))]
 async fn show(State(app): State<App>, params: Params) -> Result<Json<Shown>, ApiError> {
     let (from, until) = params.dates()?;
