@@ -375,20 +375,19 @@ impl Shapes {
             let (name, members) = line.split_once(" | ").expect("a name and its members");
             let mut all = Vec::new();
             for member in members.split(", ") {
-                match member.split_once(' ') {
-                    Some((place, kind)) => all.push((place.to_owned(), kind)),
-                    None => {
-                        let at = member.find('@').expect("a type, or a name");
-                        let (before, name) = member.split_at(at);
-                        let known = named
-                            .get(name)
-                            .unwrap_or_else(|| panic!("{name} is not told"));
-                        let below = known
-                            .iter()
-                            .map(|(place, kind)| (format!("{before}{place}"), *kind));
-                        all.extend(below);
-                    }
+                if let Some((place, kind)) = member.split_once(' ') {
+                    all.push((place.to_owned(), kind));
+                    continue;
                 }
+                let at = member.find('@').expect("a type, or a name");
+                let (before, name) = member.split_at(at);
+                let known = named
+                    .get(name)
+                    .unwrap_or_else(|| panic!("{name} is not told"));
+                let below = known
+                    .iter()
+                    .map(|(place, kind)| (format!("{before}{place}"), *kind));
+                all.extend(below);
             }
             named.insert(name, all);
         }

@@ -1,5 +1,6 @@
 //! `GET /api/events`: what happens, as it happens; and changes under load.
 
+use std::io::Write;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -423,7 +424,8 @@ async fn the_other_process_changes_things() {
         }
         taken += counted_on(&client, &api).await;
     }
-    println!("\n{COUNTED}{taken}");
+    let mut out = std::io::stdout();
+    writeln!(out, "\n{COUNTED}{taken}").expect("somebody reads it");
 }
 
 /// Both read the same value and write the next one, as often as it takes for theirs to be the one that counts. Returns

@@ -107,8 +107,8 @@ async fn who_holds_the_admin_token_may_end_the_process() {
     assert_eq!(refused.status(), 403);
     let told: Value = refused.json().await.expect("JSON");
     assert_eq!(told["error"]["code"], "admin_token_required");
-    let taken = client().post(&url).bearer_auth(&token).send().await;
-    assert_eq!(taken.expect("an answer").status(), 202);
+    let answer = client().post(&url).bearer_auth(&token).send().await;
+    assert_eq!(answer.expect("an answer").status(), 202);
     let ended = tokio::task::spawn_blocking(move || binary.wait()).await;
     assert!(ended.expect("no panic").success());
 }
