@@ -5,5 +5,6 @@ pub(crate) mod dialect;
 pub(crate) mod openai;
 pub(crate) mod qwen;
 pub(crate) mod recording;
+pub(crate) mod responses;
 pub(crate) mod sse;
 pub(crate) mod tools;
