@@ -34,6 +34,7 @@ mod management;
 mod operations;
 mod qwen;
 mod recordings;
+mod responses;
 mod security;
 mod settings;
 mod streams;

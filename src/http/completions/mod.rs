@@ -5,3 +5,4 @@ pub(crate) mod asking;
 pub(crate) mod chat;
 pub(crate) mod models;
 pub(crate) mod qwen;
+pub(crate) mod responses;

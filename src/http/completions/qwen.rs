@@ -11,7 +11,7 @@ use crate::clock::{now_ms, rfc3339};
 use crate::exchange::Refusal;
 use crate::http::App;
 use crate::http::clients::Allowed;
-use crate::http::completions::chat;
+use crate::http::completions::{chat, responses};
 use crate::http::error::ApiError;
 use crate::protocol::qwen::models::QwenModel;
 
@@ -20,8 +20,10 @@ pub(crate) fn routes() -> Router<App> {
         .route("/", get(about))
         .route("/health", get(health))
         .route("/v1/chat/completions", post(complete))
+        .route("/v1/responses", post(respond))
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model))
+        .merge(responses::stored())
 }
 
 async fn about() -> Json<Value> {
@@ -31,6 +33,7 @@ async fn about() -> Json<Value> {
         "description": "OpenAI-compatible proxy for a chat.qwen.ai login",
         "endpoints": {
             "chat": "POST /v1/chat/completions",
+            "responses": "POST /v1/responses",
             "models": "GET /v1/models",
             "model": "GET /v1/models/{id}",
             "health": "GET /health",
@@ -57,6 +60,12 @@ async fn health(State(app): State<App>) -> Result<Json<Value>, ApiError> {
 async fn complete(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
     let plan = app.qwen.plan();
     chat::complete_with(app.qwen_port.clone(), app, request, Some(plan)).await
+}
+
+/// The same in the Responses dialect.
+async fn respond(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
+    let plan = app.qwen.plan();
+    responses::respond_with(app.qwen_port.clone(), app, request, Some(plan)).await
 }
 
 async fn models(
