@@ -1,7 +1,9 @@
-//! Any server that speaks `OpenAI`'s chat completions.
+//! Any server that speaks `OpenAI`'s chat completions, and Responses where its configuration says so.
 //!
 //! The body goes out as it is given, and the events come back as they are. What a 200 hides that is no answer (an error
 //! as JSON, an HTML page, an empty body) becomes a typed error here, before anything reaches a client.
+
+mod native;
 
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tokio::time::timeout;
 
+use self::native::Native;
 use super::config::Settings;
 use super::error::{Phase, UpstreamError};
 use super::http::Http;
@@ -39,9 +42,14 @@ impl OpenAi {
 
     async fn complete(&self, call: Call) -> Result<Answer, UpstreamError> {
         let deadlines = self.deadlines(call.deadlines);
+        let native = Native::of(&call, self.settings.responses.as_ref());
+        let (url, body) = match &native {
+            Some(native) => (native.url, native.body.clone()),
+            None => (&self.settings.chat, call.body),
+        };
         let client = self
             .http
-            .client_for(self.settings.kind, &self.settings.chat, deadlines.connect)
+            .client_for(self.settings.kind, url, deadlines.connect)
             .map_err(|reason| self.unreachable(reason))?;
         let accept = if call.stream {
             "text/event-stream"
@@ -49,19 +57,23 @@ impl OpenAi {
             "application/json"
         };
         let request = client
-            .post(self.settings.chat.clone())
+            .post(url.clone())
             .header(CONTENT_TYPE, "application/json")
             .header(ACCEPT, accept)
-            .body(call.body);
+            .body(body);
         let listened = (&call.tape, Some(Purpose::Completion));
         let response = self.send(listened, request, deadlines).await?;
         if !response.status().is_success() {
             return Err(response::status_error(self.id(), response).await);
         }
         if call.stream {
-            self.streamed(response, deadlines.idle).await
+            let answer = self.streamed(response, deadlines.idle).await?;
+            Ok(match &native {
+                Some(native) => native.streamed(answer, self.id()),
+                None => answer,
+            })
         } else {
-            self.whole(response, deadlines.idle).await
+            self.whole(response, deadlines.idle, native.as_ref()).await
         }
     }
 
@@ -157,7 +169,12 @@ impl OpenAi {
         Err(response::not_an_answer(self.id(), &body, &what))
     }
 
-    async fn whole(&self, mut response: Response, idle: Duration) -> Result<Answer, UpstreamError> {
+    async fn whole(
+        &self,
+        mut response: Response,
+        idle: Duration,
+        native: Option<&Native<'_>>,
+    ) -> Result<Answer, UpstreamError> {
         let (status, headers) = (
             response.status().as_u16(),
             response::answer_headers(response.headers()),
@@ -170,6 +187,10 @@ impl OpenAi {
             });
         }
         let body = response::collect(&self.settings.id, &mut response, WHOLE_LIMIT, idle).await?;
+        let body = match native {
+            Some(native) => native.whole(body),
+            None => body,
+        };
         match answer::scan_whole(&body) {
             Ok(whole) if whole.has_choices && whole.error.is_none() => Ok(Answer::Whole {
                 status,

@@ -8,6 +8,10 @@ pub(crate) const GENERIC: &str = "generic-openai";
 
 /// What is known about a vendor.
 #[derive(Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about the vendor"
+)]
 pub(crate) struct Preset {
     /// Value of a provider's `type`: lower case letters, digits, `.` and `-`. Never changes once released.
     pub(crate) kind: &'static str,
@@ -26,6 +30,8 @@ pub(crate) struct Preset {
     pub(crate) optional: &'static [&'static str],
     /// Understands `stream_options.include_usage`. Of a server that is no preset it is assumed.
     pub(crate) stream_usage: bool,
+    /// Its own address serves Responses too: requests in that dialect are passed on as they are.
+    pub(crate) responses: bool,
     /// `/v1` is appended to a `baseURL` that has none.
     pub(crate) append_v1: bool,
 }
@@ -42,6 +48,17 @@ const OPTIONAL: &[&str] = &[
     "headers",
     "defaultModel",
     "record",
+    "responses",
+];
+
+/// Of a server that is no vendor's, so that its address is required.
+pub(crate) const OPTIONAL_OF_ANY: &[&str] = &[
+    "apiKey",
+    "timeout",
+    "headers",
+    "defaultModel",
+    "record",
+    "responses",
 ];
 
 const fn cloud(
@@ -63,6 +80,7 @@ const fn cloud(
         optional: OPTIONAL,
         stream_usage: true,
         append_v1: false,
+        responses: false,
     }
 }
 
@@ -85,18 +103,22 @@ const fn local(
         optional: OPTIONAL,
         stream_usage: true,
         append_v1: false,
+        responses: false,
     }
 }
 
 /// Every preset, in the order they are shown.
 pub(crate) static PRESETS: &[Preset] = &[
-    cloud(
-        "openai",
-        "OpenAI",
-        "GPT models from OpenAI",
-        "https://api.openai.com/v1",
-        "OPENAI_API_KEY",
-    ),
+    Preset {
+        responses: true,
+        ..cloud(
+            "openai",
+            "OpenAI",
+            "GPT models from OpenAI",
+            "https://api.openai.com/v1",
+            "OPENAI_API_KEY",
+        )
+    },
     cloud(
         "openrouter",
         "OpenRouter",
@@ -267,6 +289,7 @@ pub(crate) static PRESETS: &[Preset] = &[
         optional: OPTIONAL,
         stream_usage: true,
         append_v1: true,
+        responses: false,
     },
     Preset {
         kind: "openai-compatible",
@@ -277,9 +300,10 @@ pub(crate) static PRESETS: &[Preset] = &[
         local: false,
         port: None,
         required: &["baseURL"],
-        optional: &["apiKey", "timeout", "headers", "defaultModel", "record"],
+        optional: OPTIONAL_OF_ANY,
         stream_usage: true,
         append_v1: false,
+        responses: false,
     },
 ];
 

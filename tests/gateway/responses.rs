@@ -796,3 +796,205 @@ async fn the_qwen_web_chat_takes_a_turn_of_codex() {
     assert_eq!(site.faults(), Vec::<String>::new());
     gateway.stop().await;
 }
+
+/// A response as `OpenAI`'s servers stream it.
+fn native_stream() -> String {
+    let sealed = json!({"type": "reasoning", "id": "rs_up", "summary": [{"type": "summary_text", "text": "hm"}],
+        "encrypted_content": "sealed"});
+    let message = json!({"type": "message", "id": "msg_up", "role": "assistant", "status": "completed",
+        "content": [{"type": "output_text", "text": "hi there", "annotations": []}]});
+    let response = json!({"id": "resp_up", "object": "response", "created_at": 9, "model": "fake-2026", "status": "completed",
+        "output": [sealed, message],
+        "usage": {"input_tokens": 5, "input_tokens_details": {"cached_tokens": 2}, "output_tokens": 3,
+            "output_tokens_details": {"reasoning_tokens": 1}, "total_tokens": 8}});
+    let created = json!({"id": "resp_up", "created_at": 9, "model": "fake-2026", "status": "in_progress", "output": []});
+    let events = [
+        json!({"type": "response.created", "response": created}),
+        json!({"type": "response.output_item.added", "output_index": 0, "item": {"type": "reasoning", "id": "rs_up", "summary": []}}),
+        json!({"type": "response.reasoning_summary_text.delta", "output_index": 0, "summary_index": 0, "delta": "hm"}),
+        json!({"type": "response.output_item.done", "output_index": 0, "item": sealed}),
+        json!({"type": "response.output_item.added", "output_index": 1, "item": {"type": "message", "id": "msg_up", "content": []}}),
+        json!({"type": "response.output_text.delta", "output_index": 1, "content_index": 0, "delta": "hi "}),
+        json!({"type": "response.output_text.delta", "output_index": 1, "content_index": 0, "delta": "there"}),
+        json!({"type": "response.output_item.done", "output_index": 1, "item": message}),
+        json!({"type": "response.completed", "response": response}),
+    ];
+    let frame = |event: &Value| {
+        format!(
+            "event: {}\ndata: {event}\n\n",
+            event["type"].as_str().expect("a type")
+        )
+    };
+    events.iter().map(frame).collect()
+}
+
+/// A gateway in front of an upstream that serves Responses itself.
+async fn before_native(
+    script: impl Fn(&Received) -> Vec<Step> + Send + Sync + 'static,
+) -> (TestGateway, Upstream) {
+    let gateway = TestGateway::start().await;
+    let upstream = Upstream::start(script).await;
+    let body = json!({"id": "p", "name": "p", "type": "openai-compatible",
+        "config": {"baseURL": upstream.base_url(), "apiKey": "sk-upstream", "responses": true}});
+    let made = gateway.post(&gateway.api("/api/providers"), &body).await;
+    assert_eq!(
+        made.status(),
+        201,
+        "{}",
+        made.text().await.unwrap_or_default()
+    );
+    (gateway, upstream)
+}
+
+#[tokio::test]
+async fn an_upstream_of_the_same_dialect_gets_the_request_as_it_is() {
+    let (gateway, upstream) = before_native(|request| {
+        if request.path == "/v1/chat/completions" {
+            return vec![json_answer(200, &whole("a chat"))];
+        }
+        vec![sse_head(), Step::Chunk(native_stream().into()), Step::End]
+    })
+    .await;
+    let mut body = codex();
+    body["store"] = json!(true);
+    let told = streamed(&gateway, &body).await;
+    let first = told.last().expect("events")["response"].clone();
+    assert_eq!(told.last().expect("events")["type"], "response.completed");
+    assert_eq!(first["output"][0]["encrypted_content"], "sealed");
+    assert_eq!(first["output"][0]["summary"][0]["text"], "hm");
+    assert_eq!(first["output"][1]["content"][0]["text"], "hi there");
+    assert_eq!(first["usage"]["input_tokens_details"]["cached_tokens"], 2);
+    let asked = upstream.requests_for("/v1/responses")[0].json();
+    assert_eq!(
+        (&asked["model"], &asked["store"]),
+        (&json!("fake"), &json!(false))
+    );
+    for kept in [
+        "input",
+        "tools",
+        "include",
+        "prompt_cache_key",
+        "reasoning",
+        "client_metadata",
+    ] {
+        assert_eq!(asked[kept], body[kept], "{kept}");
+    }
+    // What went before is told again, since nothing of it is stored there.
+    let next = json!({"model": "p/fake", "stream": true, "previous_response_id": first["id"], "input": [
+        {"type": "reasoning", "id": "rs_x", "summary": [], "encrypted_content": "sealed"},
+        {"type": "reasoning", "id": "rs_y", "summary": [{"type": "summary_text", "text": "not theirs"}]},
+        {"type": "message", "role": "user", "content": "on"}]});
+    streamed(&gateway, &next).await;
+    let asked = upstream.requests_for("/v1/responses")[1].json();
+    assert_eq!(asked.get("previous_response_id"), None);
+    let said: Vec<Value> = asked["input"]
+        .as_array()
+        .expect("items")
+        .iter()
+        .map(|item| json!([item["type"], item["role"]]))
+        .collect();
+    assert_eq!(
+        json!(said),
+        json!([
+            ["message", "system"],
+            ["message", "user"],
+            ["message", "assistant"],
+            ["reasoning", null],
+            ["message", "user"]
+        ])
+    );
+    // The history has it as the chat that it is inside, and a chat still goes as one.
+    let id = first["id"]
+        .as_str()
+        .expect("an id")
+        .replacen("resp_", "", 1);
+    let (_, row) = gateway
+        .get(&gateway.api(&format!("/api/requests/{id}")))
+        .await;
+    assert_eq!(
+        row["response"]["openai_response"]["choices"][0]["message"]["content"],
+        "hi there"
+    );
+    assert_eq!(
+        (
+            &row["response"]["prompt_tokens"],
+            &row["response"]["reasoning_tokens"]
+        ),
+        (&json!(5), &json!(1))
+    );
+    assert_eq!(
+        gateway
+            .chat(&crate::support::say("p/fake", "hi"))
+            .await
+            .status(),
+        200
+    );
+    assert_eq!(upstream.completions().len(), 1);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_native_stream_that_breaks_off_fails_too() {
+    for (end, code) in [
+        ("", "upstream_cut"),
+        (
+            "event: response.failed\ndata: {\"type\":\"response.failed\",\"response\":{\"status\":\"failed\",\"error\":{\"code\":\"server_error\",\"message\":\"broke\"}}}\n\n",
+            "",
+        ),
+    ] {
+        let (gateway, _upstream) = before_native(move |_| {
+            let whole = native_stream();
+            let cut = whole.find("event: response.completed").expect("its end");
+            vec![
+                sse_head(),
+                Step::Chunk(format!("{}{end}", &whole[..cut]).into()),
+                Step::End,
+            ]
+        })
+        .await;
+        let told = streamed(
+            &gateway,
+            &json!({"model": "p/fake", "input": "hi", "stream": true}),
+        )
+        .await;
+        let last = told.last().expect("events");
+        assert_eq!(last["type"], "response.failed", "{last}");
+        if code.is_empty() {
+            assert!(
+                last["response"]["error"]["message"]
+                    .as_str()
+                    .is_some_and(|told| told.contains("broke")),
+                "{last}"
+            );
+        } else {
+            assert_eq!(last["response"]["error"]["code"], code);
+        }
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_native_answer_comes_whole_or_as_the_error_it_is() {
+    let (gateway, _upstream) = before_native(|request| {
+        if request.json()["input"] == json!([{"type": "message", "role": "user", "content": "fail"}]) {
+            return vec![json_answer(400, &json!({"error": {"message": "no such thing", "code": "bad"}}))];
+        }
+        let response = json!({"id": "resp_up", "object": "response", "created_at": 9, "model": "fake", "status": "incomplete",
+            "incomplete_details": {"reason": "max_output_tokens"}, "error": null,
+            "output": [{"type": "message", "id": "m", "role": "assistant", "content": [{"type": "output_text", "text": "half"}]}]});
+        vec![json_answer(200, &response)]
+    })
+    .await;
+    let told = answer(&gateway, &json!({"model": "p/fake", "input": "hi"})).await;
+    assert_eq!(
+        (&told["status"], &told["output"][0]["content"][0]["text"]),
+        (&json!("incomplete"), &json!("half"))
+    );
+    let failed = ask(&gateway, &json!({"model": "p/fake", "input": "fail"})).await;
+    assert_eq!(failed.status(), 400);
+    assert_eq!(
+        failed.json::<Value>().await.expect("JSON")["error"]["message"],
+        "no such thing"
+    );
+    gateway.stop().await;
+}

@@ -21,8 +21,10 @@ use crate::http::error::ApiError;
 use crate::http::extract;
 use crate::http::management::changes::{self, Change};
 use crate::http::params::Params;
+use crate::protocol::dialect::{Dialect, Native};
 use crate::protocol::openai::request::FieldError;
 use crate::protocol::responses::answer::{Head, Status};
+use crate::protocol::responses::back;
 use crate::protocol::responses::kept::{Kept, Stored};
 use crate::protocol::responses::request::{self, Asked, Before};
 use crate::protocol::responses::telling::Teller;
@@ -63,7 +65,13 @@ pub(crate) async fn respond_with(
     let body = extract::json_bytes(request, limit).await?;
     let asked = request::read(&body).map_err(ApiError::Fields)?;
     let before = before(&app, &asked, &asking.allowed).await?;
-    let translated = asked.chat(before).map_err(ApiError::Fields)?;
+    let translated = asked.chat(&before).map_err(ApiError::Fields)?;
+    let earlier = back::items(&before.messages, &translated.names);
+    let native = Native {
+        dialect: Dialect::Responses,
+        body: asked.native(earlier, &before.items),
+        beta: None,
+    };
     if asked.store
         && let Ok(kept) = serde_json::to_string(&Kept::of(&translated))
     {
@@ -77,7 +85,7 @@ pub(crate) async fn respond_with(
     };
     let spoken = Spoken {
         chat: translated.chat,
-        native: None,
+        native: Some(native),
         session: asked.session,
         telling: Some(Box::new(Teller::new(head, translated.names))),
     };

@@ -59,7 +59,7 @@ impl<'a> Messages<'a> {
         let is_result = message["role"] == "tool";
         match self.said.last_mut() {
             Some(last) if is_result && last.message["role"] == "assistant" => {
-                last.results.push(message)
+                last.results.push(message);
             }
             _ => {
                 let at = self.said.len();
@@ -90,7 +90,7 @@ impl<'a> Messages<'a> {
             Some("function_call") => self.call(item, place, &item["arguments"], false, faults),
             Some("custom_tool_call") => self.call(item, place, &item["input"], true, faults),
             Some("function_call_output" | "custom_tool_call_output") => {
-                self.result(item, place, faults)
+                self.result(item, place, faults);
             }
             Some("item_reference") => self.reference(item, place, faults),
             Some(_) => {}

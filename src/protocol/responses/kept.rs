@@ -55,16 +55,12 @@ impl Stored {
     /// The response object.
     pub(crate) fn response(&self) -> Result<Value, serde_json::Error> {
         let head = self.head();
-        match &self.answer {
-            Some(answer) => {
-                let mut teller = Teller::new(head, self.kept.names.clone());
-                teller.response(&answer.to_string(), self.status.clone())
-            }
-            None => {
-                let status = self.status.clone().unwrap_or(Status::InProgress);
-                Ok(head.response(&status, &[], None))
-            }
+        if let Some(answer) = &self.answer {
+            let mut teller = Teller::new(head, self.kept.names.clone());
+            return teller.response(&answer.to_string(), self.status.clone());
         }
+        let status = self.status.clone().unwrap_or(Status::InProgress);
+        Ok(head.response(&status, &[], None))
     }
 
     /// The items it was asked with, the earlier ones included, each with an id.

@@ -8,7 +8,8 @@ mod content;
 mod echo;
 mod items;
 pub(crate) mod kept;
-mod names;
+pub(crate) mod names;
+pub(crate) mod native;
 pub(crate) mod request;
 #[cfg(test)]
 mod roundtrip;

@@ -184,8 +184,34 @@ impl Asked {
         references.filter_map(|item| item["id"].as_str())
     }
 
+    /// The request as an upstream of the same dialect takes it: all that went before in it, and nothing stored there.
+    /// `before` are items.
+    pub(crate) fn native(&self, mut before: Vec<Value>, known: &BTreeMap<String, Value>) -> Bytes {
+        let mut members = self.members.clone();
+        members.remove("previous_response_id");
+        let own = self
+            .input
+            .iter()
+            .filter_map(|item| match item["type"].as_str() {
+                Some("item_reference") => known.get(item["id"].as_str()?).cloned(),
+                // Its author reads what it sealed, and knows nothing of what another one thought.
+                Some("reasoning") => item["encrypted_content"].is_string().then(|| item.clone()),
+                _ => Some(item.clone()),
+            });
+        before.retain(|item| item["type"] != "reasoning");
+        before.extend(own);
+        let mut put = |key: &str, value: Value| {
+            if let Ok(value) = to_raw_value(&value) {
+                members.insert(key.to_owned(), value);
+            }
+        };
+        put("input", Value::Array(before));
+        put("store", json!(false));
+        serde_json::to_vec(&members).unwrap_or_default().into()
+    }
+
     /// The chat request that this one means.
-    pub(crate) fn chat(&self, before: Before) -> Result<Translated, Vec<FieldError>> {
+    pub(crate) fn chat(&self, before: &Before) -> Result<Translated, Vec<FieldError>> {
         let mut faults = Vec::new();
         let mut tools = Tools::read(self.members.get("tools").map(AsRef::as_ref), &mut faults);
         let mut chat = Chat::default();
@@ -233,8 +259,8 @@ impl Asked {
         if let Some(text) = instructions {
             messages.message(json!({"role": "system", "content": text}));
         }
-        for message in before.messages {
-            messages.message(message);
+        for message in &before.messages {
+            messages.message(message.clone());
         }
         for (at, item) in self.input.iter().enumerate() {
             messages.item(item, &format!("input[{at}]"), &mut faults);
@@ -355,7 +381,7 @@ mod tests {
     fn chat(body: &Value) -> Value {
         let translated = read(body.to_string().as_bytes())
             .unwrap()
-            .chat(Before::default());
+            .chat(&Before::default());
         serde_json::from_slice(
             &translated
                 .unwrap_or_else(|faults| panic!("{faults:?}"))
@@ -367,7 +393,7 @@ mod tests {
     fn faults(body: &Value) -> Vec<(String, &'static str)> {
         let faults = match read(body.to_string().as_bytes()) {
             Err(faults) => faults,
-            Ok(asked) => asked.chat(Before::default()).err().unwrap_or_default(),
+            Ok(asked) => asked.chat(&Before::default()).err().unwrap_or_default(),
         };
         let named = |fault: FieldError| (fault.param.unwrap_or_default(), fault.code);
         faults.into_iter().map(named).collect()

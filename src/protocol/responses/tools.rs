@@ -51,9 +51,8 @@ impl Tools {
     /// Reads `tools`. What only `OpenAI`'s own servers can run is left out: a request never fails for it.
     pub(super) fn read(tools: Option<&RawValue>, faults: &mut Vec<FieldError>) -> Self {
         let list: Vec<&RawValue> = match tools.map(|tools| serde_json::from_str(tools.get())) {
-            None => return Self::default(),
             Some(Ok(Some(list))) => list,
-            Some(Ok(None)) => return Self::default(),
+            None | Some(Ok(None)) => return Self::default(),
             Some(Err(_)) => {
                 faults.push(fault("tools", "invalid_type", "`tools` must be an array"));
                 return Self::default();
