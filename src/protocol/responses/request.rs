@@ -189,17 +189,20 @@ impl Asked {
     pub(crate) fn native(&self, mut before: Vec<Value>, known: &BTreeMap<String, Value>) -> Bytes {
         let mut members = self.members.clone();
         members.remove("previous_response_id");
-        let own = self
-            .input
-            .iter()
-            .filter_map(|item| match item["type"].as_str() {
-                Some("item_reference") => known.get(item["id"].as_str()?).cloned(),
-                // Its author reads what it sealed, and knows nothing of what another one thought.
-                Some("reasoning") => item["encrypted_content"].is_string().then(|| item.clone()),
-                _ => Some(item.clone()),
-            });
-        before.retain(|item| item["type"] != "reasoning");
+        let own = self.input.iter().map(|item| {
+            let is_reference = item["type"] == "item_reference";
+            let id = item["id"].as_str().filter(|_| is_reference);
+            id.and_then(|id| known.get(id)).unwrap_or(item).clone()
+        });
         before.extend(own);
+        // Its author reads what it sealed, and knows nothing of what another one thought.
+        before.retain(|item| item["type"] != "reasoning" || item["encrypted_content"].is_string());
+        for item in before.iter_mut().filter(|item| item["type"] == "reasoning") {
+            // What is sealed names the id it had there; the one it has here would not fit.
+            if let Some(members) = item.as_object_mut() {
+                members.remove("id");
+            }
+        }
         let mut put = |key: &str, value: Value| {
             if let Ok(value) = to_raw_value(&value) {
                 members.insert(key.to_owned(), value);
