@@ -903,7 +903,11 @@ async fn an_upstream_of_the_same_dialect_gets_the_request_as_it_is() {
             ["message", "user"]
         ])
     );
-    assert_eq!(asked["input"][3].get("id"), None, "what is sealed names its own");
+    assert_eq!(
+        asked["input"][3].get("id"),
+        None,
+        "what is sealed names its own"
+    );
     // The history has it as the chat that it is inside, and a chat still goes as one.
     let id = first["id"]
         .as_str()
