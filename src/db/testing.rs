@@ -135,6 +135,7 @@ pub(crate) fn sample_request(id: &str) -> Arc<RequestRow> {
         model: "m".into(),
         stream: true,
         plan: None,
+        kept: None,
         key_id: None,
         words: "asked".into(),
     })

@@ -46,6 +46,8 @@ pub(crate) struct Subject {
     pub(crate) user_agent: Option<String>,
     /// The client wants it recorded.
     pub(crate) is_recorded: bool,
+    /// What its dialect needs to tell the answer again, as JSON; none where no client may ask for that.
+    pub(crate) kept: Option<String>,
 }
 
 /// How an exchange ended.
@@ -140,6 +142,7 @@ impl Recorder {
                 .account
                 .as_ref()
                 .map(|account| account.key().to_owned()),
+            kept: subject.kept.clone(),
             words,
         };
         let now = Instant::now();

@@ -115,6 +115,7 @@ async fn play(recording: &Recording) -> Result<Received, Unplayable> {
             port: 0,
             user_agent: None,
             is_recorded: false,
+            kept: None,
         },
         connections: Connections::default(),
         received: Instant::now(),

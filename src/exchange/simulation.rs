@@ -630,6 +630,7 @@ impl Run {
                 port: 0,
                 user_agent: None,
                 is_recorded: false,
+                kept: None,
                 account: None,
                 tags: std::collections::BTreeMap::new(),
             },

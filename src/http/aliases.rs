@@ -135,6 +135,10 @@ enum Listed {
 impl Listed {
     fn of(method: &Method, path: &str) -> Option<Self> {
         let rest = path.strip_prefix("/v1/")?;
+        // Those of the Responses dialect are told in its own form, and to whom they belong.
+        if rest.starts_with("responses/resp_") {
+            return None;
+        }
         let parts: Vec<&str> = rest.split('/').collect();
         let is_read = method == Method::GET;
         match parts[..] {
@@ -272,6 +276,7 @@ mod tests {
         for path in [
             "/v1/models",
             "/v1/chat/completions",
+            "/v1/responses/resp_1",
             "/v1/sessions/s/else/more",
         ] {
             assert_eq!(Listed::of(&Method::GET, path), None);

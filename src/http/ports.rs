@@ -22,6 +22,7 @@ pub(crate) fn router(app: &App) -> Router {
     let aliases = from_fn_with_state(aliases(app), aliases::on_router);
     let routes = completions::chat::routes()
         .merge(completions::messages::routes())
+        .merge(completions::responses::routes())
         .merge(completions::models::routes())
         .merge(completions::about::routes())
         .merge(completions::about::live());

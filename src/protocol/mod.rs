@@ -8,5 +8,6 @@ pub(crate) mod fuzz;
 pub(crate) mod openai;
 pub(crate) mod qwen;
 pub(crate) mod recording;
+pub(crate) mod responses;
 pub(crate) mod sse;
 pub(crate) mod tools;

@@ -84,6 +84,8 @@ pub(super) struct Settings {
     /// Where completions are asked for.
     pub(super) chat: Url,
     pub(super) models: Url,
+    /// Where requests in the Responses dialect go as they are; none where they become chat requests.
+    pub(super) responses: Option<Url>,
     pub(super) key: Option<SecretString>,
     pub(super) headers: HeaderMap,
     pub(super) timeout: Option<Duration>,
@@ -98,6 +100,7 @@ pub(super) fn read(definition: &Definition) -> Result<Settings, InvalidConfig> {
     let key = api_key(definition, &mut errors);
     let timeout = timeout(definition, &mut errors);
     let headers = headers(definition, &mut errors);
+    let responses = responses(definition, preset, &mut errors);
     match base {
         Some(base) if errors.is_empty() => Ok(Settings {
             id: definition.id.clone(),
@@ -111,6 +114,7 @@ pub(super) fn read(definition: &Definition) -> Result<Settings, InvalidConfig> {
                 },
             ),
             models: below(&base, "models"),
+            responses: responses.then(|| below(&base, "responses")),
             key,
             headers,
             timeout,
@@ -232,6 +236,24 @@ pub(super) fn check_common(definition: &Definition) -> Result<(), InvalidConfig>
         provider: definition.id.clone(),
         errors,
     })
+}
+
+/// Whether the server takes Responses. A known vendor's own address is known to; what else is put in its place need not.
+fn responses(
+    definition: &Definition,
+    preset: Option<&Preset>,
+    errors: &mut Vec<ConfigError>,
+) -> bool {
+    let is_own = definition.value("baseURL").is_none();
+    match definition.value("responses") {
+        None => is_own && preset.is_some_and(|preset| preset.responses),
+        Some(Value::Bool(wanted)) => *wanted,
+        Some(Value::String(text)) if text == "true" || text == "false" => text == "true",
+        Some(_) => {
+            refuse::<()>(errors, "responses", "must be true or false");
+            false
+        }
+    }
 }
 
 /// `timeout` is in milliseconds; a number written as a string is taken too, as stored configurations have both.

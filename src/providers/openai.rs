@@ -1,7 +1,9 @@
-//! Any server that speaks `OpenAI`'s chat completions.
+//! Any server that speaks `OpenAI`'s chat completions, and Responses where its configuration says so.
 //!
 //! The body goes out as it is given, and the events come back as they are. What a 200 hides that is no answer (an error
 //! as JSON, an HTML page, an empty body) becomes a typed error here, before anything reaches a client.
+
+mod native;
 
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tokio::time::timeout;
 
+use self::native::Native;
 use super::config::Settings;
 use super::error::{Phase, UpstreamError};
 use super::http::Http;
@@ -39,22 +42,26 @@ impl OpenAi {
 
     async fn complete(&self, call: Call) -> Result<Answer, UpstreamError> {
         let deadlines = self.deadlines(call.deadlines);
+        let native = Native::of(&call, self.settings.responses.as_ref());
+        let (url, body) = match &native {
+            Some(native) => (native.url, native.body.clone()),
+            None if call.is_translated => (
+                &self.settings.chat,
+                plain::request(&call.body, self.settings.kind, &call.model),
+            ),
+            None => (&self.settings.chat, call.body),
+        };
         let client = self
             .http
-            .client_for(self.settings.kind, &self.settings.chat, deadlines.connect)
+            .client_for(self.settings.kind, url, deadlines.connect)
             .map_err(|reason| self.unreachable(reason))?;
-        let body = if call.is_translated {
-            plain::request(&call.body, self.settings.kind, &call.model)
-        } else {
-            call.body
-        };
         let accept = if call.stream {
             "text/event-stream"
         } else {
             "application/json"
         };
         let request = client
-            .post(self.settings.chat.clone())
+            .post(url.clone())
             .header(CONTENT_TYPE, "application/json")
             .header(ACCEPT, accept)
             .body(body);
@@ -64,9 +71,13 @@ impl OpenAi {
             return Err(response::status_error(self.id(), response).await);
         }
         if call.stream {
-            response::event_stream(self.id(), response, deadlines.idle).await
+            let answer = response::event_stream(self.id(), response, deadlines.idle).await?;
+            Ok(match &native {
+                Some(native) => native.streamed(answer, self.id()),
+                None => answer,
+            })
         } else {
-            self.whole(response, deadlines.idle).await
+            self.whole(response, deadlines.idle, native.as_ref()).await
         }
     }
 
@@ -128,7 +139,12 @@ impl OpenAi {
         tape.send(sending, request).await
     }
 
-    async fn whole(&self, mut response: Response, idle: Duration) -> Result<Answer, UpstreamError> {
+    async fn whole(
+        &self,
+        mut response: Response,
+        idle: Duration,
+        native: Option<&Native<'_>>,
+    ) -> Result<Answer, UpstreamError> {
         let (status, headers) = (
             response.status().as_u16(),
             response::answer_headers(response.headers()),
@@ -141,6 +157,10 @@ impl OpenAi {
             });
         }
         let body = response::collect(&self.settings.id, &mut response, WHOLE_LIMIT, idle).await?;
+        let body = match native {
+            Some(native) => native.whole(body),
+            None => body,
+        };
         match answer::scan_whole(&body) {
             Ok(whole) if whole.has_choices && whole.error.is_none() => Ok(Answer::Whole {
                 status,

@@ -10,6 +10,10 @@ pub(crate) const GENERIC: &str = "generic-openai";
 
 /// What is known about a vendor.
 #[derive(Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about the vendor"
+)]
 pub(crate) struct Preset {
     /// Value of a provider's `type`: lower case letters, digits, `.` and `-`. Never changes once released.
     pub(crate) kind: &'static str,
@@ -28,6 +32,8 @@ pub(crate) struct Preset {
     pub(crate) optional: &'static [&'static str],
     /// Understands `stream_options.include_usage`. Of a server that is no preset it is assumed.
     pub(crate) stream_usage: bool,
+    /// Its own address serves Responses too: requests in that dialect are passed on as they are.
+    pub(crate) responses: bool,
     /// `/v1` is appended to a `baseURL` that has none.
     pub(crate) append_v1: bool,
     pub(crate) dialect: Dialect,
@@ -45,6 +51,17 @@ const OPTIONAL: &[&str] = &[
     "headers",
     "defaultModel",
     "record",
+    "responses",
+];
+
+/// Of a server that is no vendor's, so that its address is required.
+pub(crate) const OPTIONAL_OF_ANY: &[&str] = &[
+    "apiKey",
+    "timeout",
+    "headers",
+    "defaultModel",
+    "record",
+    "responses",
 ];
 
 const fn cloud(
@@ -67,6 +84,7 @@ const fn cloud(
         stream_usage: true,
         append_v1: false,
         dialect: Dialect::Chat,
+        responses: false,
     }
 }
 
@@ -90,18 +108,22 @@ const fn local(
         stream_usage: true,
         append_v1: false,
         dialect: Dialect::Chat,
+        responses: false,
     }
 }
 
 /// Every preset, in the order they are shown.
 pub(crate) static PRESETS: &[Preset] = &[
-    cloud(
-        "openai",
-        "OpenAI",
-        "GPT models from OpenAI",
-        "https://api.openai.com/v1",
-        "OPENAI_API_KEY",
-    ),
+    Preset {
+        responses: true,
+        ..cloud(
+            "openai",
+            "OpenAI",
+            "GPT models from OpenAI",
+            "https://api.openai.com/v1",
+            "OPENAI_API_KEY",
+        )
+    },
     cloud(
         "openrouter",
         "OpenRouter",
@@ -272,6 +294,7 @@ pub(crate) static PRESETS: &[Preset] = &[
         optional: OPTIONAL,
         stream_usage: true,
         append_v1: true,
+        responses: false,
         dialect: Dialect::Chat,
     },
     Preset {
@@ -298,6 +321,7 @@ pub(crate) static PRESETS: &[Preset] = &[
         stream_usage: true,
         append_v1: true,
         dialect: Dialect::Anthropic,
+        responses: false,
     },
     Preset {
         kind: "openai-compatible",
@@ -308,10 +332,11 @@ pub(crate) static PRESETS: &[Preset] = &[
         local: false,
         port: None,
         required: &["baseURL"],
-        optional: &["apiKey", "timeout", "headers", "defaultModel", "record"],
+        optional: OPTIONAL_OF_ANY,
         stream_usage: true,
         append_v1: false,
         dialect: Dialect::Chat,
+        responses: false,
     },
 ];
 

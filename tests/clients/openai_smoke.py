@@ -57,4 +57,33 @@ error = raises(openai.RateLimitError, lambda: ask("fake/fake-1", "429"))
 check("429", error is not None and "slow down" in error.message and error.response.headers["retry-after"] == "1")
 check("404", raises(openai.NotFoundError, lambda: ask("ecko", "x")) is not None)
 check("400", raises(openai.BadRequestError, lambda: client.chat.completions.create(model="echo", messages=[])) is not None)
+
+
+def respond(text, **more):
+    return client.responses.create(model="fake/fake-1", input=text, **more)
+
+
+answer = respond("Hello there", instructions="be kind")
+check("response", answer.output_text == ANSWERS["fake/fake-1"] and answer.status == "completed")
+check("response usage", answer.usage.total_tokens == 8 and answer.instructions == "be kind")
+check("a stored response", client.responses.retrieve(answer.id).output_text == answer.output_text)
+check("previous_response_id", respond("and?", previous_response_id=answer.id).previous_response_id == answer.id)
+items = client.responses.input_items.list(answer.id)
+check("input items", [item.content[0].text for item in items.data] == ["Hello there"])
+flat = [{"type": "function", "name": "read", "parameters": {"type": "object"}, "strict": False}]
+with client.responses.stream(model="fake/fake-1", input="x", tools=flat) as stream:
+    kinds = [event.type for event in stream]
+    call = stream.get_final_response().output[0]
+check("response call", (call.type, call.name, call.arguments) == ("function_call", "read", '{"path": "a.txt"}'))
+check("response events", kinds[0] == "response.created" and kinds[-1] == "response.completed")
+with client.responses.stream(model="fake/fake-1", input="x") as stream:
+    text = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
+check("response stream", text == answer.output_text)
+last = list(respond("cut", stream=True))[-1]
+check("a cut response fails", last.type == "response.failed" and last.response.error.code == "upstream_cut")
+client.responses.delete(answer.id)
+check("a deleted response", raises(openai.NotFoundError, lambda: client.responses.retrieve(answer.id)) is not None)
+error = raises(openai.BadRequestError, lambda: respond("x", previous_response_id=answer.id))
+check("response 400", error is not None and error.code == "previous_response_not_found")
+check("response 429", raises(openai.RateLimitError, lambda: respond("429")) is not None)
 print(f"python client: {passed} passed, 0 failed")

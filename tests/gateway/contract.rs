@@ -708,8 +708,8 @@ async fn the_older_programs_addresses_are_served_where_openai_has_none() {
     );
     assert_eq!(
         gateway.get(&gateway.router("/v1/responses")).await.0,
-        404,
-        "OpenAI's"
+        405,
+        "OpenAI's, which lists none"
     );
     // On the Qwen proxy nothing without a login, and then lists in OpenAI's form.
     for path in [

@@ -37,6 +37,7 @@ mod metrics;
 mod operations;
 mod qwen;
 mod recordings;
+mod responses;
 mod security;
 mod settings;
 mod streams;

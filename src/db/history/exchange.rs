@@ -79,6 +79,8 @@ pub(crate) struct RequestRow {
     pub(crate) plan: Option<String>,
     /// The id of the client's key, if it sent one.
     pub(crate) key_id: Option<String>,
+    /// What its dialect needs to tell the answer again, as JSON; none where no client may ask for that.
+    pub(crate) kept: Option<String>,
     /// What of it can be searched for.
     pub(crate) words: String,
 }
@@ -92,6 +94,10 @@ impl RequestRow {
         }
         if !self.tags.is_empty() {
             all.insert("tags".into(), json!(self.tags));
+        }
+        let kept = self.kept.as_deref().map(serde_json::from_str::<Value>);
+        if let Some(Ok(kept)) = kept {
+            all.insert("kept".into(), kept);
         }
         (!all.is_empty()).then(|| Value::Object(all).to_string())
     }

@@ -1,6 +1,7 @@
 //! Tables `requests`, `attempts` and `responses`: one exchange each, from its beginning to its end.
 
 mod exchange;
+pub(crate) mod kept;
 pub(crate) mod list;
 pub(crate) mod words;
 

@@ -96,6 +96,7 @@ impl Asking {
             port: port.address().port(),
             user_agent: chat::header(headers, &USER_AGENT),
             is_recorded: chat::header(headers, &chat::RECORD).as_deref() == Some("true"),
+            kept: None,
         };
         Ok(Self {
             subject,
@@ -112,6 +113,11 @@ impl Asking {
     /// The id of the request, in the history too.
     pub(crate) fn id(&self) -> &str {
         &self.subject.request_id
+    }
+
+    /// Lets the client ask for the answer again; `kept` is what its dialect needs for that, as JSON.
+    pub(crate) fn keep(&mut self, kept: String) {
+        self.subject.kept = Some(kept);
     }
 
     /// Completes it.

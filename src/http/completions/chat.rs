@@ -39,11 +39,12 @@ const LONGEST_TAG: usize = 64;
 /// The longest silence a client may allow an upstream, ms.
 const LONGEST_TIMEOUT: u64 = 3_600_000;
 /// Under which names clients send what they call their session (client-behaviour, 2).
-const SESSIONS: [HeaderName; 4] = [
+const SESSIONS: [HeaderName; 5] = [
     HeaderName::from_static("x-session-id"),
     HeaderName::from_static("x-session-affinity"),
     HeaderName::from_static("x-claude-code-session-id"),
     HeaderName::from_static("session-id"),
+    HeaderName::from_static("thread-id"),
 ];
 
 pub(crate) fn routes() -> Router<App> {

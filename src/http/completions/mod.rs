@@ -6,3 +6,4 @@ pub(crate) mod chat;
 pub(crate) mod messages;
 pub(crate) mod models;
 pub(crate) mod qwen;
+pub(crate) mod responses;

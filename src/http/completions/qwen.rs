@@ -17,7 +17,7 @@ use crate::exchange::Refusal;
 use crate::http::App;
 use crate::http::clients::Allowed;
 use crate::http::completions::models::{anthropic_list, in_anthropic, speaks_anthropic};
-use crate::http::completions::{chat, messages};
+use crate::http::completions::{chat, messages, responses};
 use crate::http::error::ApiError;
 use crate::http::metrics;
 use crate::protocol::qwen::models::QwenModel;
@@ -36,8 +36,10 @@ pub(crate) fn routes() -> Router<App> {
         .route("/v1/chat/completions", post(complete))
         .route("/v1/messages", post(complete_messages))
         .merge(messages::counting())
+        .route("/v1/responses", post(respond))
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model))
+        .merge(responses::stored())
 }
 
 async fn about() -> Json<Value> {
@@ -48,6 +50,7 @@ async fn about() -> Json<Value> {
         "endpoints": {
             "chat": "POST /v1/chat/completions",
             "messages": "POST /v1/messages",
+            "responses": "POST /v1/responses",
             "models": "GET /v1/models",
             "model": "GET /v1/models/{id}",
             "health": "GET /health, /health/detailed",
@@ -176,6 +179,12 @@ async fn complete(State(app): State<App>, request: Request) -> Result<Response, 
 async fn complete_messages(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
     let plan = app.qwen.plan();
     messages::complete_with(app.qwen_port.clone(), app, request, Some(plan)).await
+}
+
+/// The same in the Responses dialect.
+async fn respond(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
+    let plan = app.qwen.plan();
+    responses::respond_with(app.qwen_port.clone(), app, request, Some(plan)).await
 }
 
 async fn models(

@@ -86,6 +86,7 @@ async fn replay(
         account: None,
         tags: BTreeMap::new(),
         is_recorded: false,
+        kept: None,
         path: PATH,
         port: stored.port.unwrap_or_default(),
         user_agent: Some(concat!("qwarden/", env!("CARGO_PKG_VERSION")).into()),

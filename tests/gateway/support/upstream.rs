@@ -154,6 +154,13 @@ impl Upstream {
         asked.cloned().collect()
     }
 
+    /// The requests for this path so far.
+    pub fn requests_for(&self, path: &str) -> Vec<Received> {
+        let received = self.inner.received.lock().expect("not poisoned");
+        let wanted = received.iter().filter(|request| request.path == path);
+        wanted.cloned().collect()
+    }
+
     /// How often its models were asked for.
     pub fn listings(&self) -> usize {
         let received = self.inner.received.lock().expect("not poisoned");

@@ -58,12 +58,8 @@ pub(super) async fn types() -> Json<Types> {
             label: "OpenAI-compatible server",
             description: "Any server that speaks OpenAI's chat format",
             required_config: vec!["baseURL"],
-            optional_config: vec!["apiKey", "timeout", "headers", "defaultModel", "record"],
-            config_schema: schema(
-                &["baseURL"],
-                &["apiKey", "timeout", "headers", "defaultModel", "record"],
-                None,
-            ),
+            optional_config: presets::OPTIONAL_OF_ANY.to_vec(),
+            config_schema: schema(&["baseURL"], presets::OPTIONAL_OF_ANY, None),
             capabilities: CAPABILITIES,
             key_variable: None,
             local: false,
@@ -133,6 +129,10 @@ fn described(key: &str, base_url: Option<&str>) -> Value {
             "type": "string",
             "enum": ["off", "failed", "all"],
             "description": "Which of its exchanges are recorded, in place of `history.record`",
+        }),
+        "responses" => json!({
+            "type": "boolean",
+            "description": "It serves /responses: requests in that dialect are passed on as they are",
         }),
         _ => json!({"type": "string", "description": ""}),
     }
