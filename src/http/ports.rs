@@ -1,10 +1,11 @@
 //! What is served where, and the layers a request meets.
 
-use axum::Router;
 use axum::extract::Request;
 use axum::middleware::from_fn_with_state;
+use axum::{Extension, Router};
 
 use crate::http::aliases::Aliases;
+use crate::http::envelope::OfOllama;
 use crate::http::error::ApiError;
 use crate::http::{App, access, aliases, clients, completions, envelope, management};
 
@@ -22,6 +23,13 @@ pub(crate) fn router(app: &App) -> Router {
         .merge(completions::models::routes())
         .merge(completions::about::routes());
     enveloped(for_clients(routes, app).layer(aliases), app)
+}
+
+/// The port that speaks Ollama's API, where there is one.
+pub(crate) fn ollama(app: &App) -> Router {
+    let routes = completions::ollama::routes().merge(completions::models::routes());
+    // Outside the envelope, which writes errors in the client's dialect.
+    enveloped(for_clients(routes, app), app).layer(Extension(OfOllama))
 }
 
 /// :3002, management.

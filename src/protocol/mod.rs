@@ -2,6 +2,7 @@
 
 pub(crate) mod compare;
 pub(crate) mod dialect;
+pub(crate) mod ollama;
 pub(crate) mod openai;
 pub(crate) mod qwen;
 pub(crate) mod recording;

@@ -31,6 +31,7 @@ mod import;
 mod layers;
 mod lifecycle;
 mod management;
+mod ollama;
 mod operations;
 mod qwen;
 mod recordings;

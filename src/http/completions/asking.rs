@@ -187,6 +187,8 @@ fn respond(delivery: Delivery, telling: Option<Box<dyn Telling>>) -> Result<Resp
 struct Retold {
     pieces: Pieces,
     reader: Reader,
+    /// The stream is one of server-sent events.
+    has_comments: bool,
     telling: Box<dyn Telling>,
 }
 
@@ -195,6 +197,7 @@ impl Retold {
         Self {
             pieces,
             reader: Reader::new(sse::EVENT_LIMIT),
+            has_comments: telling.stream_type() == "text/event-stream",
             telling,
         }
     }
@@ -206,7 +209,10 @@ impl Retold {
             match frame.event {
                 Some(event) if !event.data.is_empty() => self.telling.event(&event.data, &mut out),
                 _ if frame.raw.starts_with(b": waiting") => self.telling.silence(&mut out),
-                _ if frame.raw.starts_with(b":") => out.extend_from_slice(&frame.raw),
+                // Where there are no comments, what they say is left out.
+                _ if frame.raw.starts_with(b":") && self.has_comments => {
+                    out.extend_from_slice(&frame.raw);
+                }
                 _ => {}
             }
         }

@@ -4,4 +4,5 @@ pub(crate) mod about;
 pub(crate) mod asking;
 pub(crate) mod chat;
 pub(crate) mod models;
+pub(crate) mod ollama;
 pub(crate) mod qwen;

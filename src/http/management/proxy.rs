@@ -1,4 +1,4 @@
-//! `/api/proxy`: starting, stopping and seeing the gateway's two ports.
+//! `/api/proxy`: starting, stopping and seeing the gateway's ports.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(status))
 }
 
-/// Opens the two ports; answers when they are bound.
+/// Opens the ports; answers when they are bound.
 #[utoipa::path(post, path = "/api/proxy/start", tag = "proxy",
     responses((status = 200, body = Value)))]
 async fn start(State(app): State<App>) -> Result<Json<Value>, ApiError> {
@@ -53,7 +53,7 @@ async fn start(State(app): State<App>) -> Result<Json<Value>, ApiError> {
     Ok(Json(Value::Object(body)))
 }
 
-/// Closes the two ports; open requests may finish.
+/// Closes the ports; open requests may finish.
 #[utoipa::path(post, path = "/api/proxy/stop", tag = "proxy",
     params(("drain_ms" = Option<i64>, Query, minimum = 0, maximum = 600_000, description = "How long open requests may take")),
     responses((status = 200, body = Value)))]
@@ -80,7 +80,7 @@ async fn stop(State(app): State<App>, params: Params) -> Result<Json<Value>, Api
     Ok(Json(Value::Object(body)))
 }
 
-/// Whether the two ports serve, and what there is to serve.
+/// Whether the ports serve, and what there is to serve.
 #[utoipa::path(get, path = "/api/proxy/status", tag = "proxy",
     params(("fields" = Option<String>, Query, description = "Only these fields, by comma")),
     responses((status = 200, body = Value)))]
@@ -97,6 +97,7 @@ async fn status(State(app): State<App>, params: Params) -> Result<Json<Value>, A
 pub(crate) async fn standing(app: &App) -> Result<Map<String, Value>, ApiError> {
     let (router, router_runs) = service(app, &app.router_port, "listener-router");
     let (qwen, qwen_runs) = service(app, &app.qwen_port, "listener-qwen");
+    let (ollama, _) = service(app, &app.ollama_port, "listener-ollama");
     let (status, message) = match (router_runs, qwen_runs) {
         (true, true) => ("running", "All proxy servers are running"),
         (false, false) => ("stopped", "Proxy servers are not running"),
@@ -117,6 +118,7 @@ pub(crate) async fn standing(app: &App) -> Result<Map<String, Value>, ApiError> 
         "status": status,
         "providerRouter": router,
         "qwenProxy": qwen,
+        "ollama": ollama,
         "providers": {"total": providers.len(), "enabled": enabled, "items": providers},
         "models": {"total": models.len(), "items": models},
         "credentials": {
