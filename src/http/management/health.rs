@@ -64,7 +64,7 @@ async fn health(State(app): State<App>) -> Json<Value> {
         .gateway
         .ports()
         .iter()
-        .all(|port| port.opened_since().is_some());
+        .all(|port| port.is_on());
     Json(json!({
         "status": status,
         "service": "api-server",
@@ -133,7 +133,7 @@ async fn ready(State(app): State<App>) -> (StatusCode, Json<Value>) {
         .gateway
         .ports()
         .iter()
-        .filter(|port| port.opened_since().is_none())
+        .filter(|port| !port.is_on())
     {
         reasons.push(format!("the {} is stopped", port.name));
     }
