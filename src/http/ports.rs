@@ -20,6 +20,7 @@ pub(crate) fn qwen(app: &App) -> Router {
 pub(crate) fn router(app: &App) -> Router {
     let aliases = from_fn_with_state(aliases(app), aliases::on_router);
     let routes = completions::chat::routes()
+        .merge(completions::passing::routes())
         .merge(completions::models::routes())
         .merge(completions::about::routes());
     enveloped(for_clients(routes, app).layer(aliases), app)

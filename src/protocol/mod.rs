@@ -6,5 +6,6 @@ pub(crate) mod ollama;
 pub(crate) mod openai;
 pub(crate) mod qwen;
 pub(crate) mod recording;
+pub(crate) mod schema;
 pub(crate) mod sse;
 pub(crate) mod tools;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use reqwest::Url;
 
 /// The kind of provider that may name our Qwen proxy, as databases of the older program do.
-const QWEN_PROXY: &str = "qwen-proxy";
+pub(super) const QWEN_PROXY: &str = "qwen-proxy";
 const OWN: &str = "an address of this gateway itself";
 
 /// Cloud metadata services outside the link-local range: Alibaba, Azure, Oracle; Amazon and Google over IPv6.

@@ -79,11 +79,21 @@ pub(crate) struct ConfigError {
 pub(super) struct Settings {
     pub(super) id: String,
     pub(super) kind: &'static str,
+    base: Url,
     pub(super) chat: Url,
     pub(super) models: Url,
     pub(super) key: Option<SecretString>,
     pub(super) headers: HeaderMap,
     pub(super) timeout: Option<Duration>,
+    /// Knows the role `developer`.
+    pub(super) developer: bool,
+}
+
+impl Settings {
+    /// The address of another route.
+    pub(super) fn at(&self, path: &str) -> Url {
+        below(&self.base, path)
+    }
 }
 
 /// Checks a configuration. Unknown keys are left alone: other readers may know them.
@@ -100,9 +110,11 @@ pub(super) fn read(definition: &Definition) -> Result<Settings, InvalidConfig> {
             kind: preset.map_or(presets::GENERIC, |preset| preset.kind),
             chat: below(&base, "chat/completions"),
             models: below(&base, "models"),
+            base,
             key,
             headers,
             timeout,
+            developer: presets::KNOW_DEVELOPERS.contains(&definition.kind.as_str()),
         }),
         _ => Err(InvalidConfig {
             provider: definition.id.clone(),

@@ -27,6 +27,8 @@ async fn about(State(app): State<App>) -> Result<Json<Value>, ApiError> {
         "description": "OpenAI-compatible router over many providers",
         "endpoints": {
             "chat": "POST /v1/chat/completions",
+            "completions": "POST /v1/completions",
+            "embeddings": "POST /v1/embeddings",
             "models": "GET /v1/models",
             "model": "GET /v1/models/{id}",
             "health": "GET /health",

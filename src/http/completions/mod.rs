@@ -5,4 +5,5 @@ pub(crate) mod asking;
 pub(crate) mod chat;
 pub(crate) mod models;
 pub(crate) mod ollama;
+pub(crate) mod passing;
 pub(crate) mod qwen;

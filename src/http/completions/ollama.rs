@@ -22,14 +22,17 @@ use crate::http::error::ApiError;
 use crate::http::extract;
 use crate::protocol::ollama::answer::{Moment, OllamaTelling, Shape};
 use crate::protocol::ollama::catalogue::{self, Known};
+use crate::protocol::ollama::embedding::Embed;
 use crate::protocol::ollama::request::{self, Asked};
-use crate::protocol::openai::request::FieldError;
+use crate::protocol::openai::request::{FieldError, named};
 use crate::settings;
 
 /// The version of Ollama whose API this is: clients ask for it before they use what is newer.
 const VERSION: &str = "0.12.6";
 const CHAT: &str = "/api/chat";
 const GENERATE: &str = "/api/generate";
+const EMBED: &str = "/api/embed";
+const EMBEDDINGS: &str = "/api/embeddings";
 /// What Ollama's clients append to a name without a tag.
 const LATEST: &str = ":latest";
 
@@ -42,6 +45,8 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/show", post(show))
         .route(CHAT, post(complete_chat))
         .route(GENERATE, post(generate))
+        .route(EMBED, post(embed))
+        .route(EMBEDDINGS, post(embeddings))
         .route("/v1/chat/completions", post(complete))
 }
 
@@ -108,11 +113,7 @@ async fn answer(
     read: fn(&[u8]) -> Result<Asked, Vec<FieldError>>,
 ) -> Result<Response, ApiError> {
     let asking = Asking::of(&app.ollama_port, &request, path, None)?;
-    let began = Instant::now();
-    let clock = Box::new(move || Moment {
-        at: rfc3339(now_ms()),
-        since: began.elapsed(),
-    });
+    let clock = clock();
     let body = body(app, request).await?;
     match read(&body).map_err(ApiError::Fields)? {
         Asked::Load { model, unloads } => {
@@ -133,6 +134,37 @@ async fn answer(
             asking.answer(app, spoken).await
         }
     }
+}
+
+async fn embed(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
+    vectors(&app, request, EMBED).await
+}
+
+async fn embeddings(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
+    vectors(&app, request, EMBEDDINGS).await
+}
+
+async fn vectors(app: &App, request: Request, path: &'static str) -> Result<Response, ApiError> {
+    let asking = Asking::of(&app.ollama_port, &request, path, None)?;
+    let clock = clock();
+    let body = body(app, request).await?;
+    let embed = Embed::read(&body, path == EMBEDDINGS).map_err(ApiError::Fields)?;
+    let named = real_name(app, &embed.model).await?;
+    let named = named::json(embed.request(&named)).map_err(ApiError::Fields)?;
+    let telling = Box::new(embed.telling(clock));
+    let json = "application/json".to_owned();
+    asking
+        .pass(app, (named, json), "embeddings", Some(telling))
+        .await
+}
+
+/// Counts from now.
+fn clock() -> Box<dyn Fn() -> Moment + Send> {
+    let began = Instant::now();
+    Box::new(move || Moment {
+        at: rfc3339(now_ms()),
+        since: began.elapsed(),
+    })
 }
 
 /// Ollama looks at no content type, and its documentation's own examples send that of a form. A page that posts a form

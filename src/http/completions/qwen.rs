@@ -11,7 +11,7 @@ use crate::clock::{now_ms, rfc3339};
 use crate::exchange::Refusal;
 use crate::http::App;
 use crate::http::clients::Allowed;
-use crate::http::completions::chat;
+use crate::http::completions::{chat, passing};
 use crate::http::error::ApiError;
 use crate::protocol::qwen::models::QwenModel;
 
@@ -20,6 +20,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/", get(about))
         .route("/health", get(health))
         .route("/v1/chat/completions", post(complete))
+        .route("/v1/completions", post(complete_text))
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model))
 }
@@ -57,6 +58,11 @@ async fn health(State(app): State<App>) -> Result<Json<Value>, ApiError> {
 async fn complete(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
     let plan = app.qwen.plan();
     chat::complete_with(app.qwen_port.clone(), app, request, Some(plan)).await
+}
+
+/// Completes a text as a chat: the site only chats.
+async fn complete_text(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
+    passing::complete_as_chat(&app.qwen_port, &app, request, app.qwen.plan()).await
 }
 
 async fn models(

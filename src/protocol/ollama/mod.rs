@@ -3,4 +3,5 @@
 pub(crate) mod answer;
 pub(crate) mod catalogue;
 mod content;
+pub(crate) mod embedding;
 pub(crate) mod request;
