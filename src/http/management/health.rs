@@ -59,12 +59,7 @@ async fn health(State(app): State<App>) -> Json<Value> {
     } else {
         "degraded"
     };
-    let router = app
-        .handles
-        .gateway
-        .ports()
-        .iter()
-        .all(|port| port.is_on());
+    let router = app.handles.gateway.ports().iter().all(|port| port.is_on());
     Json(json!({
         "status": status,
         "service": "api-server",
