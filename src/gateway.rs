@@ -99,6 +99,7 @@ pub struct Gateway {
     management: Arc<Port>,
     qwen: Arc<Port>,
     router: Arc<Port>,
+    ollama: Arc<Port>,
     root: JoinHandle<()>,
     instance: Instance,
     warnings: Vec<String>,
@@ -108,10 +109,11 @@ pub struct Gateway {
     backup_clock: Owned,
 }
 
-/// The services of the three ports, known once the handles are.
+/// The services of the ports, known once the handles are.
 struct Services {
     qwen: serve::Service,
     router: serve::Service,
+    ollama: serve::Service,
     management: serve::Service,
 }
 
@@ -159,18 +161,25 @@ impl Gateway {
             "--api-port",
             at(settings::SERVER_API_PORT),
         );
+        let ollama = Port::optional("Ollama API", "--ollama-port", at(settings::OLLAMA_PORT));
         let auto_start = settings.flag(settings::AUTO_START);
         let wanted = [
             Some(&management),
             auto_start.then_some(&qwen),
             auto_start.then_some(&router),
+            auto_start.then_some(&ollama),
         ];
         for port in wanted.into_iter().flatten() {
             port.open().map_err(|taken| port_error(&taken))?;
         }
 
         let own = OwnPorts::new({
-            let ports = [qwen.clone(), router.clone(), management.clone()];
+            let ports = [
+                qwen.clone(),
+                router.clone(),
+                management.clone(),
+                ollama.clone(),
+            ];
             move || ports.each_ref().map(|port| port.address().port())
         });
         let (sender, settings) = watch::channel(Arc::new(settings));
@@ -197,6 +206,10 @@ impl Gateway {
             router: (
                 router.clone(),
                 serving(&services, |services| &services.router),
+            ),
+            ollama: (
+                ollama.clone(),
+                serving(&services, |services| &services.ollama),
             ),
             management: (
                 management.clone(),
@@ -245,7 +258,12 @@ impl Gateway {
             changes: Turns::default(),
             binding: Binding::new(
                 exposure,
-                [qwen.clone(), router.clone(), management.clone()],
+                [
+                    qwen.clone(),
+                    router.clone(),
+                    management.clone(),
+                    ollama.clone(),
+                ],
                 handles.supervision.clone(),
                 settings.clone(),
                 tasks.clone(),
@@ -258,10 +276,12 @@ impl Gateway {
             ending: ending.clone(),
             qwen_port: qwen.clone(),
             router_port: router.clone(),
+            ollama_port: ollama.clone(),
         };
         let _ = services.set(Services {
             qwen: ports::qwen(&app),
             router: ports::router(&app),
+            ollama: ports::ollama(&app),
             management: ports::management(&app),
         });
         let root = tree
@@ -303,6 +323,7 @@ impl Gateway {
             management,
             qwen,
             router,
+            ollama,
             root,
             instance,
             warnings,
@@ -320,6 +341,12 @@ impl Gateway {
     /// Where the Qwen proxy listens.
     pub fn qwen_address(&self) -> SocketAddr {
         self.qwen.address()
+    }
+
+    /// Where Ollama's API is served; none where it is off.
+    pub fn ollama_address(&self) -> Option<SocketAddr> {
+        self.ollama.opened_since()?;
+        Some(self.ollama.address())
     }
 
     /// Where the management API listens.
@@ -400,7 +427,7 @@ impl Gateway {
         }
         drop(self.backup_clock);
         self.backups.stop(BACKUP_GRACE).await;
-        for port in [&self.qwen, &self.router, &self.management] {
+        for port in [&self.qwen, &self.router, &self.ollama, &self.management] {
             port.end_retired();
         }
         if let Err(error) = self.handles.database.flush(FLUSH_DEADLINE).await {

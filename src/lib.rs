@@ -13,7 +13,8 @@
 //! ├─ router                providers, models, route plans
 //! ├─ gateway               what "start" and "stop" act on
 //! │  ├─ listener-qwen      :3000
-//! │  └─ listener-router    :3001
+//! │  ├─ listener-router    :3001
+//! │  └─ listener-ollama    the port of `ollama.port`, off by default
 //! └─ listener-management   :3002
 //! ```
 //!

@@ -75,6 +75,7 @@ pub(crate) const SERVER_PORT: &str = "server.port";
 pub(crate) const SERVER_HOST: &str = "server.host";
 pub(crate) const SERVER_QWEN_PORT: &str = "server.qwenPort";
 pub(crate) const SERVER_API_PORT: &str = "server.apiPort";
+pub(crate) const OLLAMA_PORT: &str = "ollama.port";
 pub(crate) const SERVER_TIMEOUT: &str = "server.timeout";
 pub(crate) const SERVER_CONNECT_TIMEOUT: &str = "server.connectTimeout";
 pub(crate) const SERVER_KEEP_ALIVE: &str = "server.keepAlive";
@@ -151,6 +152,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Fallback::Integer(3002),
         Some("API_PORT"),
         "port of the management API",
+    ),
+    setting(
+        OLLAMA_PORT,
+        Kind::Integer(0, 65_535),
+        Fallback::Integer(0),
+        None,
+        "port that speaks Ollama's API, 0 = off; Ollama's own is 11434",
     ),
     setting(
         SERVER_HOST,

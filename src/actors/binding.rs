@@ -1,4 +1,4 @@
-//! Where the three ports listen, and moving them while they serve.
+//! Where the ports listen, and moving them while they serve.
 //!
 //! Not an actor: sockets and connections are owned above the listeners, so a move is a new socket under a listener that
 //! is restarted. The new socket is bound first, so that a port that cannot be had changes nothing.
@@ -24,17 +24,19 @@ pub(crate) enum Exposure {
 }
 
 /// The settings that say where a port is.
-const PLACES: [&str; 4] = [
+const PLACES: [&str; 5] = [
     settings::SERVER_QWEN_PORT,
     settings::SERVER_PORT,
     settings::SERVER_API_PORT,
+    settings::OLLAMA_PORT,
     settings::SERVER_HOST,
 ];
 /// As they stand in the tree, and which setting moves them.
-const LISTENERS: [(&str, &str); 3] = [
+const LISTENERS: [(&str, &str); 4] = [
     ("listener-qwen", settings::SERVER_QWEN_PORT),
     ("listener-router", settings::SERVER_PORT),
     ("listener-management", settings::SERVER_API_PORT),
+    ("listener-ollama", settings::OLLAMA_PORT),
 ];
 
 /// Moves the ports. Cheap to clone.
@@ -42,7 +44,7 @@ const LISTENERS: [(&str, &str); 3] = [
 pub(crate) struct Binding {
     exposure: Exposure,
     /// In the order of [`LISTENERS`].
-    ports: [Arc<Port>; 3],
+    ports: [Arc<Port>; 4],
     supervision: Supervision,
     settings: watch::Receiver<Arc<Settings>>,
     tasks: Tasks,
@@ -61,6 +63,8 @@ enum Step {
     Remember(SocketAddr),
     /// The new socket is bound.
     Serve(Bound),
+    /// There is to be none.
+    TurnOff(SocketAddr),
     /// Old and new address overlap, so the new socket has taken the place of the old one already.
     Undo(SocketAddr),
 }
@@ -131,7 +135,7 @@ async fn address_of(host: &str) -> Option<IpAddr> {
 impl Binding {
     pub(crate) fn new(
         exposure: Exposure,
-        ports: [Arc<Port>; 3],
+        ports: [Arc<Port>; 4],
         supervision: Supervision,
         settings: watch::Receiver<Arc<Settings>>,
         tasks: Tasks,
@@ -161,8 +165,14 @@ impl Binding {
             if from == to {
                 continue;
             }
-            if port.opened_since().is_none() {
-                let step = Step::Remember(to);
+            let at_once = if !port.is_on() {
+                Some(Step::Remember(to))
+            } else if port.is_off(to) {
+                Some(Step::TurnOff(to))
+            } else {
+                None
+            };
+            if let Some(step) = at_once {
                 moving.0.push(Move { index, step });
                 continue;
             }
@@ -193,10 +203,12 @@ impl Binding {
             match step {
                 Step::Remember(to) => port.want(to),
                 Step::Serve(bound) => {
-                    if let Some(before) = port.move_to(bound) {
-                        self.restart(index).await;
-                        self.let_go(port, before);
-                    }
+                    let before = port.move_to(bound);
+                    self.serve_anew(index, port, before).await;
+                }
+                Step::TurnOff(to) => {
+                    let before = port.turn_off(to);
+                    self.serve_anew(index, port, before).await;
                 }
                 Step::Undo(_) => {}
             }
@@ -240,6 +252,16 @@ impl Binding {
         self.restart(index).await;
         self.let_go(port, before);
         opened
+    }
+
+    /// The listener takes the socket that is there now, and what runs on the old one may finish.
+    async fn serve_anew(&self, index: usize, port: &Port, before: Option<Connections>) {
+        if port.is_on() {
+            self.restart(index).await;
+        }
+        if let Some(before) = before {
+            self.let_go(port, before);
+        }
     }
 
     async fn restart(&self, index: usize) {

@@ -1,6 +1,6 @@
-//! The gateway: the two public listeners, and what "start" and "stop" act on. A supervisor of its own.
+//! The gateway: the public listeners, and what "start" and "stop" act on. A supervisor of its own.
 //!
-//! Owns: the listeners of :3000 and :3001. Kept above it: the sockets, the connections, and whether the gateway should
+//! Owns: the listeners of :3000, :3001 and of Ollama's port. Kept above it: the sockets, the connections, and whether the gateway should
 //! run, so that a crash closes nothing. Never waits for: a drain, a task reports back when it is done.
 
 use std::collections::VecDeque;

@@ -56,8 +56,8 @@ impl ActorMessage for Message {
 struct ListenerActor;
 
 pub(crate) struct State {
-    /// Held for its drop.
-    _accepting: Owned,
+    /// Held for its drop; none while the port is off.
+    _accepting: Option<Owned>,
 }
 
 impl Behaviour for ListenerActor {
@@ -68,6 +68,9 @@ impl Behaviour for ListenerActor {
     async fn start(arguments: Arguments, own: Own<Message>) -> Result<State, Fatal> {
         let Arguments { port, serve, tasks } = arguments;
         let Some((socket, connections)) = port.serving() else {
+            if port.is_on() && port.is_off(port.wanted()) {
+                return Ok(State { _accepting: None });
+            }
             return Err(format!("the port of the {} is closed", port.name).into());
         };
         let limit = Arc::new(Semaphore::new(MOST_CONNECTIONS));
@@ -109,7 +112,7 @@ impl Behaviour for ListenerActor {
             }
         });
         Ok(State {
-            _accepting: tasks.spawn_owned("accept loop", accepting),
+            _accepting: Some(tasks.spawn_owned("accept loop", accepting)),
         })
     }
 

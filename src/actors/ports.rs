@@ -27,16 +27,20 @@ const PROBE_DEADLINE: Duration = Duration::from_millis(500);
 /// What is asked then: every port answers it without asking any actor.
 pub(crate) const PROBED: &str = "/health/live";
 
-/// One of the three ports.
+/// One of the ports.
 pub(crate) struct Port {
     pub(crate) name: &'static str,
     /// The command line flag that moves it, for messages.
     pub(crate) flag: &'static str,
+    /// Number 0 means that it stays closed, and not any that is free.
+    may_be_off: bool,
     state: Mutex<State>,
 }
 
 struct State {
     wanted: SocketAddr,
+    /// Somebody opened it, and nobody closed it since: there is a socket unless it is off.
+    is_on: bool,
     open: Option<Open>,
     /// Connections of sockets that were let go, as long as they may still carry something.
     retired: Vec<Connections>,
@@ -70,27 +74,58 @@ pub(crate) struct PortTaken {
 
 impl Port {
     pub(crate) fn new(name: &'static str, flag: &'static str, wanted: SocketAddr) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::made(name, flag, false, wanted))
+    }
+
+    /// One that is off where its number is 0.
+    pub(crate) fn optional(
+        name: &'static str,
+        flag: &'static str,
+        wanted: SocketAddr,
+    ) -> Arc<Self> {
+        Arc::new(Self::made(name, flag, true, wanted))
+    }
+
+    fn made(name: &'static str, flag: &'static str, may_be_off: bool, wanted: SocketAddr) -> Self {
+        Self {
             name,
             flag,
+            may_be_off,
             state: Mutex::new(State {
                 wanted,
+                is_on: false,
                 open: None,
                 retired: Vec::new(),
             }),
-        })
+        }
     }
 
-    /// Binds the socket, or says that it is bound already.
+    /// Binds the socket, or says that it is bound already. One that is off only remembers that it was asked to.
     pub(crate) fn open(&self) -> Result<SocketAddr, PortTaken> {
         let mut state = lock(&self.state);
         if let Some(open) = state.open.as_ref() {
             return Ok(open.address);
         }
-        let open = self.opened(state.wanted)?;
-        let address = open.address;
-        state.open = Some(open);
+        let address = if self.is_off(state.wanted) {
+            state.wanted
+        } else {
+            let open = self.opened(state.wanted)?;
+            let address = open.address;
+            state.open = Some(open);
+            address
+        };
+        state.is_on = true;
         Ok(address)
+    }
+
+    /// Whether at this address it is meant to be off.
+    pub(crate) fn is_off(&self, wanted: SocketAddr) -> bool {
+        self.may_be_off && wanted.port() == 0
+    }
+
+    /// Whether it was opened; see [`Port::is_off`].
+    pub(crate) fn is_on(&self) -> bool {
+        lock(&self.state).is_on
     }
 
     /// Binds a socket elsewhere, for [`Port::move_to`].
@@ -99,14 +134,23 @@ impl Port {
         Ok(Bound { wanted, open })
     }
 
-    /// Serves `bound` from now on, and hands over the connections of the socket before. A closed port stays closed and
-    /// only remembers where to open.
+    /// Serves `bound` from now on, and hands over the connections of the socket before, if there was one. A closed port
+    /// stays closed and only remembers where to open.
     pub(crate) fn move_to(&self, bound: Bound) -> Option<Connections> {
         let mut state = lock(&self.state);
         state.wanted = bound.wanted;
-        let before = state.open.take()?;
-        state.open = Some(bound.open);
+        if !state.is_on {
+            return None;
+        }
+        let before = state.open.replace(bound.open)?;
         Some(before.connections)
+    }
+
+    /// Serves nothing from now on although it is on, and hands over the connections of the socket before.
+    pub(crate) fn turn_off(&self, wanted: SocketAddr) -> Option<Connections> {
+        let mut state = lock(&self.state);
+        state.wanted = wanted;
+        Some(state.open.take()?.connections)
     }
 
     /// Where to open next time.
@@ -137,7 +181,11 @@ impl Port {
     /// Lets go of the socket, and hands over the connections it brought. Closed for good once the accept loop, told by
     /// its token, has dropped its share: [`Connections::accepting`] tells.
     pub(crate) fn close(&self) -> Option<Connections> {
-        let open = lock(&self.state).open.take()?;
+        let open = {
+            let mut state = lock(&self.state);
+            state.is_on = false;
+            state.open.take()?
+        };
         open.connections.closing.cancel();
         Some(open.connections)
     }

@@ -37,6 +37,7 @@ pub(crate) struct Seed {
     pub(crate) tasks: Tasks,
     pub(crate) qwen: (Arc<Port>, Serve),
     pub(crate) router: (Arc<Port>, Serve),
+    pub(crate) ollama: (Arc<Port>, Serve),
     pub(crate) management: (Arc<Port>, Serve),
 }
 
@@ -103,10 +104,15 @@ impl Tree {
                 },
             )
         };
-        let ports = vec![seed.qwen.0.clone(), seed.router.0.clone()];
+        let ports = vec![
+            seed.qwen.0.clone(),
+            seed.router.0.clone(),
+            seed.ollama.0.clone(),
+        ];
         let listeners = vec![
             listen("listener-qwen", seed.qwen),
             listen("listener-router", seed.router),
+            listen("listener-ollama", seed.ollama),
         ];
         let (gateway_spec, gateway) = gateway::child(gateway::Arguments {
             ports,

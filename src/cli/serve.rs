@@ -30,6 +30,9 @@ pub(crate) struct Options {
     /// Port of the management API [default: 3002].
     #[arg(long, env = "QWARDEN_API_PORT")]
     api_port: Option<u16>,
+    /// Port that speaks Ollama's API; 0 is off [default: 0].
+    #[arg(long, env = "QWARDEN_OLLAMA_PORT")]
+    ollama_port: Option<u16>,
     /// Where the database lives [default: the platform's data directory].
     #[arg(long, env = "QWARDEN_DATA_DIR")]
     data_dir: Option<PathBuf>,
@@ -118,6 +121,7 @@ impl Options {
         put(settings::SERVER_PORT, self.port.map(Value::from));
         put(settings::SERVER_QWEN_PORT, self.qwen_port.map(Value::from));
         put(settings::SERVER_API_PORT, self.api_port.map(Value::from));
+        put(settings::OLLAMA_PORT, self.ollama_port.map(Value::from));
         put(settings::LOGGING_LEVEL, self.log_level.map(Value::from));
         put(
             settings::AUTO_START,
@@ -161,7 +165,7 @@ fn announce(gateway: &Gateway) {
          \n  \
            router      http://{router}/v1   OpenAI-compatible, many providers\n  \
            qwen proxy  http://{qwen}/v1   your chat.qwen.ai login\n  \
-           management  http://{management}\n  \
+           management  http://{management}\n{ollama}  \
            database    {database}\n\
          \ntry:\n  \
            curl http://{router}/v1/chat/completions -H 'content-type: application/json' \\\n    \
@@ -169,6 +173,14 @@ fn announce(gateway: &Gateway) {
         version = env!("CARGO_PKG_VERSION"),
         qwen = callable(gateway.qwen_address()),
         management = callable(gateway.management_address()),
+        ollama = gateway
+            .ollama_address()
+            .map_or_else(String::new, |address| {
+                format!(
+                    "  ollama      http://{}      Ollama's API\n",
+                    callable(address)
+                )
+            }),
         database = gateway.database_path().display(),
     );
     // A closed standard output is no reason not to serve.

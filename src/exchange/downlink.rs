@@ -42,6 +42,7 @@ pub(crate) struct Downlink {
     upstream_model: String,
     attempts: u32,
     ignored: Vec<&'static str>,
+    content_type: Option<String>,
     aborting: CancellationToken,
     keep_alive: Duration,
     /// Whether the client asked for events: only then can it be kept waiting with comments.
@@ -73,6 +74,7 @@ impl Downlink {
             upstream_model: String::new(),
             attempts: 0,
             ignored: Vec::new(),
+            content_type: None,
             aborting: connections.aborting.clone(),
             keep_alive,
             streams,
@@ -90,6 +92,11 @@ impl Downlink {
     pub(crate) fn giving(&mut self, given: &Given) {
         self.provider.clone_from(&given.provider);
         self.upstream_model.clone_from(&given.upstream_model);
+    }
+
+    /// What the answer is, where it is no chat completion.
+    pub(crate) fn told_as(&mut self, content_type: Option<String>) {
+        self.content_type = content_type;
     }
 
     /// Which fields of the request have no effect, for the response headers.
@@ -222,6 +229,7 @@ impl Downlink {
             attempts: self.attempts,
             ignored: self.ignored.clone(),
             cache: self.keeping.verdict(),
+            content_type: self.content_type.clone(),
             content,
         }
     }

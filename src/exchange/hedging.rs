@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::actors::router::target::Target;
 use crate::exchange::attempts::{Picked, Picker};
+use crate::exchange::structured;
 use crate::exchange::{Attempted, Exchange};
 use crate::providers::tape::Tape;
 use crate::providers::{Answer, UpstreamError};
@@ -34,7 +35,7 @@ impl Exchange {
         let target = picked.target.clone();
         let call = self.call(&target, tape);
         let deadlines = call.deadlines;
-        let mut first = target.adapter.complete(call);
+        let mut first = structured::complete(&target, call);
         let waiting = tokio::time::timeout(patience, &mut first);
         match self.downlink.patiently(waiting).await {
             Err(interrupted) => return Attempted::Interrupted(interrupted),
@@ -55,7 +56,7 @@ impl Exchange {
         let (other_place, other_began) = (self.recorder.current(), Instant::now());
         let other_call = self.call(&other_target, other_tape.clone());
         let other_deadlines = other_call.deadlines;
-        let second = other_target.adapter.complete(other_call);
+        let second = structured::complete(&other_target, other_call);
         let (answer, rest, is_first) = match self.downlink.patiently(select(first, second)).await {
             Err(interrupted) => {
                 self.recorder.turn_to(first_place);

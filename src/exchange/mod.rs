@@ -13,6 +13,7 @@ pub(crate) mod cache;
 pub(crate) mod downlink;
 mod hedging;
 mod holding;
+pub(crate) mod passing;
 pub(crate) mod qwen;
 pub(crate) mod record;
 pub(crate) mod replay;
@@ -20,6 +21,7 @@ mod seam;
 #[cfg(test)]
 mod simulation;
 pub(crate) mod stream;
+mod structured;
 pub(crate) mod taping;
 
 use std::sync::Arc;
@@ -110,6 +112,8 @@ pub(crate) struct Delivery {
     pub(crate) ignored: Vec<&'static str>,
     /// What the cache did; none when that is of no interest.
     pub(crate) cache: Option<Verdict>,
+    /// What the content is, where it is no chat completion.
+    pub(crate) content_type: Option<String>,
     pub(crate) content: Content,
 }
 
@@ -406,7 +410,7 @@ impl Exchange {
         let began = tokio::time::Instant::now();
         let call = self.call(&picked.target, tape);
         let deadlines = call.deadlines;
-        let asking = picked.target.adapter.complete(call);
+        let asking = structured::complete(&picked.target, call);
         match self.downlink.patiently(asking).await {
             Ok(answer) => self.take(picked, answer, deadlines, began).await,
             Err(interrupted) => Attempted::Interrupted(interrupted),

@@ -109,14 +109,26 @@ impl Recorder {
         request: &ChatRequest,
         subject: &Subject,
     ) -> Self {
+        let asked = (&request.body, request.model.as_deref(), request.stream);
+        Self::about(database, events, settings, asked, subject)
+    }
+
+    /// Of a request of whatever kind: what is kept of it, its model, and whether it asks for events.
+    pub(crate) fn about(
+        database: Database,
+        events: Events,
+        settings: &Settings,
+        (body, model, stream): (&Bytes, Option<&str>, bool),
+        subject: &Subject,
+    ) -> Self {
         let most_bytes = settings.size(settings::HISTORY_MAX_BODY);
         let keep = settings.flag(settings::LOGGING_REQUESTS);
         let is_searched = settings.flag(settings::HISTORY_SEARCH);
         // Here and not in the write operation: one writer serves all exchanges, and this takes ms per MB.
         let asked = if keep {
-            kept_text(&request.body, most_bytes)
+            kept_text(body, most_bytes)
         } else {
-            left_out("not kept", request.body.len())
+            left_out("not kept", body.len())
         };
         let words = if is_searched {
             texts::of_request(&asked)
@@ -135,8 +147,8 @@ impl Recorder {
             port: subject.port,
             user_agent: subject.user_agent.clone(),
             openai_request: Body::of(asked),
-            model: request.model.clone().unwrap_or_default(),
-            stream: request.stream,
+            model: model.unwrap_or_default().to_owned(),
+            stream,
             plan: None,
             key_id: subject
                 .account
@@ -223,6 +235,13 @@ impl Recorder {
 
     /// Begins an attempt; returns what listens to it.
     pub(crate) fn attempt(&mut self, number: u32, target: &Target, request: &ChatRequest) -> Tape {
+        self.begin_attempt(number, target);
+        self.keeping.asks(target);
+        self.taping.attempt(number, target, request)
+    }
+
+    /// Begins an attempt that nothing listens to.
+    pub(crate) fn begin_attempt(&mut self, number: u32, target: &Target) {
         self.events.mention(
             "request:attempted",
             "attempted",
@@ -252,8 +271,6 @@ impl Recorder {
             error_code: None,
             resumed_at: None,
         });
-        self.keeping.asks(target);
-        self.taping.attempt(number, target, request)
     }
 
     /// The attempt that is spoken of, by its place.

@@ -294,6 +294,10 @@ impl Provider for Replayed {
         self.adapter.kind()
     }
 
+    fn knows_formats(&self) -> bool {
+        self.adapter.knows_formats()
+    }
+
     fn complete(&self, call: Call) -> BoxFuture<'_, Result<Answer, UpstreamError>> {
         let tape = self.tape.clone();
         self.adapter.complete(Call { tape, ..call })

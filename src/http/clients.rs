@@ -55,7 +55,7 @@ impl Allowed {
     }
 }
 
-/// The layer of :3000 and :3001.
+/// The layer of all ports but management's.
 pub(crate) async fn clients(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let settings = app.settings.borrow().clone();
     let is_near = access::is_near(&request);

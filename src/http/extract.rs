@@ -22,6 +22,12 @@ const STALL: Duration = Duration::from_secs(30);
 const DISCARDED: usize = 128 << 20;
 const DISCARD_DEADLINE: Duration = Duration::from_secs(10);
 
+/// The whole body, at most `limit` bytes, whatever it is declared to be.
+pub(crate) async fn bytes(request: Request, limit: usize) -> Result<Bytes, ApiError> {
+    not_encoded(request.headers())?;
+    collected(request.into_body(), limit).await
+}
+
 /// The whole body, at most `limit` bytes, declared to be JSON.
 pub(crate) async fn json_bytes(request: Request, limit: usize) -> Result<Bytes, ApiError> {
     declared_json(request.headers())?;
@@ -90,13 +96,18 @@ pub(crate) async fn optional_object(request: Request) -> Result<Map<String, Valu
     json_object(Request::from_parts(parts, bytes.into())).await
 }
 
-fn declared_json(headers: &HeaderMap) -> Result<(), ApiError> {
+fn not_encoded(headers: &HeaderMap) -> Result<(), ApiError> {
     if let Some(encoding) = headers.get(CONTENT_ENCODING) {
         let got = encoding.to_str().unwrap_or("an unreadable one").to_owned();
         if !got.eq_ignore_ascii_case("identity") {
             return Err(ApiError::Encoding { got });
         }
     }
+    Ok(())
+}
+
+fn declared_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    not_encoded(headers)?;
     let got = headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok());

@@ -1,4 +1,4 @@
-//! The three ports over HTTP: parse, ask a handle, encode. No SQL, no upstream, no business rule.
+//! The ports over HTTP: parse, ask a handle, encode. No SQL, no upstream, no business rule.
 
 pub(crate) mod access;
 pub(crate) mod aliases;
@@ -54,9 +54,10 @@ pub(crate) struct App {
     pub(crate) integrity: watch::Receiver<Integrity>,
     pub(crate) qwen_port: Arc<Port>,
     pub(crate) router_port: Arc<Port>,
+    pub(crate) ollama_port: Arc<Port>,
     /// Whose turn it is to change the configuration.
     pub(crate) changes: Turns,
-    /// Where the three ports are.
+    /// Where the ports are.
     pub(crate) binding: Binding,
     pub(crate) keys: Keys,
     pub(crate) vault: Vault,

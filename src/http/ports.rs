@@ -1,10 +1,11 @@
 //! What is served where, and the layers a request meets.
 
-use axum::Router;
 use axum::extract::Request;
 use axum::middleware::from_fn_with_state;
+use axum::{Extension, Router};
 
 use crate::http::aliases::Aliases;
+use crate::http::envelope::OfOllama;
 use crate::http::error::ApiError;
 use crate::http::metrics::Observed;
 use crate::http::{App, access, aliases, clients, completions, envelope, management, metrics};
@@ -23,10 +24,18 @@ pub(crate) fn router(app: &App) -> Router {
     let routes = completions::chat::routes()
         .merge(completions::messages::routes())
         .merge(completions::responses::routes())
+        .merge(completions::passing::routes())
         .merge(completions::models::routes())
         .merge(completions::about::routes())
         .merge(completions::about::live());
     enveloped(for_clients(routes, app).layer(aliases), app, "router")
+}
+
+/// The port that speaks Ollama's API, where there is one.
+pub(crate) fn ollama(app: &App) -> Router {
+    let routes = completions::ollama::routes().merge(completions::models::routes());
+    // Outside the envelope, which writes errors in the client's dialect.
+    enveloped(for_clients(routes, app), app, "ollama").layer(Extension(OfOllama))
 }
 
 /// :3002, management.

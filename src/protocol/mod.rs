@@ -5,9 +5,11 @@ pub(crate) mod compare;
 pub(crate) mod dialect;
 #[cfg(test)]
 pub(crate) mod fuzz;
+pub(crate) mod ollama;
 pub(crate) mod openai;
 pub(crate) mod qwen;
 pub(crate) mod recording;
 pub(crate) mod responses;
+pub(crate) mod schema;
 pub(crate) mod sse;
 pub(crate) mod tools;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use reqwest::Url;
 
 /// The kind of provider that may name our Qwen proxy, as databases of the older program do.
-const QWEN_PROXY: &str = "qwen-proxy";
+pub(super) const QWEN_PROXY: &str = "qwen-proxy";
 const OWN: &str = "an address of this gateway itself";
 
 /// Cloud metadata services outside the link-local range: Alibaba, Azure, Oracle; Amazon and Google over IPv6.
@@ -59,10 +59,10 @@ fn embedded(v6: Ipv6Addr) -> Option<Ipv4Addr> {
 pub(crate) struct OwnPorts(Option<Arc<Listening>>);
 
 /// The Qwen proxy's port, then the others.
-type Listening = dyn Fn() -> [u16; 3] + Send + Sync;
+type Listening = dyn Fn() -> [u16; 4] + Send + Sync;
 
 impl OwnPorts {
-    pub(crate) fn new(listening: impl Fn() -> [u16; 3] + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(listening: impl Fn() -> [u16; 4] + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(listening)))
     }
 
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn our_own_ports_are_seen_in_every_spelling() {
-        let own = OwnPorts::new(|| [3000, 3001, 3002]);
+        let own = OwnPorts::new(|| [3000, 3001, 3002, 11_434]);
         let refused =
             |kind: &str, url: &str| own.refusal(kind, &Url::parse(url).unwrap()).is_some();
         for url in [
@@ -204,6 +204,7 @@ mod tests {
             "http://[::ffff:127.0.0.1]:3001",
             "http://127.9.9.9:3001",
             "http://0.0.0.0:3001",
+            "http://localhost:11434/v1",
         ] {
             assert!(refused("openai", url), "{url}");
             assert!(refused(QWEN_PROXY, url), "{url}");

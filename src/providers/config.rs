@@ -82,6 +82,7 @@ pub(super) struct Settings {
     pub(super) kind: &'static str,
     pub(super) dialect: Dialect,
     /// Where completions are asked for.
+    base: Url,
     pub(super) chat: Url,
     pub(super) models: Url,
     /// Where requests in the Responses dialect go as they are; none where they become chat requests.
@@ -89,6 +90,15 @@ pub(super) struct Settings {
     pub(super) key: Option<SecretString>,
     pub(super) headers: HeaderMap,
     pub(super) timeout: Option<Duration>,
+    /// Knows the role `developer`.
+    pub(super) developer: bool,
+}
+
+impl Settings {
+    /// The address of another route.
+    pub(super) fn at(&self, path: &str) -> Url {
+        below(&self.base, path)
+    }
 }
 
 /// Checks a configuration. Unknown keys are left alone: other readers may know them.
@@ -115,9 +125,11 @@ pub(super) fn read(definition: &Definition) -> Result<Settings, InvalidConfig> {
             ),
             models: below(&base, "models"),
             responses: responses.then(|| below(&base, "responses")),
+            base,
             key,
             headers,
             timeout,
+            developer: presets::KNOW_DEVELOPERS.contains(&definition.kind.as_str()),
         }),
         _ => Err(InvalidConfig {
             provider: definition.id.clone(),

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
@@ -29,6 +30,7 @@ pub(crate) use self::error::{Blame, Phase, UpstreamError, Verdict};
 pub(crate) use self::http::Http;
 use self::tape::Tape;
 use crate::protocol::dialect::{Dialect, Native};
+use crate::protocol::openai::error::UpstreamFault;
 
 /// The body of an answer as the upstream sends it. Ends after its first error; dropping it cancels the upstream.
 pub(crate) type ByteStream = BoxStream<'static, Result<Bytes, UpstreamError>>;
@@ -63,6 +65,24 @@ pub(crate) struct Deadlines {
     pub(crate) first_byte: Duration,
     /// Between two pieces of the body.
     pub(crate) idle: Duration,
+}
+
+/// A request that is passed on as it is.
+#[derive(Debug, Clone)]
+pub(crate) struct Pass {
+    /// Below the base URL.
+    pub(crate) path: &'static str,
+    pub(crate) content_type: String,
+    /// Its model is already the upstream's.
+    pub(crate) body: Bytes,
+    pub(crate) deadlines: Deadlines,
+}
+
+/// What came back, with a 2xx status.
+pub(crate) struct Passed {
+    pub(crate) status: u16,
+    pub(crate) content_type: Option<String>,
+    pub(crate) bytes: ByteStream,
 }
 
 /// What an upstream answered, with a 2xx status.
@@ -115,8 +135,34 @@ pub(crate) trait Provider: Send + Sync + 'static {
         false
     }
 
+    /// Whether its models can be told by `response_format` what an answer is to be. Where not, they are told in words.
+    fn knows_formats(&self) -> bool {
+        true
+    }
+
     /// Makes one attempt. Resolves when headers came (stream) or the body is whole; dropping it or the stream cancels it.
     fn complete(&self, call: Call) -> BoxFuture<'_, Result<Answer, UpstreamError>>;
+
+    /// Whether it takes what is no chat.
+    fn passes(&self) -> bool {
+        false
+    }
+
+    /// Passes on what is no chat. Resolves when headers came; dropping it or the body cancels it.
+    fn pass(&self, pass: Pass) -> BoxFuture<'_, Result<Passed, UpstreamError>> {
+        let message = format!(
+            "it only chats and has no `/{}`; name a model of a provider that has, as `provider/model`",
+            pass.path
+        );
+        let refused = UpstreamError::Status {
+            provider: self.kind().to_owned(),
+            status: 404,
+            fault: UpstreamFault::text(&message),
+            retry_after: None,
+            should_retry: Some(false),
+        };
+        std::future::ready(Err(refused)).boxed()
+    }
 
     /// Lists models; also the health probe. `deadline` is for the whole exchange.
     fn models(

@@ -16,12 +16,14 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use self::native::Native;
+use super::address;
 use super::config::Settings;
 use super::error::{Phase, UpstreamError};
 use super::http::Http;
 use super::response::{self, ContentType};
 use super::tape::{Sending, Tape};
-use super::{Answer, Call, Deadlines, Provider, UpstreamModel, capabilities};
+use super::{Answer, Call, Deadlines, Pass, Passed, Provider, UpstreamModel, capabilities};
+use crate::protocol::openai::request::roles;
 use crate::protocol::openai::{answer, plain};
 use crate::protocol::recording::Purpose;
 
@@ -60,11 +62,14 @@ impl OpenAi {
         } else {
             "application/json"
         };
+        let renamed = (!self.settings.developer)
+            .then(|| roles::without_developer(&body))
+            .flatten();
         let request = client
             .post(url.clone())
             .header(CONTENT_TYPE, "application/json")
             .header(ACCEPT, accept)
-            .body(body);
+            .body(renamed.unwrap_or(body));
         let listened = (&call.tape, Some(Purpose::Completion));
         let response = self.send(listened, request, deadlines).await?;
         if !response.status().is_success() {
@@ -79,6 +84,32 @@ impl OpenAi {
         } else {
             self.whole(response, deadlines.idle, native.as_ref()).await
         }
+    }
+
+    async fn pass(&self, pass: Pass) -> Result<Passed, UpstreamError> {
+        let deadlines = self.deadlines(pass.deadlines);
+        let url = self.settings.at(pass.path);
+        let client = self
+            .http
+            .client_for(self.settings.kind, &url, deadlines.connect)
+            .map_err(|reason| self.unreachable(reason))?;
+        let request = client
+            .post(url)
+            .header(CONTENT_TYPE, pass.content_type)
+            .body(pass.body);
+        let unheard = Tape::default();
+        let response = self.send((&unheard, None), request, deadlines).await?;
+        if !response.status().is_success() {
+            return Err(response::status_error(self.id(), response).await);
+        }
+        let content_type = response.headers().get(CONTENT_TYPE);
+        Ok(Passed {
+            status: response.status().as_u16(),
+            content_type: content_type
+                .and_then(|kind| kind.to_str().ok())
+                .map(str::to_owned),
+            bytes: response::byte_stream(self.id(), None, response, deadlines.idle),
+        })
     }
 
     async fn models(&self, deadline: Duration) -> Result<Vec<UpstreamModel>, UpstreamError> {
@@ -224,6 +255,15 @@ impl Provider for OpenAi {
 
     fn complete(&self, call: Call) -> BoxFuture<'_, Result<Answer, UpstreamError>> {
         self.complete(call).boxed()
+    }
+
+    fn passes(&self) -> bool {
+        // Our own Qwen proxy only chats.
+        self.settings.kind != address::QWEN_PROXY
+    }
+
+    fn pass(&self, pass: Pass) -> BoxFuture<'_, Result<Passed, UpstreamError>> {
+        self.pass(pass).boxed()
     }
 
     fn models(

@@ -8,6 +8,9 @@ use crate::protocol::dialect::Dialect;
 /// The kind reported for a server that is no preset.
 pub(crate) const GENERIC: &str = "generic-openai";
 
+/// The kinds that know the role `developer`. Others are told `system`, which all know.
+pub(crate) const KNOW_DEVELOPERS: [&str; 1] = ["openai"];
+
 /// What is known about a vendor.
 #[derive(Debug, PartialEq, Eq)]
 #[expect(

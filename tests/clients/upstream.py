@@ -35,24 +35,36 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        text = body["messages"][-1]["content"]
+        if self.path.endswith("/embeddings"):
+            rows = [{"object": "embedding", "index": place, "embedding": [0.5]} for place in range(len(body["input"]))]
+            return self.answer(200, {"object": "list", "data": rows, "usage": {"prompt_tokens": 3, "total_tokens": 3}})
+        last = body["messages"][-1]
+        text = last["content"]
+        words = [f"It says: {text}"] if last["role"] == "tool" else WORDS
+        if text == "where?":
+            words = ['It is {"city": "Ulm"}.']
+        calls = body.get("tools") and last["role"] != "tool"
         if text == "cut":
             return self.stream([chunk({"role": "assistant", "content": "half "})], done=False)
         if text == "429":
             error = {"message": "slow down", "type": "rate_limit_error", "code": "rate_limited"}
             return self.answer(429, {"error": error}, retry_after="1")
         if not body.get("stream"):
-            message = {"role": "assistant", "content": "".join(WORDS)}
+            message = {"role": "assistant", "content": "".join(words)}
             choice = {"index": 0, "message": message, "finish_reason": "stop"}
+            if calls:
+                call = {**TOOL, "function": {"name": "read", "arguments": '{"path": "a.txt"}'}}
+                choice = {"index": 0, "message": {"role": "assistant", "content": None, "tool_calls": [call]},
+                          "finish_reason": "tool_calls"}
             usage = {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
             head = {"id": "chatcmpl-9", "object": "chat.completion", "created": 9, "model": "fake-1"}
             return self.answer(200, {**head, "choices": [choice], "usage": usage})
-        if body.get("tools"):
+        if calls:
             parts = [{"index": 0, "function": {"arguments": part}} for part in ['{"path":', ' "a.txt"}']]
             chunks = [chunk({"role": "assistant", "content": None, "tool_calls": [TOOL]})]
             chunks += [chunk({"tool_calls": [part]}) for part in parts]
             return self.stream(chunks + [chunk({}, "tool_calls")])
-        chunks = [chunk({"role": "assistant", "content": ""})] + [chunk({"content": word}) for word in WORDS]
+        chunks = [chunk({"role": "assistant", "content": ""})] + [chunk({"content": word}) for word in words]
         chunks.append(chunk({}, "stop"))
         if (body.get("stream_options") or {}).get("include_usage"):
             usage = {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use crate::support::upstream::{DONE, Step, Upstream, delta, finish, sse_head};
 use crate::support::{PATIENCE, TestGateway, hear, read_cell, say, say_streamed};
 
-const ACTORS: [&str; 10] = [
+const ACTORS: [&str; 11] = [
     "database",
     "events",
     "credentials",
@@ -19,6 +19,7 @@ const ACTORS: [&str; 10] = [
     "gateway",
     "listener-qwen",
     "listener-router",
+    "listener-ollama",
     "listener-management",
 ];
 

@@ -339,6 +339,10 @@ impl Provider for QwenWeb {
         true
     }
 
+    fn knows_formats(&self) -> bool {
+        false
+    }
+
     fn complete(&self, call: Call) -> BoxFuture<'_, Result<Answer, UpstreamError>> {
         self.clone().answer(call).boxed()
     }

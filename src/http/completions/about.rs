@@ -34,6 +34,9 @@ async fn about(State(app): State<App>) -> Result<Json<Value>, ApiError> {
         "endpoints": {
             "chat": "POST /v1/chat/completions",
             "messages": "POST /v1/messages",
+            "responses": "POST /v1/responses",
+            "completions": "POST /v1/completions",
+            "embeddings": "POST /v1/embeddings",
             "models": "GET /v1/models",
             "model": "GET /v1/models/{id}",
             "health": "GET /health",

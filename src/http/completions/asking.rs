@@ -18,6 +18,7 @@ use crate::actors::router::plan::RoutePlan;
 use crate::clock::new_id;
 use crate::exchange::cache::{Caching, Wish};
 use crate::exchange::downlink::{CutShort, Pieces};
+use crate::exchange::passing::Passing;
 use crate::exchange::record::Subject;
 use crate::exchange::{Content, Delivery, Incoming, Wishes};
 use crate::http::App;
@@ -27,6 +28,7 @@ use crate::http::envelope::RequestId;
 use crate::http::error::ApiError;
 use crate::protocol::dialect::{Native, Telling};
 use crate::protocol::openai::request;
+use crate::protocol::openai::request::named::Named;
 use crate::protocol::sse::{self, Reader};
 use crate::settings;
 
@@ -120,20 +122,56 @@ impl Asking {
         self.subject.kept = Some(kept);
     }
 
-    /// Completes it.
-    pub(crate) async fn answer(self, app: &App, spoken: Spoken) -> Result<Response, ApiError> {
-        let parsed = request::parse(spoken.chat).map_err(ApiError::Fields)?;
+    /// Where it goes is decided.
+    pub(crate) fn go(&mut self, plan: RoutePlan) {
+        self.plan = Some(plan);
+    }
+
+    pub(crate) fn wishes(&self) -> &Wishes {
+        &self.wishes
+    }
+
+    /// Whether the client may ask for all that it names.
+    pub(crate) fn check(&self, app: &App, model: Option<&str>) -> Result<(), ApiError> {
         let unnamed = app.settings.borrow().clone();
-        let model = parsed.model.as_deref();
         let allowed = &self.allowed;
         allowed.check(model.or_else(|| unnamed.text(settings::ACTIVE_MODEL)))?;
-        let caching = Caching {
-            wish: self.wish?,
-            key_id: allowed.key_id().map(str::to_owned),
-        };
         for target in &self.wishes.targets {
             allowed.check(Some(target))?;
         }
+        Ok(())
+    }
+
+    /// Passes it on to `path` of a provider.
+    pub(crate) async fn pass(
+        self,
+        app: &App,
+        (named, content_type): (Named, String),
+        path: &'static str,
+        telling: Option<Box<dyn Telling>>,
+    ) -> Result<Response, ApiError> {
+        self.check(app, named.model.as_deref())?;
+        let passing = Passing {
+            named,
+            path,
+            content_type,
+            subject: self.subject,
+            connections: self.connections,
+            received: self.received,
+            wishes: self.wishes,
+            plan: self.plan,
+        };
+        respond(app.exchanges.pass(passing).await?, telling)
+    }
+
+    /// Completes it.
+    pub(crate) async fn answer(self, app: &App, spoken: Spoken) -> Result<Response, ApiError> {
+        let parsed = request::parse(spoken.chat).map_err(ApiError::Fields)?;
+        self.check(app, parsed.model.as_deref())?;
+        let caching = Caching {
+            wish: self.wish?,
+            key_id: self.allowed.key_id().map(str::to_owned),
+        };
         let incoming = Incoming {
             request: parsed,
             native: spoken.native,
@@ -157,6 +195,7 @@ fn respond(delivery: Delivery, telling: Option<Box<dyn Telling>>) -> Result<Resp
         attempts,
         ignored,
         cache,
+        content_type,
         content,
     } = delivery;
     let (kind, body, is_stream) = match (content, telling) {
@@ -175,7 +214,11 @@ fn respond(delivery: Delivery, telling: Option<Box<dyn Telling>>) -> Result<Resp
     };
     let mut response = Response::new(body);
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    let passed_on = content_type.and_then(|kind| HeaderValue::try_from(kind).ok());
+    headers.insert(
+        CONTENT_TYPE,
+        passed_on.unwrap_or(HeaderValue::from_static(kind)),
+    );
     if is_stream {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.insert(BUFFERING, HeaderValue::from_static("no"));
@@ -193,6 +236,8 @@ fn respond(delivery: Delivery, telling: Option<Box<dyn Telling>>) -> Result<Resp
 struct Retold {
     pieces: Pieces,
     reader: Reader,
+    /// The stream is one of server-sent events.
+    has_comments: bool,
     telling: Box<dyn Telling>,
 }
 
@@ -201,6 +246,7 @@ impl Retold {
         Self {
             pieces,
             reader: Reader::new(sse::EVENT_LIMIT),
+            has_comments: telling.stream_type() == "text/event-stream",
             telling,
         }
     }
@@ -212,7 +258,10 @@ impl Retold {
             match frame.event {
                 Some(event) if !event.data.is_empty() => self.telling.event(&event.data, &mut out),
                 _ if frame.raw.starts_with(b": waiting") => self.telling.silence(&mut out),
-                _ if frame.raw.starts_with(b":") => out.extend_from_slice(&frame.raw),
+                // Where there are no comments, what they say is left out.
+                _ if frame.raw.starts_with(b":") && self.has_comments => {
+                    out.extend_from_slice(&frame.raw);
+                }
                 _ => {}
             }
         }

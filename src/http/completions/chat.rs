@@ -8,6 +8,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::post;
+use bytes::Bytes;
 use hyper::HeaderMap;
 use hyper::header::{AGE, HeaderName, HeaderValue};
 
@@ -19,6 +20,7 @@ use crate::http::App;
 use crate::http::completions::asking::{Asking, Spoken};
 use crate::http::error::ApiError;
 use crate::http::extract;
+use crate::protocol::openai::functions::{self, FunctionTelling};
 use crate::protocol::openai::request::FieldError;
 use crate::settings;
 
@@ -66,7 +68,18 @@ pub(crate) async fn complete_with(
     let asking = Asking::of(&port, &request, PATH, plan)?;
     let limit = app.settings.borrow().size(settings::SERVER_MAX_BODY);
     let body = extract::json_bytes(request, limit).await?;
-    asking.answer(&app, Spoken::chat(body)).await
+    asking.answer(&app, spoken(body)).await
+}
+
+/// A chat request, in the form that upstreams still take.
+fn spoken(body: Bytes) -> Spoken {
+    match functions::modern(&body) {
+        Some(modern) => Spoken {
+            telling: Some(Box::new(FunctionTelling)),
+            ..Spoken::chat(modern)
+        },
+        None => Spoken::chat(body),
+    }
 }
 
 /// Says in the headers of an answer where it comes from.

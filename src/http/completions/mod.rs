@@ -5,5 +5,7 @@ pub(crate) mod asking;
 pub(crate) mod chat;
 pub(crate) mod messages;
 pub(crate) mod models;
+pub(crate) mod ollama;
+pub(crate) mod passing;
 pub(crate) mod qwen;
 pub(crate) mod responses;

@@ -17,7 +17,7 @@ use crate::exchange::Refusal;
 use crate::http::App;
 use crate::http::clients::Allowed;
 use crate::http::completions::models::{anthropic_list, in_anthropic, speaks_anthropic};
-use crate::http::completions::{chat, messages, responses};
+use crate::http::completions::{chat, messages, passing, responses};
 use crate::http::error::ApiError;
 use crate::http::metrics;
 use crate::protocol::qwen::models::QwenModel;
@@ -37,6 +37,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/v1/messages", post(complete_messages))
         .merge(messages::counting())
         .route("/v1/responses", post(respond))
+        .route("/v1/completions", post(complete_text))
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model))
         .merge(responses::stored())
@@ -185,6 +186,11 @@ async fn complete_messages(State(app): State<App>, request: Request) -> Result<R
 async fn respond(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
     let plan = app.qwen.plan();
     responses::respond_with(app.qwen_port.clone(), app, request, Some(plan)).await
+}
+
+/// Completes a text as a chat: the site only chats.
+async fn complete_text(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
+    passing::complete_as_chat(&app.qwen_port, &app, request, app.qwen.plan()).await
 }
 
 async fn models(

@@ -231,7 +231,7 @@ async fn ready(State(app): State<App>) -> (StatusCode, Json<Readiness>) {
         .gateway
         .ports()
         .iter()
-        .filter(|port| port.opened_since().is_none())
+        .filter(|port| !port.is_on())
     {
         reasons.push(format!("the {} is stopped", port.name));
     }

@@ -1,4 +1,4 @@
-//! `/api/proxy`: starting, stopping and seeing the gateway's two ports.
+//! `/api/proxy`: starting, stopping and seeing the gateway's ports.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +49,9 @@ pub(crate) struct Standing {
     provider_router: Service,
     #[schema(required = false)]
     qwen_proxy: Service,
+    /// Runs only where `ollama.port` says so.
+    #[schema(required = false)]
+    ollama: Service,
     #[schema(required = false)]
     providers: ProvidersNow,
     #[schema(required = false)]
@@ -116,16 +119,11 @@ pub(crate) struct CredentialsNow {
     expires_at: Option<i64>,
 }
 
-/// Opens the two ports; answers when they are bound. 202 when that takes longer, as while a stop waits for requests.
+/// Opens the ports; answers when they are bound. 202 when that takes longer, as while a stop waits for requests.
 #[utoipa::path(post, path = "/api/proxy/start", tag = "proxy",
     responses((status = 200, body = Standing), (status = 202, body = Standing)))]
 async fn start(State(app): State<App>) -> Result<(StatusCode, Json<Standing>), ApiError> {
-    let was_running = app
-        .handles
-        .gateway
-        .ports()
-        .iter()
-        .all(|port| port.opened_since().is_some());
+    let was_running = app.handles.gateway.ports().iter().all(|port| port.is_on());
     if !was_running {
         tell_lifecycle(&app, "starting");
     }
@@ -161,7 +159,7 @@ async fn start(State(app): State<App>) -> Result<(StatusCode, Json<Standing>), A
     Ok((StatusCode::OK, Json(body)))
 }
 
-/// Closes the two ports; open requests may finish.
+/// Closes the ports; open requests may finish.
 #[utoipa::path(post, path = "/api/proxy/stop", tag = "proxy",
     params(("drain_ms" = Option<i64>, Query, minimum = 0, maximum = 600_000, description = "How long open requests may take")),
     responses((status = 200, body = Standing)))]
@@ -196,7 +194,7 @@ async fn keep(app: &App, action: &'static str, before: &str, after: &str) {
     changes::keep(app, kept).await;
 }
 
-/// Whether the two ports serve, and what there is to serve.
+/// Whether the ports serve, and what there is to serve.
 #[utoipa::path(get, path = "/api/proxy/status", tag = "proxy",
     params(("fields" = Option<String>, Query, description = "Only these fields, by comma")),
     responses((status = 200, body = Standing)))]
@@ -238,9 +236,10 @@ fn tell_lifecycle(app: &App, state: &'static str) {
 
 /// The contract's object S.
 pub(crate) async fn standing(app: &App) -> Result<Standing, ApiError> {
-    let (provider_router, qwen_proxy) = tokio::join!(
+    let (provider_router, qwen_proxy, ollama) = tokio::join!(
         service(app, &app.router_port, ROUTER.1),
-        service(app, &app.qwen_port, QWEN.1)
+        service(app, &app.qwen_port, QWEN.1),
+        service(app, &app.ollama_port, "listener-ollama")
     );
     let (status, message) = match (provider_router.running, qwen_proxy.running) {
         (true, true) => ("running", "All proxy servers are running"),
@@ -251,6 +250,7 @@ pub(crate) async fn standing(app: &App) -> Result<Standing, ApiError> {
         status,
         provider_router,
         qwen_proxy,
+        ollama,
         providers: providers_now(app).await?,
         models: models_now(app).await?,
         credentials: credentials_now(app).await?,

@@ -2,6 +2,8 @@
 
 mod check;
 mod members;
+pub(crate) mod named;
+pub(crate) mod roles;
 
 use std::ops::Range;
 

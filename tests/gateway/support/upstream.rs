@@ -161,6 +161,13 @@ impl Upstream {
         wanted.cloned().collect()
     }
 
+    /// The requests to `path` so far.
+    pub fn received(&self, path: &str) -> Vec<Received> {
+        let received = self.inner.received.lock().expect("not poisoned");
+        let at_path = received.iter().filter(|request| request.path == path);
+        at_path.cloned().collect()
+    }
+
     /// How often its models were asked for.
     pub fn listings(&self) -> usize {
         let received = self.inner.received.lock().expect("not poisoned");
