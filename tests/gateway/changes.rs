@@ -188,6 +188,8 @@ async fn every_change_leaves_a_row_in_the_audit_log() {
         }
     }
     left.remove("DELETE /api/auth/token");
+    // It changes nothing that is kept, and would end the gateway that is looked into.
+    left.remove("POST /api/shutdown");
     assert!(left.is_empty(), "unasked: {left:?}");
 
     // What was taken along is there as well, and nothing went without what was before or came after.

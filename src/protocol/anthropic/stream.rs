@@ -52,8 +52,14 @@ impl Translator {
         match event["type"].as_str().unwrap_or_default() {
             "message_start" => {
                 let message = &event["message"];
-                self.id = message["id"].as_str().unwrap_or("msg").to_owned();
-                self.model = message["model"].as_str().unwrap_or_default().to_owned();
+                message["id"]
+                    .as_str()
+                    .unwrap_or("msg")
+                    .clone_into(&mut self.id);
+                message["model"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .clone_into(&mut self.model);
                 self.count(&message["usage"]);
                 self.chunk(&json!({"role": "assistant", "content": ""}), None, out);
             }
@@ -103,10 +109,9 @@ impl Translator {
                     self.chunk(&json!({"reasoning_content": thought}), None, out);
                 }
             }
+            "redacted_thinking" if !self.keeps_all => {}
             "redacted_thinking" => {
-                if self.keeps_all {
-                    self.chunk(&json!({(extra::REDACTED): [block["data"]]}), None, out);
-                }
+                self.chunk(&json!({(extra::REDACTED): [block["data"]]}), None, out);
             }
             "tool_use" => {
                 let function = json!({"name": block["name"], "arguments": ""});
@@ -139,10 +144,8 @@ impl Translator {
                     self.chunk(&json!({"reasoning_content": thought}), None, out);
                 }
             }
-            "signature_delta" => {
-                if self.keeps_all {
-                    self.chunk(&json!({(extra::SIGNATURE): delta["signature"]}), None, out);
-                }
+            "signature_delta" if self.keeps_all => {
+                self.chunk(&json!({(extra::SIGNATURE): delta["signature"]}), None, out);
             }
             "input_json_delta" => {
                 let Some(fragment) = text("partial_json") else {

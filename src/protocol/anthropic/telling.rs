@@ -8,6 +8,10 @@ use crate::protocol::dialect::{Telling, extra};
 use crate::protocol::openai::chunk::{self, ToolCallDelta, Usage};
 
 /// See the module.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about what was told"
+)]
 pub(crate) struct Messages {
     id: String,
     /// What the client asked for: it looks for the same name in the answer.

@@ -11,9 +11,10 @@ use super::{IMAGE, Scenario};
 pub enum Client {
     Chat,
     Messages,
+    Responses,
 }
 
-pub const CLIENTS: [Client; 2] = [Client::Chat, Client::Messages];
+pub const CLIENTS: [Client; 3] = [Client::Chat, Client::Messages, Client::Responses];
 
 /// What a client heard.
 #[derive(Debug, Default)]
@@ -38,7 +39,7 @@ impl Transcript {
         for event in &self.events {
             match events.last_mut() {
                 Some(last) if last.trim_end_matches(" ...") == event => {
-                    *last = format!("{event} ...")
+                    *last = format!("{event} ...");
                 }
                 _ => events.push(event.clone()),
             }
@@ -92,6 +93,7 @@ impl Client {
         match self {
             Self::Chat => ("/v1/chat/completions", chat_request(model, scenario)),
             Self::Messages => ("/v1/messages", messages_request(model, scenario)),
+            Self::Responses => ("/v1/responses", responses_request(model, scenario)),
         }
     }
 
@@ -99,6 +101,7 @@ impl Client {
         match self {
             Self::Chat => chat_stream(body),
             Self::Messages => messages_stream(body),
+            Self::Responses => responses_stream(body),
         }
     }
 
@@ -115,6 +118,7 @@ impl Client {
         match self {
             Self::Chat => chat_whole(&body, &mut heard),
             Self::Messages => messages_whole(&body, &mut heard),
+            Self::Responses => responses_whole(&body, &mut heard),
         }
         heard
     }
@@ -331,4 +335,87 @@ fn messages_usage(usage: &Value) -> (u64, u64) {
         + count("cache_read_input_tokens")
         + count("cache_creation_input_tokens");
     (prompt, count("output_tokens"))
+}
+
+fn responses_request(model: &str, scenario: Scenario) -> Value {
+    let mut content = vec![json!({"type": "input_text", "text": "Hello."})];
+    if scenario == Scenario::Image {
+        let url = format!("data:image/png;base64,{IMAGE}");
+        content.push(json!({"type": "input_image", "image_url": url}));
+    }
+    let mut body = json!({"model": model, "store": false, "instructions": "Be brief.",
+                          "input": [{"type": "message", "role": "user", "content": content}]});
+    if scenario.streams() {
+        body["stream"] = json!(true);
+    }
+    if scenario.has_tools() {
+        body["tools"] = tools()
+            .map(|(name, schema)| json!({"type": "function", "name": name, "description": format!("Use {name}."), "parameters": schema}))
+            .to_vec()
+            .into();
+    }
+    if scenario == Scenario::Thinking {
+        body["reasoning"] = json!({"summary": "auto"});
+    }
+    body
+}
+
+fn responses_stream(body: &str) -> Transcript {
+    let mut heard = Transcript::default();
+    let frames = body
+        .split("\n\n")
+        .filter(|frame| frame.starts_with("event:"));
+    for (number, frame) in frames.enumerate() {
+        let (name, data) = frame.split_once('\n').expect("two lines");
+        let name = name.trim_start_matches("event: ");
+        let data: Value = serde_json::from_str(data.trim_start_matches("data: ")).expect("JSON");
+        assert_eq!(data["type"], name);
+        assert_eq!(data["sequence_number"], number, "numbers rise by one");
+        heard.events.push(name.to_owned());
+        match name {
+            "response.output_text.delta" => heard.say(&data["delta"]),
+            "response.reasoning_summary_text.delta" => heard.think(&data["delta"]),
+            "response.output_item.done" if data["item"]["type"] == "function_call" => {
+                heard.call(&data["item"]["name"], parsed(&data["item"]["arguments"]));
+            }
+            "response.completed" => {
+                // The last event says all of it once more.
+                let mut whole = Transcript::default();
+                responses_whole(&data["response"], &mut whole);
+                assert_eq!((&whole.text, &whole.calls), (&heard.text, &heard.calls));
+                heard.end = whole.end;
+                heard.usage = whole.usage;
+            }
+            "response.failed" => heard.fail(&data["response"]["error"]),
+            _ => {}
+        }
+    }
+    heard
+}
+
+fn responses_whole(body: &Value, heard: &mut Transcript) {
+    assert_eq!(
+        (&body["object"], &body["status"]),
+        (&json!("response"), &json!("completed")),
+        "{body}"
+    );
+    for item in body["output"].as_array().expect("items") {
+        for part in item["summary"].as_array().into_iter().flatten() {
+            heard.think(&part["text"]);
+        }
+        for part in item["content"].as_array().into_iter().flatten() {
+            heard.say(&part["text"]);
+        }
+        if item["type"] == "function_call" {
+            heard.call(&item["name"], parsed(&item["arguments"]));
+        }
+    }
+    let end = if heard.calls.is_empty() {
+        "stop"
+    } else {
+        "calls"
+    };
+    heard.end = Some(end.to_owned());
+    let count = |name: &str| body["usage"][name].as_u64().expect("a count");
+    heard.usage = (count("input_tokens"), count("output_tokens"));
 }
