@@ -48,7 +48,7 @@ use crate::exchange::seam::{Graft, Told};
 use crate::protocol::dialect::Native;
 use crate::protocol::openai::chunk::Usage;
 use crate::protocol::openai::request::ChatRequest;
-use crate::protocol::openai::{answer, continuation, tokens};
+use crate::protocol::openai::{answer, build, continuation, tokens};
 use crate::protocol::recording::Form;
 use crate::protocol::sse;
 use crate::providers::tape::Tape;
@@ -534,7 +534,7 @@ impl Exchange {
             return (None, body);
         };
         let usage = tokens::estimate(&self.request.body, message);
-        answer.insert("usage".to_owned(), tokens::estimated_json(&usage));
+        answer.insert("usage".to_owned(), build::usage_json(&usage));
         let body = serde_json::Value::Object(answer).to_string();
         (Some(usage), body.into())
     }

@@ -13,7 +13,7 @@ use crate::exchange::downlink::Interrupted;
 use crate::exchange::holding::{Held, Holding};
 use crate::exchange::record::Ending;
 use crate::exchange::{Attempted, Exchange, progress_limit};
-use crate::protocol::openai::{chunk, tokens};
+use crate::protocol::openai::{build, chunk, tokens};
 use crate::protocol::recording::Form;
 use crate::protocol::sse::{self, Frame, Reader};
 use crate::providers::{ByteStream, Deadlines, Phase, UpstreamError};
@@ -202,7 +202,7 @@ impl Exchange {
         let usage = tokens::estimate(&self.request.body, &message);
         answer["object"] = "chat.completion.chunk".into();
         answer["choices"] = serde_json::json!([]);
-        answer["usage"] = tokens::estimated_json(&usage);
+        answer["usage"] = build::usage_json(&usage);
         let data = answer.to_string();
         let scan = chunk::scan(&data).ok()?;
         Some(Held {

@@ -1204,6 +1204,11 @@ async fn s10_secrets_in_the_open_are_sealed_at_the_start_and_a_lost_key_stops_th
     let conn = rusqlite::Connection::open(&database).expect("the database");
     conn.execute("UPDATE provider_configs SET value = '\"sk-in-the-open\"', sealed = 0 WHERE provider_id = 'p1' AND key = 'apiKey'", [])
         .expect("an update");
+    // Out of the log and into the file, also where another connection of this process has not let go yet.
+    conn.busy_timeout(crate::support::PATIENCE)
+        .expect("a busy timeout");
+    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        .expect("a checkpoint");
     conn.close().expect("closed");
     assert!(holds(&database, "sk-in-the-open"));
 

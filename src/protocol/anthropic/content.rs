@@ -137,7 +137,7 @@ pub(crate) fn chat_usage(usage: &Value) -> Value {
 }
 
 /// The reverse.
-pub(crate) fn usage(usage: Option<Usage>, is_estimated: bool) -> Value {
+pub(crate) fn usage(usage: Option<Usage>) -> Value {
     let usage = usage.unwrap_or_default();
     let (read, written) = (usage.cached.unwrap_or(0), usage.cache_write.unwrap_or(0));
     let input = usage.prompt.unwrap_or(0).saturating_sub(read + written);
@@ -147,7 +147,7 @@ pub(crate) fn usage(usage: Option<Usage>, is_estimated: bool) -> Value {
         "cache_read_input_tokens": read,
         "output_tokens": usage.completion.unwrap_or(0),
     });
-    if is_estimated {
+    if usage.is_estimated {
         told[extra::ESTIMATED] = json!(true);
     }
     told

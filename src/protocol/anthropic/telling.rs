@@ -8,10 +8,6 @@ use crate::protocol::dialect::{Telling, extra};
 use crate::protocol::openai::chunk::{self, ToolCallDelta, Usage};
 
 /// See the module.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a fact of its own about what was told"
-)]
 pub(crate) struct Messages {
     id: String,
     /// What the client asked for: it looks for the same name in the answer.
@@ -29,7 +25,6 @@ pub(crate) struct Messages {
     finish_reason: Option<String>,
     stop_sequence: Option<String>,
     usage: Option<Usage>,
-    is_estimated: bool,
     has_failed: bool,
 }
 
@@ -68,7 +63,6 @@ impl Messages {
             finish_reason: None,
             stop_sequence: None,
             usage: None,
-            is_estimated: false,
             has_failed: false,
         }
     }
@@ -234,7 +228,7 @@ impl Messages {
             None => stop_reason(self.finish_reason.as_deref(), self.has_calls),
         };
         let delta = json!({"stop_reason": stop, "stop_sequence": self.stop_sequence});
-        let usage = content::usage(self.usage, self.is_estimated);
+        let usage = content::usage(self.usage);
         put(
             out,
             "message_delta",
@@ -264,7 +258,6 @@ impl Messages {
             extra::REDACTED,
             extra::BLOCKS,
             extra::STOP_SEQUENCE,
-            extra::ESTIMATED,
         ]
         .iter()
         .any(|name| data.contains(name));
@@ -272,7 +265,6 @@ impl Messages {
             return;
         }
         let event: Value = serde_json::from_str(data).unwrap_or_default();
-        self.is_estimated |= event["usage"][extra::ESTIMATED] == true;
         let delta = &event["choices"][0]["delta"];
         if let Some(signature) = delta[extra::SIGNATURE].as_str() {
             self.signature = Some(signature.to_owned());
@@ -294,11 +286,10 @@ impl Telling for Messages {
         let completion: Value = serde_json::from_slice(completion)?;
         let (content, stop, sequence) = content::blocks(&completion["choices"][0]);
         let usage = Usage::from_value(&completion["usage"]);
-        let is_estimated = completion["usage"][extra::ESTIMATED] == true;
         let message = json!({
             "id": self.id, "type": "message", "role": "assistant", "model": self.model,
             "content": content, "stop_reason": stop, "stop_sequence": sequence,
-            "usage": content::usage(usage, is_estimated),
+            "usage": content::usage(usage),
         });
         Ok(message.to_string().into())
     }

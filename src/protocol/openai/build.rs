@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::chunk::Usage;
+use crate::protocol::dialect::extra;
 
 /// What every chunk of one answer repeats.
 #[derive(Debug, Clone)]
@@ -152,6 +153,9 @@ pub(crate) fn usage_json(usage: &Usage) -> Value {
             json!({ "reasoning_tokens": reasoning }),
         );
     }
+    if usage.is_estimated {
+        out.insert(extra::ESTIMATED.into(), json!(true));
+    }
     Value::Object(out)
 }
 
@@ -190,6 +194,7 @@ mod tests {
             total: Some(3),
             cached: Some(0),
             cache_write: None,
+            is_estimated: false,
             reasoning: Some(0),
         };
         assert_eq!(

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::error::{self, UpstreamFault};
 use super::lenient::{self, Text};
+use crate::protocol::dialect::extra;
 
 /// Tokens as the upstream counted them; None where it said nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub(crate) struct Usage {
     pub(crate) cache_write: Option<u64>,
     /// The part of `completion` that was reasoning.
     pub(crate) reasoning: Option<u64>,
+    /// The upstream gave no counts: these are ours.
+    pub(crate) is_estimated: bool,
 }
 
 impl Usage {
@@ -34,6 +37,7 @@ impl Usage {
             // QUIRK(openrouter): the one that tells it.
             cache_write: count("/prompt_tokens_details/cache_write_tokens"),
             reasoning: count("/completion_tokens_details/reasoning_tokens"),
+            is_estimated: value.get(extra::ESTIMATED) == Some(&Value::Bool(true)),
         };
         (usage != Self::default()).then_some(usage)
     }

@@ -1,11 +1,9 @@
 //! Counts of tokens for when an upstream gives none, by the tokenizer of `OpenAI`'s newer models. Others' differ by some
 //! per cent, so what comes from here is marked as estimated.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::build;
 use super::chunk::Usage;
-use crate::protocol::dialect::extra;
 
 /// What each message costs beside its texts.
 const PER_MESSAGE: u64 = 4;
@@ -62,20 +60,17 @@ pub(crate) fn estimate(request: &[u8], message: &Value) -> Usage {
         prompt: Some(prompt),
         completion: Some(completion),
         total: Some(prompt + completion),
+        is_estimated: true,
         ..Usage::default()
     }
 }
 
-/// The `usage` object of such counts.
-pub(crate) fn estimated_json(usage: &Usage) -> Value {
-    let mut told = build::usage_json(usage);
-    told[extra::ESTIMATED] = json!(true);
-    told
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::protocol::openai::build;
 
     #[test]
     fn tokens_are_counted_and_said_to_be_estimated() {
@@ -95,6 +90,6 @@ mod tests {
         );
         assert_eq!(usage.prompt, Some(2 * 4 + 2 * 2 + 1_000));
         assert!(usage.completion > Some(2));
-        assert_eq!(estimated_json(&usage)["estimated"], true);
+        assert_eq!(build::usage_json(&usage)["estimated"], true);
     }
 }

@@ -320,6 +320,7 @@ impl Translator {
                 )
             }),
             cache_write: None,
+            is_estimated: false,
             reasoning: detail(
                 ["output_tokens_details", "completion_tokens_details"],
                 "reasoning_tokens",

@@ -90,7 +90,7 @@ impl Head {
 }
 
 /// The tokens of a chat in the words of a response.
-pub(super) fn usage(chat: &Usage, is_estimated: bool) -> Value {
+pub(super) fn usage(chat: &Usage) -> Value {
     let (input, output) = (
         chat.prompt.unwrap_or_default(),
         chat.completion.unwrap_or_default(),
@@ -105,7 +105,7 @@ pub(super) fn usage(chat: &Usage, is_estimated: bool) -> Value {
         "output_tokens_details": {"reasoning_tokens": chat.reasoning.unwrap_or_default()},
         "total_tokens": chat.total.unwrap_or(input.saturating_add(output)),
     });
-    if is_estimated {
+    if chat.is_estimated {
         usage[extra::ESTIMATED] = json!(true);
     }
     usage

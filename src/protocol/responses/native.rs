@@ -298,6 +298,7 @@ fn usage(usage: &Value) -> Option<Usage> {
         cached: count("/input_tokens_details/cached_tokens"),
         cache_write: count("/input_tokens_details/cache_write_tokens"),
         reasoning: count("/output_tokens_details/reasoning_tokens"),
+        is_estimated: false,
     };
     (read != Usage::default()).then_some(read)
 }

@@ -118,9 +118,7 @@ impl Teller {
         }
         self.begin(out);
         if let Some(told) = &scan.usage {
-            let whole: Value = serde_json::from_str(data).unwrap_or_default();
-            let is_estimated = whole["usage"][extra::ESTIMATED] == true;
-            self.usage = Some(usage(told, is_estimated));
+            self.usage = Some(usage(told));
         }
         // More than one choice cannot be asked for.
         let Some(choice) = scan.choices.iter().find(|choice| choice.index == 0) else {

@@ -114,6 +114,7 @@ fn usage(plan: &Plan) -> Usage {
         total: Some(plan.prompt_words.saturating_add(completion)),
         cached: None,
         cache_write: None,
+        is_estimated: false,
         reasoning: (reasoning > 0).then_some(reasoning),
     }
 }
