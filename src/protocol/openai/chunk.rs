@@ -302,6 +302,7 @@ mod tests {
             cached: Some(1),
             cache_write: Some(1),
             reasoning: Some(2),
+            is_estimated: false,
         };
         assert_eq!(only.usage, Some(expected));
         assert!(
