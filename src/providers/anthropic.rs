@@ -26,6 +26,7 @@ use crate::clock;
 use crate::protocol::anthropic::stream::Translator;
 use crate::protocol::anthropic::{content, upstream};
 use crate::protocol::dialect::Dialect;
+use crate::protocol::openai::request::named;
 use crate::protocol::recording::Purpose;
 use crate::protocol::sse::{self, Reader};
 
@@ -57,11 +58,16 @@ impl Anthropic {
             .as_ref()
             .filter(|native| native.dialect == Dialect::Anthropic);
         let body = match native {
-            Some(native) => upstream::native(&native.body, &call.model),
-            None => upstream::request(&call.body),
+            // Byte for byte but for the model: prompt caches go by what was sent before.
+            Some(native) => named::json(native.body.clone())
+                .map(|named| named.to(&call.model))
+                .map_err(|_| "the request cannot be read".to_owned()),
+            None => upstream::request(&call.body)
+                .map(|body| Bytes::from(body.to_string()))
+                .map_err(|error| error.to_string()),
         };
         // It was read when it came.
-        let body = body.map_err(|error| self.malformed(error.to_string()))?;
+        let body = body.map_err(|reason| self.malformed(reason))?;
         let accept = if call.stream {
             "text/event-stream"
         } else {
@@ -75,7 +81,7 @@ impl Anthropic {
             .post(self.settings.chat.clone())
             .header(CONTENT_TYPE, "application/json")
             .header(ACCEPT, accept)
-            .body(body.to_string());
+            .body(body);
         let beta = native.and_then(|native| native.beta.as_deref());
         if let Some(beta) = beta.and_then(|beta| HeaderValue::from_str(beta).ok()) {
             request = request.header(BETA, beta);

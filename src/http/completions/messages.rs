@@ -19,7 +19,7 @@ use crate::http::extract;
 use crate::protocol::anthropic::request::{self, Read};
 use crate::protocol::anthropic::telling::Messages;
 use crate::protocol::dialect::{Dialect, Native};
-use crate::protocol::openai::tokens;
+use crate::protocol::openai::{self, tokens};
 use crate::settings;
 
 const PATH: &str = "/v1/messages";
@@ -55,8 +55,9 @@ pub(crate) async fn complete_with(
         session,
     } = request::read(&body).map_err(ApiError::Fields)?;
     let chat = chat.to_string();
-    // About four bytes each: a stream's first event cannot wait for a better count, its last ones have one.
-    let telling = Messages::new(asking.id(), model, chat.len() as u64 / 4);
+    // A stream's first event cannot wait for a better count; its last ones have one.
+    let (_, tokens) = openai::request::estimate(&chat);
+    let telling = Messages::new(asking.id(), model, tokens);
     let spoken = Spoken {
         chat: chat.into(),
         native: Some(Native {

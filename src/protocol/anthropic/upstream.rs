@@ -36,13 +36,6 @@ pub(crate) fn request(chat: &[u8]) -> Result<Value, serde_json::Error> {
     Ok(Value::Object(out))
 }
 
-/// The client's own request, for another model.
-pub(crate) fn native(body: &[u8], model: &str) -> Result<Value, serde_json::Error> {
-    let mut asked: Map<String, Value> = serde_json::from_slice(body)?;
-    asked.insert("model".into(), json!(model));
-    Ok(Value::Object(asked))
-}
-
 fn options(asked: &Map<String, Value>, out: &mut Map<String, Value>) {
     let is_thinking = out.contains_key("thinking");
     if let Some(stream) = asked.get("stream").filter(|stream| stream.is_boolean()) {

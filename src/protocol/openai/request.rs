@@ -145,6 +145,19 @@ pub(crate) fn parse(body: Bytes) -> Result<ChatRequest, Vec<FieldError>> {
     })
 }
 
+/// How many images a body holds, and about how many tokens it is: four bytes each, an image a thousand. For filters and
+/// limits, never for bills. Reads the body once.
+pub(crate) fn estimate(body: &str) -> (u64, u64) {
+    let inline: usize = body
+        .match_indices(";base64,")
+        .filter_map(|(at, _)| body.get(at..)?.find('"'))
+        .sum();
+    // The kind of the part and its key carry the same name.
+    let images = (body.matches("\"image_url\"").count() as u64).div_ceil(2);
+    let tokens = body.len().saturating_sub(inline) as u64 / 4;
+    (images, tokens + images * 1_000)
+}
+
 impl ChatRequest {
     /// What stays the same from turn to turn of one conversation.
     pub(crate) fn prefix(&self) -> &[u8] {
@@ -154,19 +167,10 @@ impl ChatRequest {
             .unwrap_or_default()
     }
 
-    /// How many images it holds, and about how many tokens it is: four bytes each, an image a thousand. For filters and
-    /// limits, never for bills. Reads the body once.
+    /// Its images and tokens, as [`estimate`] tells them.
     pub(crate) fn estimate(&self) -> (u64, u64) {
         // It was parsed, so it is text.
-        let text = std::str::from_utf8(&self.body).unwrap_or_default();
-        let inline: usize = text
-            .match_indices(";base64,")
-            .filter_map(|(at, _)| text.get(at..)?.find('"'))
-            .sum();
-        // The kind of the part and its key carry the same name.
-        let images = (text.matches("\"image_url\"").count() as u64).div_ceil(2);
-        let tokens = text.len().saturating_sub(inline) as u64 / 4;
-        (images, tokens + images * 1_000)
+        estimate(std::str::from_utf8(&self.body).unwrap_or_default())
     }
 
     /// The body for an upstream: the client's own bytes, with `model` rewritten when one is given, and with the usage

@@ -223,3 +223,26 @@ async fn every_client_over_anthropics_messages() {
 async fn every_client_over_qwens_web_chat() {
     row(PROVIDERS[2]).await;
 }
+
+#[tokio::test]
+async fn a_request_reaches_a_provider_of_its_dialect_byte_for_byte() {
+    let played = Played::start(PROVIDERS[1], Scenario::Plain).await;
+    let body = r#"{ "max_tokens":9, "model":"up/fake", "messages":[{"role":"user","content":[{"type":"text","text":"hi","cache_control":{"type":"ephemeral"}}]}], "a_new_member": {"z":1, "a":2} }"#;
+    let response = played
+        .gateway
+        .client
+        .post(played.url("/v1/messages"))
+        .header("content-type", "application/json")
+        .header("anthropic-beta", "one,two")
+        .body(body)
+        .send()
+        .await
+        .expect("the gateway answers");
+    assert_eq!(response.status(), 200);
+    let asked = &played.upstream().asked()[0];
+    assert_eq!(
+        String::from_utf8_lossy(&asked.body),
+        body.replace("up/fake", "fake")
+    );
+    assert_eq!(asked.header("anthropic-beta"), Some("one,two"));
+}
