@@ -1,8 +1,10 @@
 //! What a plan costs: `cargo bench --bench routing`.
 //!
 //! Serves 100 providers with 50 models each and asks the router, in one message each as requests do, where the model goes
-//! that every provider has: 100 targets. `echo` has one target and shows what a message costs by itself. Then the way from
-//! one incarnation of the router to the next. Prints tables; measures, and judges nothing.
+//! that every provider has: 100 targets. `echo` has one target and shows what a message costs by itself. Callers that never
+//! pause show the most plans there can be, and wait for each other; those that come one after another, 1,000 plans a second
+//! in all, what a plan costs a request. Then the way from one incarnation of the router to the next. Prints tables; measures,
+//! and judges nothing.
 #![expect(
     clippy::expect_used,
     clippy::print_stdout,
@@ -21,6 +23,9 @@ const MODELS: usize = 50;
 const CALLERS: usize = 8;
 const PLANS: usize = 50_000;
 const LOADS: usize = 20;
+/// Plans of callers that pause, and how far they are apart.
+const PACED: usize = 4_000;
+const APART: Duration = Duration::from_millis(1);
 
 fn main() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -57,18 +62,26 @@ async fn served(strategy: &str) -> (tempfile::TempDir, Gateway, Arc<Routes>) {
 async fn plans(strategy: &str) {
     let (_dir, gateway, routes) = served(strategy).await;
     assert!(routes.plan(EVERYWHERE).await.expect("a plan") > 1);
-    for (model, callers) in [
-        ("echo", 1),
-        ("echo", CALLERS),
-        (EVERYWHERE, 1),
-        (EVERYWHERE, CALLERS),
+    for (model, callers, pauses) in [
+        ("echo", 1, false),
+        ("echo", CALLERS, false),
+        ("echo", CALLERS, true),
+        (EVERYWHERE, 1, false),
+        (EVERYWHERE, CALLERS, false),
+        (EVERYWHERE, CALLERS, true),
     ] {
         let began = Instant::now();
-        let asking = (0..callers).map(|_| {
+        let plans = if pauses { PACED } else { PLANS };
+        let asking = (0..callers).map(|caller| {
             let routes = routes.clone();
             tokio::runtime::Handle::current().spawn(async move {
-                let mut took = Vec::with_capacity(PLANS / callers);
-                for _ in 0..PLANS / callers {
+                let mut took = Vec::with_capacity(plans / callers);
+                let mut turn = began + APART * u32::try_from(caller).unwrap_or(0);
+                for _ in 0..plans / callers {
+                    if pauses {
+                        tokio::time::sleep_until(turn.into()).await;
+                        turn += APART * u32::try_from(callers).unwrap_or(1);
+                    }
                     let began = Instant::now();
                     routes.plan(model).await.expect("a plan");
                     took.push(began.elapsed());
@@ -76,7 +89,7 @@ async fn plans(strategy: &str) {
                 took
             })
         });
-        let mut took = Vec::with_capacity(PLANS);
+        let mut took = Vec::with_capacity(plans);
         for caller in asking.collect::<Vec<_>>() {
             took.extend(caller.await.expect("a caller"));
         }
@@ -85,7 +98,8 @@ async fn plans(strategy: &str) {
         took.sort_unstable();
         let at = |part: usize| micros(took[(took.len() - 1) * part / 1_000]);
         println!(
-            "| {strategy} {model} | {callers} | {:.1} µs | {:.1} µs | {:.1} µs | {:.1} µs | {:.1} µs | {rate:.0} |",
+            "| {strategy} {model} | {callers}{} | {:.1} µs | {:.1} µs | {:.1} µs | {:.1} µs | {:.1} µs | {rate:.0} |",
+            if pauses { ", one after another" } else { "" },
             at(100),
             at(500),
             at(900),

@@ -6,12 +6,15 @@ use std::time::{Duration, Instant};
 use eventsource_stream::Eventsource;
 use futures_util::StreamExt;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use crate::cli::client::Client;
 use crate::cli::input::json_or_text;
 
 /// Between two lines.
 const PAUSE: Duration = Duration::from_millis(100);
+/// A gateway that gives no events in this time is asked without a bar.
+const LISTEN: Duration = Duration::from_secs(1);
 /// Back to the first column, and what stood there away.
 const AGAIN: &str = "\r\u{1b}[K";
 /// Of a bar.
@@ -49,7 +52,7 @@ impl Progress {
         let _ = stderr.flush();
     }
 
-    /// Waits for `work`, and shows meanwhile what the gateway's events of these kinds say of it.
+    /// Begins `work` and waits for it, and shows meanwhile what the gateway's events of these kinds say of it.
     pub(crate) async fn during<T>(
         &mut self,
         client: &Client,
@@ -62,22 +65,20 @@ impl Progress {
             return work.await;
         }
         let listen = client.get(&["api", "events"]).query("types", Some(types));
-        let listen = std::pin::pin!(listen.stream("text/event-stream"));
-        let mut events = tokio::select! {
-            // A work that is done at once needs no line.
-            done = &mut work => return done,
-            heard = listen => match heard {
-                Ok(response) => response.bytes_stream().eventsource(),
-                Err(_) => return work.await,
-            },
+        let listen = listen.stream("text/event-stream");
+        // Before the work, or what it says at its beginning would be missed.
+        let Ok(Ok(response)) = timeout(LISTEN, listen).await else {
+            return work.await;
         };
+        let mut events = response.bytes_stream().eventsource();
         loop {
             tokio::select! {
-                done = &mut work => return done,
+                biased;
                 event = events.next() => match event {
                     Some(Ok(event)) => self.tell(|| line(&json_or_text(&event.data))),
                     _ => return work.await,
                 },
+                done = &mut work => return done,
             }
         }
     }

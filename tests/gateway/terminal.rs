@@ -6,6 +6,7 @@ use std::process::{Child, Stdio};
 use tokio::sync::mpsc;
 
 use crate::cli::{DEAD, User};
+use crate::import;
 use crate::support::{PATIENCE, TestGateway, say};
 
 /// Runs to its end; what was drawn.
@@ -45,6 +46,34 @@ async fn what_takes_long_shows_a_bar_on_a_terminal() {
         text.contains("copying [") && text.contains(" %"),
         "{text:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn import_and_retention_show_how_far_they_are() {
+    let gateway = TestGateway::start().await;
+    let user = User::of(&gateway);
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = import::old(dir.path(), "http://127.0.0.1:9", "no-token");
+    // From a time that retention does not keep.
+    let more = "WITH RECURSIVE n (i) AS (SELECT 2000 UNION ALL SELECT i + 1 FROM n WHERE i < 12000)
+        INSERT INTO requests SELECT i, 's1', 'r-' || i, i, 'POST', '/v1/chat/completions', '{}', '{}', 'old-model', 0, i
+        FROM n";
+    let older = rusqlite::Connection::open(&file).expect("a file");
+    older.execute_batch(more).expect("it runs");
+    drop(older);
+    let text = drawn(&user, &["import", &file.to_string_lossy()]).await;
+    assert!(
+        text.contains("requests [") && text.contains(" %"),
+        "{text:?}"
+    );
+    assert_eq!(gateway.cell::<i64>("SELECT count(*) FROM requests"), 11_101);
+    let text = drawn(&user, &["retention", "--yes"]).await;
+    assert!(
+        text.contains("removing what is outlived [") && text.contains(" %"),
+        "{text:?}"
+    );
+    assert_eq!(gateway.cell::<i64>("SELECT count(*) FROM requests"), 0);
+    gateway.stop().await;
 }
 
 /// A program on a terminal, with what it has drawn so far.
