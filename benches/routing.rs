@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use qwarden::gateway::{Config, Gateway};
 use qwarden::measure::{EVERYWHERE, Routes};
 use serde_json::json;
+use tokio::sync::oneshot;
 
 const PROVIDERS: usize = 100;
 const MODELS: usize = 50;
@@ -33,6 +34,7 @@ fn main() {
         "| {PROVIDERS} targets, by strategy | callers | p10 | p50 | p90 | p99 | p99.9 | plans/s |"
     );
     println!("|---|---|---|---|---|---|---|---|");
+    runtime.block_on(bare());
     for strategy in ["priority", "weighted", "least_latency", "sticky"] {
         runtime.block_on(plans(strategy));
     }
@@ -59,6 +61,53 @@ async fn served(strategy: &str) -> (tempfile::TempDir, Gateway, Arc<Routes>) {
     (dir, gateway, Arc::new(routes.expect("providers")))
 }
 
+/// An actor of the same library that answers at once: what a call costs before there is anything to plan.
+struct Bare;
+
+impl ractor::Actor for Bare {
+    type Msg = oneshot::Sender<()>;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(
+        &self,
+        _: ractor::ActorRef<Self::Msg>,
+        (): (),
+    ) -> Result<(), ractor::ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        _: ractor::ActorRef<Self::Msg>,
+        reply: Self::Msg,
+        (): &mut (),
+    ) -> Result<(), ractor::ActorProcessingErr> {
+        let _ = reply.send(());
+        Ok(())
+    }
+}
+
+async fn bare() {
+    let (bare, running) = ractor::Actor::spawn(None, Bare, ())
+        .await
+        .expect("an actor");
+    for (callers, pauses) in [(1, false), (CALLERS, false), (CALLERS, true)] {
+        let bare = bare.clone();
+        let ask = move || {
+            let bare = bare.clone();
+            async move {
+                let (reply, answer) = oneshot::channel();
+                bare.send_message(reply).expect("it lives");
+                answer.await.expect("an answer");
+            }
+        };
+        timed("no plan, the actor library alone", callers, pauses, ask).await;
+    }
+    bare.stop(None);
+    running.await.expect("it ends");
+}
+
 async fn plans(strategy: &str) {
     let (_dir, gateway, routes) = served(strategy).await;
     assert!(routes.plan(EVERYWHERE).await.expect("a plan") > 1);
@@ -70,45 +119,61 @@ async fn plans(strategy: &str) {
         (EVERYWHERE, CALLERS, false),
         (EVERYWHERE, CALLERS, true),
     ] {
-        let began = Instant::now();
-        let plans = if pauses { PACED } else { PLANS };
-        let asking = (0..callers).map(|caller| {
+        let routes = routes.clone();
+        let ask = move || {
             let routes = routes.clone();
-            tokio::runtime::Handle::current().spawn(async move {
-                let mut took = Vec::with_capacity(plans / callers);
-                let mut turn = began + APART * u32::try_from(caller).unwrap_or(0);
-                for _ in 0..plans / callers {
-                    if pauses {
-                        tokio::time::sleep_until(turn.into()).await;
-                        turn += APART * u32::try_from(callers).unwrap_or(1);
-                    }
-                    let began = Instant::now();
-                    routes.plan(model).await.expect("a plan");
-                    took.push(began.elapsed());
-                }
-                took
-            })
-        });
-        let mut took = Vec::with_capacity(plans);
-        for caller in asking.collect::<Vec<_>>() {
-            took.extend(caller.await.expect("a caller"));
-        }
-        let rate = f64::from(u32::try_from(took.len()).unwrap_or(u32::MAX))
-            / began.elapsed().as_secs_f64();
-        took.sort_unstable();
-        let at = |part: usize| micros(took[(took.len() - 1) * part / 1_000]);
-        println!(
-            "| {strategy} {model} | {callers}{} | {:.1} µs | {:.1} µs | {:.1} µs | {:.1} µs | {:.1} µs | {rate:.0} |",
-            if pauses { ", one after another" } else { "" },
-            at(100),
-            at(500),
-            at(900),
-            at(990),
-            at(999),
-        );
+            async move {
+                routes.plan(model).await.expect("a plan");
+            }
+        };
+        timed(&format!("{strategy} {model}"), callers, pauses, ask).await;
     }
     restart(&routes).await;
     gateway.shutdown(Duration::from_secs(5)).await;
+}
+
+/// Asks again and again from as many tasks, and prints how long each answer took.
+async fn timed<F, A>(what: &str, callers: usize, pauses: bool, ask: F)
+where
+    F: Fn() -> A + Clone + Send + 'static,
+    A: Future<Output = ()> + Send,
+{
+    let began = Instant::now();
+    let calls = if pauses { PACED } else { PLANS };
+    let asking = (0..callers).map(|caller| {
+        let ask = ask.clone();
+        tokio::runtime::Handle::current().spawn(async move {
+            let mut took = Vec::with_capacity(calls / callers);
+            let mut turn = began + APART * u32::try_from(caller).unwrap_or(0);
+            for _ in 0..calls / callers {
+                if pauses {
+                    tokio::time::sleep_until(turn.into()).await;
+                    turn += APART * u32::try_from(callers).unwrap_or(1);
+                }
+                let began = Instant::now();
+                ask().await;
+                took.push(began.elapsed());
+            }
+            took
+        })
+    });
+    let mut took = Vec::with_capacity(calls);
+    for caller in asking.collect::<Vec<_>>() {
+        took.extend(caller.await.expect("a caller"));
+    }
+    let rate =
+        f64::from(u32::try_from(took.len()).unwrap_or(u32::MAX)) / began.elapsed().as_secs_f64();
+    took.sort_unstable();
+    let at = |part: usize| micros(took[(took.len() - 1) * part / 1_000]);
+    println!(
+        "| {what} | {callers}{} | {:.1} µs | {:.1} µs | {:.1} µs | {:.1} µs | {:.1} µs | {rate:.0} |",
+        if pauses { ", one after another" } else { "" },
+        at(100),
+        at(500),
+        at(900),
+        at(990),
+        at(999),
+    );
 }
 
 /// The first crash only: later ones wait for their turn to be restarted.

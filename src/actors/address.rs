@@ -113,12 +113,7 @@ impl<M: Message> Address<M> {
         loop {
             let incarnation = current.borrow_and_update().clone();
             if let Some(incarnation) = incarnation {
-                let admission = self.vitals.admission.clone();
-                let permit = match timeout_at(until, admission.acquire_owned()).await {
-                    Ok(Ok(permit)) => permit,
-                    Ok(Err(_)) => return Err(Unavailable::Stopped { actor }),
-                    Err(_) => return Err(Unavailable::Overloaded { actor }),
-                };
+                let permit = self.admitted(until).await?;
                 let (reply, answer) = oneshot::channel();
                 let in_hand = Arc::new(AtomicBool::new(false));
                 let place = Place {
@@ -148,6 +143,20 @@ impl<M: Message> Address<M> {
                 Ok(Err(_)) => return Err(Unavailable::Stopped { actor }),
                 Err(_) => return Err(self.gave_up(deadline)),
             }
+        }
+    }
+
+    /// A place in the mailbox. There nearly always is one: the clock is asked only where it must be waited for.
+    async fn admitted(&self, until: Instant) -> Result<OwnedSemaphorePermit, Unavailable> {
+        let actor = self.vitals.name;
+        let admission = &self.vitals.admission;
+        if let Ok(permit) = admission.clone().try_acquire_owned() {
+            return Ok(permit);
+        }
+        match timeout_at(until, admission.clone().acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) => Err(Unavailable::Stopped { actor }),
+            Err(_) => Err(Unavailable::Overloaded { actor }),
         }
     }
 
