@@ -1,11 +1,11 @@
 //! JSON in columns of text.
 
-use rusqlite::Row;
 use rusqlite::types::Type;
+use rusqlite::{Row, RowIndex};
 use serde_json::Value;
 
 /// The column's JSON; `None` for NULL.
-pub(super) fn value(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Value>> {
+pub(super) fn value(row: &Row<'_>, column: impl RowIndex) -> rusqlite::Result<Option<Value>> {
     let text: Option<String> = row.get(column)?;
     text.map(|text| checked(serde_json::from_str(&text)))
         .transpose()

@@ -11,18 +11,11 @@ use crate::db::error::DbError;
 use crate::db::json;
 use crate::db::patch::Patch;
 
-const ALL: &str = "
-    SELECT id, name, description, capabilities, created_at, updated_at FROM models ORDER BY name, id";
+// Both are read by position: a registry may have thousands of models, and names cost a search each.
+const MODELS: &str =
+    "SELECT id, name, description, capabilities, created_at, updated_at FROM models";
 
-const LINKED: &str = "
-    SELECT models.id AS id, models.name AS name, models.description AS description,
-           models.capabilities AS capabilities, models.created_at AS created_at, models.updated_at AS updated_at,
-           provider_models.provider_id AS provider_id, provider_models.is_default AS is_default,
-           provider_models.config AS config
-      FROM provider_models
-      JOIN models ON models.id = provider_models.model_id
-     WHERE ?1 IS NULL OR provider_models.provider_id = ?1
-     ORDER BY provider_models.provider_id, provider_models.is_default DESC, models.name, models.id";
+const LINKS: &str = "SELECT provider_id, model_id, is_default, config FROM provider_models";
 
 const INSERT: &str = "
     INSERT INTO models (id, name, description, capabilities, created_at, updated_at)
@@ -125,9 +118,19 @@ pub(crate) struct LinkedModel {
 
 /// All models, by name.
 pub(crate) fn all(conn: &Connection) -> Result<Vec<ModelRow>, DbError> {
-    let mut statement = conn.prepare_cached(ALL)?;
+    let mut models = unordered(conn)?;
+    models.sort_unstable_by(|one, other| by_name(one).cmp(&by_name(other)));
+    Ok(models)
+}
+
+fn unordered(conn: &Connection) -> Result<Vec<ModelRow>, DbError> {
+    let mut statement = conn.prepare_cached(MODELS)?;
     let rows = statement.query_map([], model)?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn by_name(model: &ModelRow) -> (&str, &str) {
+    (&model.name, &model.id)
 }
 
 /// Adds a model. [`DbError::Conflict`] when its id is taken.
@@ -249,36 +252,56 @@ fn found(rows: usize, what: &'static str, id: &str) -> Result<(), DbError> {
     Ok(())
 }
 
-/// The models linked to `provider`, or to each one, by its id; the default one first, then by name.
-pub(super) fn linked(
-    conn: &Connection,
-    provider: Option<&str>,
-) -> Result<HashMap<String, Vec<LinkedModel>>, DbError> {
-    let mut statement = conn.prepare_cached(LINKED)?;
-    let mut rows = statement.query([provider])?;
+/// The models linked to each provider, by its id; the default one first, then by name. Put together here rather than by a
+/// join, which seeks in `models` for each link and sorts rows as wide as both.
+pub(super) fn linked(conn: &Connection) -> Result<HashMap<String, Vec<LinkedModel>>, DbError> {
+    let models: HashMap<String, ModelRow> = unordered(conn)?
+        .into_iter()
+        .map(|model| (model.id.clone(), model))
+        .collect();
+    let mut statement = conn.prepare_cached(LINKS)?;
+    let mut rows = statement.query([])?;
     let mut linked: HashMap<String, Vec<LinkedModel>> = HashMap::new();
     while let Some(row) = rows.next()? {
-        linked
-            .entry(row.get("provider_id")?)
-            .or_default()
-            .push(LinkedModel {
-                model: model(row)?,
-                is_default: row.get("is_default")?,
-                provider_config: json::value(row, "config")?,
-            });
+        // Foreign keys are on: there is one.
+        let Some(model) = models.get(text(row, 1)?) else {
+            continue;
+        };
+        let model = LinkedModel {
+            model: model.clone(),
+            is_default: row.get(2)?,
+            provider_config: json::value(row, 3)?,
+        };
+        let provider = text(row, 0)?;
+        match linked.get_mut(provider) {
+            Some(models) => models.push(model),
+            None => {
+                linked.insert(provider.to_owned(), vec![model]);
+            }
+        }
+    }
+    for models in linked.values_mut() {
+        models.sort_unstable_by(|one, other| {
+            let place = |linked: &LinkedModel| !linked.is_default;
+            let names = || by_name(&one.model).cmp(&by_name(&other.model));
+            place(one).cmp(&place(other)).then_with(names)
+        });
     }
     Ok(linked)
 }
 
+fn text<'row>(row: &'row Row<'_>, column: usize) -> rusqlite::Result<&'row str> {
+    Ok(row.get_ref(column)?.as_str()?)
+}
+
 fn model(row: &Row<'_>) -> rusqlite::Result<ModelRow> {
-    let capabilities: String = row.get("capabilities")?;
     Ok(ModelRow {
-        id: row.get("id")?,
-        name: row.get("name")?,
-        description: row.get("description")?,
-        capabilities: json::checked(serde_json::from_str(&capabilities))?,
-        created_at: row.get("created_at")?,
-        updated_at: row.get("updated_at")?,
+        id: row.get(0)?,
+        name: row.get(1)?,
+        description: row.get(2)?,
+        capabilities: json::checked(serde_json::from_str(text(row, 3)?))?,
+        created_at: row.get(4)?,
+        updated_at: row.get(5)?,
     })
 }
 
@@ -304,7 +327,7 @@ mod tests {
             .map(|model| model.id)
             .collect();
         assert_eq!(ids, ["y", "x"]);
-        let linked = linked(&conn, None).unwrap().remove("p").unwrap();
+        let linked = linked(&conn).unwrap().remove("p").unwrap();
         assert_eq!(
             serde_json::to_value(&linked[0]).unwrap(),
             json!({"id": "x", "name": "B", "description": null, "capabilities": ["chat"], "created_at": 1,

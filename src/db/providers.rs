@@ -15,13 +15,11 @@ use crate::db::patch::Patch;
 const ALL: &str = "
     SELECT id, name, type, enabled, priority, description, origin, auto_enable, created_at, updated_at
       FROM providers
-     WHERE ?1 IS NULL OR id = ?1
      ORDER BY priority DESC, name";
 
 const CONFIG: &str = "
     SELECT provider_id, key, value, is_sensitive, sealed
       FROM provider_configs
-     WHERE ?1 IS NULL OR provider_id = ?1
      ORDER BY provider_id, key";
 
 const INSERT: &str = "
@@ -166,13 +164,20 @@ pub(crate) struct StoredProvider {
 
 /// All providers, by falling priority, then by name.
 pub(crate) fn all(conn: &Connection) -> Result<Vec<StoredProvider>, DbError> {
-    stored(conn, None)
-}
-
-/// The provider `id`.
-#[cfg(test)]
-fn find(conn: &Connection, id: &str) -> Result<Option<StoredProvider>, DbError> {
-    Ok(stored(conn, Some(id))?.pop())
+    let mut statement = conn.prepare_cached(ALL)?;
+    let providers = statement
+        .query_map([], provider)?
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut config = config(conn)?;
+    let mut models = models::linked(conn)?;
+    Ok(providers
+        .into_iter()
+        .map(|provider| StoredProvider {
+            config: config.remove(&provider.id).unwrap_or_default(),
+            models: models.remove(&provider.id).unwrap_or_default(),
+            provider,
+        })
+        .collect())
 }
 
 /// Adds a provider. [`DbError::Conflict`] names `id` or `name`.
@@ -299,26 +304,9 @@ pub(crate) fn is_sensitive(key: &str) -> bool {
         || (key.contains("token") && !key.contains("tokens"))
 }
 
-fn stored(conn: &Connection, id: Option<&str>) -> Result<Vec<StoredProvider>, DbError> {
-    let mut statement = conn.prepare_cached(ALL)?;
-    let providers = statement
-        .query_map([id], provider)?
-        .collect::<Result<Vec<_>, _>>()?;
-    let mut config = config(conn, id)?;
-    let mut models = models::linked(conn, id)?;
-    Ok(providers
-        .into_iter()
-        .map(|provider| StoredProvider {
-            config: config.remove(&provider.id).unwrap_or_default(),
-            models: models.remove(&provider.id).unwrap_or_default(),
-            provider,
-        })
-        .collect())
-}
-
-fn config(conn: &Connection, id: Option<&str>) -> Result<HashMap<String, Vec<ConfigRow>>, DbError> {
+fn config(conn: &Connection) -> Result<HashMap<String, Vec<ConfigRow>>, DbError> {
     let mut statement = conn.prepare_cached(CONFIG)?;
-    let mut rows = statement.query([id])?;
+    let mut rows = statement.query([])?;
     let mut config: HashMap<String, Vec<ConfigRow>> = HashMap::new();
     while let Some(row) = rows.next()? {
         let sealed = row.get("sealed")?;
@@ -361,6 +349,11 @@ mod tests {
 
     use super::*;
     use crate::db::testing::{self, sample_provider};
+
+    fn find(conn: &Connection, id: &str) -> Result<Option<StoredProvider>, DbError> {
+        let mut all = all(conn)?.into_iter();
+        Ok(all.find(|stored| stored.provider.id == id))
+    }
 
     #[test]
     fn secrets_are_told_from_limits_by_name() {
