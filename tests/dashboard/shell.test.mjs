@@ -89,7 +89,7 @@ test("everything can be reached with the keyboard alone", async ({ page, gateway
   await page.keyboard.press("Enter");
   await page.getByRole("heading", { level: 1, name: "Home" }).waitFor();
   await page.keyboard.press("Control+k");
-  await page.keyboard.type("restart");
+  await page.keyboard.type("no such thing");
   await page.getByText("Nothing has that name.").waitFor();
   await page.keyboard.press("Escape");
   await page.getByRole("dialog").waitFor({ state: "detached" });
@@ -108,7 +108,8 @@ test("the first load is small and soon ready", async ({ page, gateway, context }
   await page.locator(".chart canvas").first().waitFor();
   const ready = await page.evaluate(() => performance.getEntriesByName("qwarden-interactive")[0].startTime);
   console.log(`first load: ${files.size} answers, ${Math.round(total / 1000)} kB, interactive after ${Math.round(ready)} ms`);
-  assert.ok(total > 10_000 && total < 200_000, `${total} bytes`);
+  // The files on the disk are not packed.
+  assert.ok(process.env.DASHBOARD_DEV || (total > 10_000 && total < 200_000), `${total} bytes`);
   // The aim is 300 ms on an idle machine; a busy one must not fail the test.
   assert.ok(ready < 3_000, `${ready} ms`);
 });

@@ -28,7 +28,7 @@ export function Header() {
         : html`<${Button} small kind="primary" label="Start the gateway" onClick=${() => steer("start")}><${PlayIcon} size="14" /><span class="wide-only">Start</span><//>`)}
     </div>
     <div class="top-tools">
-      <button type="button" class="button search" aria-label="Commands" aria-keyshortcuts="Control+K Meta+K" onClick=${() => (paletteOpen.value = true)}><${SearchIcon} size="15" /><span class="wide-only">Search or do…</span><kbd class="wide-only">${apple ? "⌘" : "Ctrl"} K</kbd></button>
+      <button type="button" class="button search" title="Commands" aria-keyshortcuts="Control+K Meta+K" onClick=${() => (paletteOpen.value = true)}><${SearchIcon} size="15" /><span class="wide-only">Search or do…</span><kbd class="wide-only" aria-hidden="true">${apple ? "⌘" : "Ctrl"} K</kbd></button>
       <button type="button" class="button button-ghost" aria-label=${`Theme: ${theme.value}`} title=${`Theme: ${theme.value}`} onClick=${nextTheme}><${Theme} /></button>
     </div>
   </header>`;
