@@ -94,7 +94,7 @@ export function useShared(shared) {
 }
 
 /** Object S of the contract: `status`, `providerRouter`, `qwenProxy`, `providers`, `models`, `credentials`. The shell keeps it. */
-export const status = resource("/api/proxy/status", { events: ["actor:*"] });
+export const status = resource("/api/proxy/status", { events: ["actor:*", "providers:updated", "models:updated", "credentials:updated"] });
 on("proxy:status", ({ data }) => {
   if (data?.status) status.data.value = data.status;
 });
