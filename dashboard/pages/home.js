@@ -8,7 +8,7 @@ import { html, useEffect, useState } from "../lib/preact.js";
 import { snippets } from "../lib/snippets.js";
 import { settings, status, steer, useResource, useShared } from "../lib/store.js";
 import { listen, open, recent } from "../lib/traffic.js";
-import { Badge, Button, ButtonLink, Chart, Code, Loaded, Page, Panel, Tabs } from "../lib/ui.js";
+import { Badge, Button, ButtonLink, Chart, Code, Empty, Loaded, Page, Panel, Tabs } from "../lib/ui.js";
 
 export default function Home() {
   useShared(settings);
@@ -96,7 +96,10 @@ function Live() {
 /** @param {{ now: any }} props */
 function Client({ now }) {
   const [tool, setTool] = useState("curl");
-  const root = `http://${location.hostname}:${now.providerRouter.port}`;
+  const port = now.providerRouter.port;
+  // A port that is taken when it is opened has no number before.
+  if (!port) return html`<${Panel} title="Your client"><${Empty} title="The address is known once the gateway runs" actions=${html`<${Button} onClick=${() => steer("start")}>Start the gateway<//>`} /><//>`;
+  const root = `http://${location.hostname}:${port}`;
   const model = settings.data.value?.settings.active_model ?? now.models.items[0]?.id ?? "echo";
   const all = snippets(root, model);
   const current = all.find(({ key }) => key === tool) ?? all[0];

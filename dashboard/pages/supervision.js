@@ -61,7 +61,7 @@ function Tree({ actors }) {
     columns=${[
       { key: "name", title: "Actor", cell: (/** @type {Row} */ { actor, depth }) => html`<span class=${param("sort") ? "" : `actor-indent-${depth}`}><code data-actor=${actor.name}>${actor.name}</code></span>` },
       { key: "state", title: "State", cell: (/** @type {Row} */ { actor }) => html`<${Life} actor=${actor} />`, sort: (/** @type {Row} */ { actor }) => actor.state },
-      { key: "restarts", title: "Restarts", align: "right", sort: (/** @type {Row} */ { actor }) => actor.restarts, cell: (/** @type {Row} */ { actor }) => html`<span key=${actor.restarts} class=${actor.restarts ? "flash" : ""}>${number(actor.restarts)}</span>` },
+      { key: "restarts", title: "Restarts", align: "right", optional: true, sort: (/** @type {Row} */ { actor }) => actor.restarts, cell: (/** @type {Row} */ { actor }) => html`<span key=${actor.restarts} class=${actor.restarts ? "flash" : ""}>${number(actor.restarts)}</span>` },
       { key: "incarnation", title: "Incarnation", align: "right", optional: true, cell: (/** @type {Row} */ { actor }) => number(actor.incarnation) },
       { key: "mailbox", title: "Mailbox", optional: true, sort: (/** @type {Row} */ { actor }) => actor.mailbox_depth, cell: (/** @type {Row} */ { actor }) => html`<${Mailbox} actor=${actor} />` },
       { key: "messages", title: "Messages", align: "right", optional: true, sort: (/** @type {Row} */ { actor }) => actor.messages_handled, cell: (/** @type {Row} */ { actor }) => html`<span title=${actor.busiest_message ? `most often: ${actor.busiest_message}` : undefined}>${number(actor.messages_handled)}</span>` },

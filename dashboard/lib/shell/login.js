@@ -21,7 +21,7 @@ export function Login() {
     <h1>Log in</h1>
     ${known?.configured === false
       ? html`<p>This gateway has no admin token, and serves other machines only with one. On its own machine, run:</p><pre class="inset"><code>qwarden token new</code></pre>`
-      : html`<p class="muted">This gateway wants its admin token. It was shown when it was made; <code>qwarden token</code> on the gateway's machine makes a new one.</p>`}
+      : html`<p class="muted">This gateway wants its admin token. It was shown when it was made; <code>qwarden token new</code> on the gateway's machine makes a new one.</p>`}
     <${Form} form=${form} action="Log in"><${Field} ...${form.field("token")} label="Admin token" type="password" required autocomplete="current-password" autofocus /><//>
   </div></div></main>`;
 }
