@@ -1,6 +1,11 @@
 //! Puts the dashboard's files into the binary: `dashboard/` becomes a table of path, type, bytes and packed bytes, and one
 //! hash of them all. Needs neither Node nor anything else that is not in this repository.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "Cargo reads what a build script prints"
+)]
+
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -38,15 +43,15 @@ fn main() -> io::Result<()> {
         format!("pub(crate) const BUILD: &str = {hash:?};\npub(crate) const FILES: &[File] = &[\n");
     for (at, (name, bytes)) in read.iter().enumerate() {
         let kind = kind(name)?;
-        let bytes = if name.ends_with(".html") || name.ends_with(".webmanifest") {
+        let bytes = if ["html", "webmanifest"].contains(&end(name)) {
             let text = String::from_utf8_lossy(bytes).replace(BUILD, &format!("/assets/{hash}/"));
             text.into_bytes()
         } else {
             bytes.clone()
         };
-        let plain = out.join(format!("{at}"));
+        let plain = out.join(at.to_string());
         fs::write(&plain, &bytes)?;
-        let packed = if PACKED.iter().any(|kind| name.ends_with(kind)) {
+        let packed = if PACKED.contains(&end(name)) {
             "None".to_owned()
         } else {
             let path = out.join(format!("{at}.gz"));
@@ -70,7 +75,7 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
         let name = path.to_string_lossy();
         if path.is_dir() {
             walk(&path, files)?;
-        } else if !name.ends_with(".d.ts") && !name.ends_with(".md") {
+        } else if !["md", "ts"].contains(&end(&name)) {
             files.push(path);
         }
     }
@@ -84,9 +89,12 @@ fn name(file: &Path) -> io::Result<String> {
     Ok(parts.join("/"))
 }
 
+fn end(name: &str) -> &str {
+    name.rsplit_once('.').map_or("", |(_, end)| end)
+}
+
 fn kind(name: &str) -> io::Result<&'static str> {
-    let end = name.rsplit_once('.').map_or("", |(_, end)| end);
-    Ok(match end {
+    Ok(match end(name) {
         "html" => "text/html; charset=utf-8",
         "js" => "text/javascript; charset=utf-8",
         "css" => "text/css; charset=utf-8",

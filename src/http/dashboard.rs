@@ -4,7 +4,6 @@
 //! hold the hash of them all, so that a browser keeps them for good, and never mixes those of two builds.
 
 use axum::extract::Request;
-use axum::http::uri::PathAndQuery;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hyper::header::{
@@ -72,11 +71,7 @@ pub(crate) fn is_navigation(request: &Request) -> bool {
         && request.method() == Method::GET
         && is("sec-fetch-mode", "navigate")
         && is("sec-fetch-dest", "document")
-        && request
-            .uri()
-            .path_and_query()
-            .map(PathAndQuery::path)
-            .is_some_and(is_page)
+        && is_page(request.uri().path())
         && wants_page(headers)
 }
 
