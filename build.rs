@@ -1,11 +1,6 @@
 //! Puts the dashboard's files into the binary: `dashboard/` becomes a table of path, type, bytes and packed bytes, and one
 //! hash of them all. Needs neither Node nor anything else that is not in this repository.
 
-#![expect(
-    clippy::print_stdout,
-    reason = "Cargo reads what a build script prints"
-)]
-
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -49,18 +44,16 @@ fn main() -> io::Result<()> {
         } else {
             bytes.clone()
         };
-        let plain = out.join(at.to_string());
-        fs::write(&plain, &bytes)?;
+        fs::write(out.join(at.to_string()), &bytes)?;
         let packed = if PACKED.contains(&end(name)) {
             "None".to_owned()
         } else {
-            let path = out.join(format!("{at}.gz"));
-            fs::write(&path, pack(&bytes)?)?;
-            format!("Some(include_bytes!({path:?}))")
+            fs::write(out.join(format!("{at}.gz")), pack(&bytes)?)?;
+            format!(r#"Some(include_bytes!(concat!(env!("OUT_DIR"), "/{at}.gz")))"#)
         };
         writeln!(
             table,
-            "    File {{ path: {name:?}, kind: {kind:?}, bytes: include_bytes!({plain:?}), packed: {packed} }},"
+            r#"    File {{ path: {name:?}, kind: {kind:?}, bytes: include_bytes!(concat!(env!("OUT_DIR"), "/{at}")), packed: {packed} }},"#
         )
         .map_err(io::Error::other)?;
     }
