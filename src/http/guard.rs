@@ -16,6 +16,7 @@ use hyper::header::{
 use hyper::{HeaderMap, Method, StatusCode};
 
 use crate::http::access::Peer;
+use crate::http::dashboard;
 use crate::http::error::ApiError;
 use crate::settings::{CORS_ORIGINS, SERVER_HOST, SERVER_HOST_NAMES, Settings};
 
@@ -86,7 +87,7 @@ pub(crate) fn admit(request: &Request, settings: &Settings) -> Result<Page, ApiE
     let site = headers
         .get("sec-fetch-site")
         .and_then(|site| site.to_str().ok());
-    if matches!(site, Some("cross-site" | "same-site")) {
+    if matches!(site, Some("cross-site" | "same-site")) && !dashboard::is_navigation(request) {
         return Err(ApiError::Origin {
             got: "another site".into(),
         });

@@ -4,6 +4,7 @@ pub(crate) mod access;
 pub(crate) mod aliases;
 pub(crate) mod clients;
 pub(crate) mod completions;
+pub(crate) mod dashboard;
 pub(crate) mod envelope;
 pub(crate) mod error;
 pub(crate) mod extract;

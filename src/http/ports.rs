@@ -1,14 +1,17 @@
 //! What is served where, and the layers a request meets.
 
 use axum::extract::Request;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::{Extension, Router};
 
 use crate::http::aliases::Aliases;
+use crate::http::dashboard::OfDashboard;
 use crate::http::envelope::OfOllama;
 use crate::http::error::ApiError;
 use crate::http::metrics::Observed;
-use crate::http::{App, access, aliases, clients, completions, envelope, management, metrics};
+use crate::http::{
+    App, access, aliases, clients, completions, dashboard, envelope, management, metrics,
+};
 
 /// :3000, the Qwen proxy.
 pub(crate) fn qwen(app: &App) -> Router {
@@ -46,7 +49,9 @@ pub(crate) fn management(app: &App) -> Router {
         .merge(management::docs::routes());
     #[cfg(feature = "fault-injection")]
     let routes = routes.merge(management::fault::routes());
-    enveloped(for_managers(routes, app), app, "management")
+    // Outside of who may manage: whoever is to log in needs a page first.
+    let routes = for_managers(routes, app).layer(from_fn(dashboard::dashboard));
+    enveloped(routes, app, "management").layer(Extension(OfDashboard))
 }
 
 fn aliases(app: &App) -> Aliases {

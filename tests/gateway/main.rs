@@ -21,6 +21,7 @@ mod changes;
 mod cli;
 mod completions;
 mod contract;
+mod dashboard;
 mod dialects;
 mod durability;
 mod errors;

@@ -1,0 +1,117 @@
+//! Puts the dashboard's files into the binary: `dashboard/` becomes a table of path, type, bytes and packed bytes, and one
+//! hash of them all. Needs neither Node nor anything else that is not in this repository.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use sha2::{Digest, Sha256};
+
+/// Stands for the hash in what names other files.
+const BUILD: &str = "/assets/BUILD/";
+/// Packing these gains nothing.
+const PACKED: [&str; 1] = ["png"];
+
+fn main() -> io::Result<()> {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=dashboard");
+    let mut files = Vec::new();
+    walk(Path::new("dashboard"), &mut files)?;
+    files.sort();
+    let mut read = Vec::new();
+    let mut hash = Sha256::new();
+    for file in &files {
+        let bytes = fs::read(file)?;
+        let name = name(file)?;
+        hash.update(name.as_bytes());
+        hash.update([0]);
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(&bytes);
+        read.push((name, bytes));
+    }
+    let hash = hex(&hash.finalize())[..16].to_owned();
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or_else(|| missing("OUT_DIR"))?);
+    let mut table =
+        format!("pub(crate) const BUILD: &str = {hash:?};\npub(crate) const FILES: &[File] = &[\n");
+    for (at, (name, bytes)) in read.iter().enumerate() {
+        let kind = kind(name)?;
+        let bytes = if ["html", "webmanifest"].contains(&end(name)) {
+            let text = String::from_utf8_lossy(bytes).replace(BUILD, &format!("/assets/{hash}/"));
+            text.into_bytes()
+        } else {
+            bytes.clone()
+        };
+        fs::write(out.join(at.to_string()), &bytes)?;
+        let packed = if PACKED.contains(&end(name)) {
+            "None".to_owned()
+        } else {
+            fs::write(out.join(format!("{at}.gz")), pack(&bytes)?)?;
+            format!(r#"Some(include_bytes!(concat!(env!("OUT_DIR"), "/{at}.gz")))"#)
+        };
+        writeln!(
+            table,
+            r#"    File {{ path: {name:?}, kind: {kind:?}, bytes: include_bytes!(concat!(env!("OUT_DIR"), "/{at}")), packed: {packed} }},"#
+        )
+        .map_err(io::Error::other)?;
+    }
+    table.push_str("];\n");
+    fs::write(out.join("dashboard.rs"), table)
+}
+
+/// What is for those who write pages stays out.
+fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.to_string_lossy();
+        if path.is_dir() {
+            walk(&path, files)?;
+        } else if !["md", "ts"].contains(&end(&name)) {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// The path below `dashboard/`, as a browser writes it.
+fn name(file: &Path) -> io::Result<String> {
+    let inside = file.strip_prefix("dashboard").map_err(io::Error::other)?;
+    let parts: Vec<_> = inside.iter().map(|part| part.to_string_lossy()).collect();
+    Ok(parts.join("/"))
+}
+
+fn end(name: &str) -> &str {
+    name.rsplit_once('.').map_or("", |(_, end)| end)
+}
+
+fn kind(name: &str) -> io::Result<&'static str> {
+    Ok(match end(name) {
+        "html" => "text/html; charset=utf-8",
+        "js" => "text/javascript; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "svg" => "image/svg+xml",
+        "png" => "image/png",
+        "webmanifest" => "application/manifest+json",
+        _ if name.contains("LICENSE") => "text/plain; charset=utf-8",
+        _ => return Err(missing(&format!("a content type for dashboard/{name}"))),
+    })
+}
+
+fn pack(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let mut packer = GzEncoder::new(Vec::new(), Compression::best());
+    packer.write_all(bytes)?;
+    packer.finish()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn missing(what: &str) -> io::Error {
+    io::Error::other(format!("there is no {what}"))
+}
