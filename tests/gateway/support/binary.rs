@@ -1,6 +1,8 @@
 //! The program itself, as a process that can be killed.
 
 use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -18,6 +20,26 @@ fn command(data_dir: &Path, more: &[&str]) -> Command {
         .args(["serve", "--no-discovery", "--data-dir"])
         .arg(data_dir)
         .args(more);
+    command
+}
+
+/// Free ports, where `more` does not say otherwise.
+fn ports(more: &[&str]) -> Vec<&'static str> {
+    let flags = ["--port", "--qwen-port", "--api-port"];
+    let free = flags.into_iter().filter(|flag| !more.contains(flag));
+    free.flat_map(|flag| [flag, "0"]).collect()
+}
+
+/// A shell makes the socket descriptor 3 and becomes the binary, so that the process id is the one that is told.
+fn inheriting(data_dir: &Path, socket: &TcpListener) -> Command {
+    let socket = OwnedFd::from(socket.try_clone().expect("a descriptor"));
+    let script = "export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$@\" 3<&0 0</dev/null";
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", script, "sh", env!("CARGO_BIN_EXE_qwarden")])
+        .args(["serve", "--no-discovery", "--data-dir"])
+        .arg(data_dir)
+        .stdin(Stdio::from(socket));
     command
 }
 
@@ -39,10 +61,20 @@ impl Binary {
         variables: &[(&str, &str)],
         log: impl Into<Stdio>,
     ) -> Self {
-        let ports = ["--port", "0", "--qwen-port", "0", "--api-port", "0"];
-        let mut child = command(data_dir, &ports)
-            .args(more)
-            .envs(variables.iter().copied())
+        let mut command = command(data_dir, &ports(more));
+        command.args(more).envs(variables.iter().copied());
+        Self::of(command, log.into())
+    }
+
+    /// The same, with `socket` handed over as a service manager does it.
+    pub fn inheriting(data_dir: &Path, more: &[&str], socket: &TcpListener) -> Self {
+        let mut command = inheriting(data_dir, socket);
+        command.args(ports(more)).args(more);
+        Self::of(command, Stdio::null())
+    }
+
+    fn of(mut command: Command, log: Stdio) -> Self {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
@@ -112,8 +144,24 @@ pub fn fails_with(
     more: &[&str],
     variables: &[(&str, &str)],
 ) -> (ExitStatus, String) {
-    let mut child = command(data_dir, more)
-        .envs(variables.iter().copied())
+    let mut command = command(data_dir, more);
+    command.envs(variables.iter().copied());
+    failing(command)
+}
+
+/// The same, with `socket` handed over.
+pub fn fails_inheriting(
+    data_dir: &Path,
+    more: &[&str],
+    socket: &TcpListener,
+) -> (ExitStatus, String) {
+    let mut command = inheriting(data_dir, socket);
+    command.args(ports(more)).args(more);
+    failing(command)
+}
+
+fn failing(mut command: Command) -> (ExitStatus, String) {
+    let mut child = command
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
