@@ -1,7 +1,7 @@
 //! The one place that knows all parts: opens the database, grows the tree, gives each listener the service of its port.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ use crate::actors::database::Database;
 use crate::actors::keys::Keys;
 use crate::actors::listener::Serve;
 use crate::actors::ports::{Port, PortTaken};
+use crate::actors::pulse::Pulse;
 use crate::actors::router::registry::Direct;
 use crate::actors::router::resolve::closest;
 use crate::actors::router::{sealing, seeds};
@@ -58,7 +59,7 @@ const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
 const TASKS_GRACE: Duration = Duration::from_secs(5);
 
 /// How a gateway is started. Settings given here win over stored ones for the life of the process.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Config {
     /// Where the database and everything beside it lives; created when missing.
     pub data_dir: PathBuf,
@@ -66,6 +67,8 @@ pub struct Config {
     pub settings: Vec<(String, Value)>,
     /// Listen on whatever address is asked for, without a token or keys.
     pub insecure: bool,
+    /// Sockets that a service manager listens on already, each at the address of one of the ports.
+    pub sockets: Vec<TcpListener>,
 }
 
 /// Why a gateway did not start: one line that says what to do.
@@ -104,6 +107,7 @@ pub struct Gateway {
     instance: Instance,
     warnings: Vec<String>,
     backups: Backups,
+    pulse: Pulse,
     ending: CancellationToken,
     /// Ends with the value.
     backup_clock: Owned,
@@ -154,14 +158,20 @@ impl Gateway {
         writer.close().await;
         let direct = Direct::default();
         let at = |key| SocketAddr::new(host, settings.port(key));
-        let qwen = Port::new("Qwen proxy", "--qwen-port", at(settings::SERVER_QWEN_PORT));
-        let router = Port::new("router", "--port", at(settings::SERVER_PORT));
-        let management = Port::new(
-            "management API",
-            "--api-port",
-            at(settings::SERVER_API_PORT),
-        );
-        let ollama = Port::optional("Ollama API", "--ollama-port", at(settings::OLLAMA_PORT));
+        let mut sockets = config.sockets;
+        let mut port = |name, flag, key| Port::new(name, flag, at(key), &mut sockets);
+        let qwen = port("Qwen proxy", "--qwen-port", settings::SERVER_QWEN_PORT);
+        let router = port("router", "--port", settings::SERVER_PORT);
+        let management = port("management API", "--api-port", settings::SERVER_API_PORT);
+        let ollama_at = at(settings::OLLAMA_PORT);
+        let ollama = Port::optional("Ollama API", "--ollama-port", ollama_at, &mut sockets);
+        let all_ports = [
+            qwen.clone(),
+            router.clone(),
+            management.clone(),
+            ollama.clone(),
+        ];
+        refuse_strays(&sockets, &all_ports)?;
         let auto_start = settings.flag(settings::AUTO_START);
         let wanted = [
             Some(&management),
@@ -174,12 +184,7 @@ impl Gateway {
         }
 
         let own = OwnPorts::new({
-            let ports = [
-                qwen.clone(),
-                router.clone(),
-                management.clone(),
-                ollama.clone(),
-            ];
+            let ports = all_ports.clone();
             move || ports.each_ref().map(|port| port.address().port())
         });
         let (sender, settings) = watch::channel(Arc::new(settings));
@@ -232,6 +237,11 @@ impl Gateway {
             settings.clone(),
             tasks.clone(),
         );
+        let pulse = Pulse::new(
+            handles.supervision.clone(),
+            handles.database.clone(),
+            all_ports.clone(),
+        );
         let ending = CancellationToken::new();
         let (integrity_sender, integrity) = watch::channel(Integrity::default());
         let app = App {
@@ -253,17 +263,13 @@ impl Gateway {
             tasks: changes.clone(),
             importing: Arc::new(Semaphore::new(1)),
             backups: backups.clone(),
+            pulse: pulse.clone(),
             started,
             integrity,
             changes: Turns::default(),
             binding: Binding::new(
                 exposure,
-                [
-                    qwen.clone(),
-                    router.clone(),
-                    management.clone(),
-                    ollama.clone(),
-                ],
+                all_ports.clone(),
                 handles.supervision.clone(),
                 settings.clone(),
                 tasks.clone(),
@@ -271,7 +277,7 @@ impl Gateway {
             own,
             keys: Keys::new(handles.database.clone(), keys, used),
             vault,
-            gate: Gate::default(),
+            gate: Gate::new(),
             metrics: Metrics::default(),
             ending: ending.clone(),
             qwen_port: qwen.clone(),
@@ -330,6 +336,7 @@ impl Gateway {
             ending,
             backup_clock: backups.schedule(),
             backups,
+            pulse,
         })
     }
 
@@ -378,6 +385,11 @@ impl Gateway {
         self.settings
             .borrow()
             .millis(settings::SERVER_DRAIN_TIMEOUT)
+    }
+
+    /// Whether its parts answer.
+    pub(crate) fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// The door to its database.
@@ -533,6 +545,25 @@ async fn prepare_database(
         providers,
         writer,
     })
+}
+
+/// A socket for none of our ports is a mistake in the service manager's file, and its clients would wait for ever. It is
+/// not taken for a port by its number alone: where we listen decides who may call (S1).
+fn refuse_strays(strays: &[TcpListener], ports: &[Arc<Port>]) -> Result<(), StartError> {
+    let Some(stray) = strays.first() else {
+        return Ok(());
+    };
+    let at = stray.local_addr();
+    let at = at.map_or_else(|_| "an unknown address".into(), |at| at.to_string());
+    let ours: Vec<_> = ports
+        .iter()
+        .map(|port| port.address().to_string())
+        .collect();
+    Err(StartError::Port(format!(
+        "the service manager handed over a socket that listens at {at}, where no port of ours is ({}); make its address \
+         and `server.host`, `server.port`, `server.qwenPort`, `server.apiPort` agree",
+        ours.join(", ")
+    )))
 }
 
 /// Seals what an earlier version stored in the open.

@@ -45,3 +45,6 @@ pub mod gateway;
 pub mod measure;
 
 pub mod cli;
+
+#[cfg(test)]
+mod fuzz;

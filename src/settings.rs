@@ -120,6 +120,7 @@ pub(crate) const SESSION_CLEANUP: &str = "session.cleanupInterval";
 pub(crate) const AUTH_ADMIN_TOKEN: &str = "auth.adminToken";
 pub(crate) const AUTH_REQUIRED: &str = "auth.required";
 pub(crate) const AUTH_REQUIRE_KEYS: &str = "auth.requireKeys";
+pub(crate) const AUTH_SAME_USER: &str = "auth.sameUser";
 pub(crate) const CORS_ORIGINS: &str = "cors.origins";
 pub(crate) const SERVER_HOST_NAMES: &str = "server.hostNames";
 pub(crate) const CACHE_ENABLED: &str = "cache.enabled";
@@ -482,6 +483,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Fallback::Text("remote"),
         None,
         "who needs an API key at the router and the Qwen proxy",
+    ),
+    setting(
+        AUTH_SAME_USER,
+        Kind::OneOf(&["management", "all", "off"]),
+        Fallback::Text("management"),
+        None,
+        "where clients of other users of this machine need a token or key (Linux)",
     ),
     setting(
         CORS_ORIGINS,

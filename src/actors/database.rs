@@ -124,6 +124,17 @@ impl Database {
         Ok(self.address.call(WRITE_DEADLINE, message).await??)
     }
 
+    /// Whether the writer, its thread included, gets round to an answer.
+    pub(crate) async fn ping(&self, deadline: Duration) -> Result<(), StoreError> {
+        Ok(self.address.call(deadline, Message::Ping).await??)
+    }
+
+    /// Keeps the writer's thread busy until the other end of `over` is dropped.
+    #[cfg(feature = "fault-injection")]
+    pub(crate) fn stall(&self, over: std::sync::mpsc::Receiver<()>) -> Result<(), Unavailable> {
+        self.address.cast(Message::Stall(over))
+    }
+
     /// Counts an answer whose row was not committed in time.
     pub(crate) fn count_late_ack(&self) {
         self.shared.late_acks.fetch_add(1, Ordering::Relaxed);
@@ -240,6 +251,9 @@ pub(crate) enum Message {
     Read(ReadJob),
     Checkpoint(Reply<Result<(), DbError>>),
     Upkeep(Upkeep, Reply<Result<Option<i64>, DbError>>),
+    Ping(Reply<Result<(), DbError>>),
+    #[cfg(feature = "fault-injection")]
+    Stall(std::sync::mpsc::Receiver<()>),
     /// The transaction of our task ended.
     Ended(Result<Committed, DbError>),
     /// The pause after a refused transaction is over.
@@ -253,6 +267,9 @@ impl ActorMessage for Message {
             Self::Read(_) => "read",
             Self::Checkpoint(_) => "checkpoint",
             Self::Upkeep(..) => "upkeep",
+            Self::Ping(_) => "ping",
+            #[cfg(feature = "fault-injection")]
+            Self::Stall(_) => "stall",
             Self::Ended(_) => "ended",
             Self::Resume => "resume",
         }
@@ -314,6 +331,19 @@ impl Behaviour for DatabaseActor {
             }
             Message::Checkpoint(reply) => state.checkpoint(reply),
             Message::Upkeep(upkeep, reply) => state.upkeep(upkeep, reply),
+            Message::Ping(reply) => {
+                let writer = state.writer.clone();
+                state.tasks.spawn("database ping", async move {
+                    let _ = reply.send(writer.ping().await);
+                });
+            }
+            #[cfg(feature = "fault-injection")]
+            Message::Stall(over) => {
+                let writer = state.writer.clone();
+                state.tasks.spawn("database stall", async move {
+                    let _ = writer.stall(over).await;
+                });
+            }
             Message::Ended(outcome) => return state.ended(outcome),
             Message::Resume => {
                 state.pause = None;

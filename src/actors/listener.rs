@@ -13,15 +13,13 @@ use tokio::sync::Semaphore;
 
 use crate::actors::address::Message as ActorMessage;
 use crate::actors::behaviour::{Behaviour, Fatal, Own};
-use crate::actors::ports::{Connections, Port};
+use crate::actors::ports::{Connections, MOST_CONNECTIONS, Port};
 use crate::actors::supervisor::ChildSpec;
 use crate::tasks::{Owned, Tasks};
 
 /// Serves one connection to its end. Given from above, so that no actor knows HTTP.
 pub(crate) type Serve = Arc<dyn Fn(TcpStream, Connections) -> BoxFuture<'static, ()> + Send + Sync>;
 
-/// Connections one port holds at once; more wait in the kernel's queue.
-const MOST_CONNECTIONS: usize = 16_384;
 /// Pause after a failed accept: out of file descriptors passes when connections end, and must not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const MAILBOX: usize = 16;

@@ -14,6 +14,7 @@ pub(crate) mod listener;
 pub(crate) mod outbox;
 pub(crate) mod pace;
 pub(crate) mod ports;
+pub(crate) mod pulse;
 pub(crate) mod retention;
 pub(crate) mod root;
 pub(crate) mod router;

@@ -4,14 +4,14 @@
 //! and connections are tasks of their own, so none of them ends with the listener that accepted it. A port can move: the
 //! new socket is bound before the old one is let go.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{self, IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,6 +24,8 @@ const BACKLOG: u32 = 1_024;
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How long a port may take to answer us before it counts as silent.
 const PROBE_DEADLINE: Duration = Duration::from_millis(500);
+/// Connections one port holds at once; more wait in the kernel's queue.
+pub(crate) const MOST_CONNECTIONS: usize = 16_384;
 /// What is asked then: every port answers it without asking any actor.
 pub(crate) const PROBED: &str = "/health/live";
 
@@ -34,7 +36,22 @@ pub(crate) struct Port {
     pub(crate) flag: &'static str,
     /// Number 0 means that it stays closed, and not any that is free.
     may_be_off: bool,
+    /// A socket that the service manager listens on already: used whenever the port opens at its address, and kept, since
+    /// the service manager keeps it too.
+    inherited: Option<net::TcpListener>,
     state: Mutex<State>,
+}
+
+/// What asking a port showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Probe {
+    Answered,
+    /// Nothing came back.
+    Silent,
+    /// All connections it may hold are taken: the next waits for one to end.
+    Full,
+    /// We have no socket left to ask with, which says nothing about the port.
+    NotAsked,
 }
 
 struct State {
@@ -73,24 +90,40 @@ pub(crate) struct PortTaken {
 }
 
 impl Port {
-    pub(crate) fn new(name: &'static str, flag: &'static str, wanted: SocketAddr) -> Arc<Self> {
-        Arc::new(Self::made(name, flag, false, wanted))
+    /// Takes the one of `sockets` that listens at its address already, if there is one.
+    pub(crate) fn new(
+        name: &'static str,
+        flag: &'static str,
+        wanted: SocketAddr,
+        sockets: &mut Vec<net::TcpListener>,
+    ) -> Arc<Self> {
+        let inherited = taken(sockets, wanted);
+        Arc::new(Self::made(name, flag, false, wanted, inherited))
     }
 
-    /// One that is off where its number is 0.
+    /// The same, for one that is off where its number is 0.
     pub(crate) fn optional(
         name: &'static str,
         flag: &'static str,
         wanted: SocketAddr,
+        sockets: &mut Vec<net::TcpListener>,
     ) -> Arc<Self> {
-        Arc::new(Self::made(name, flag, true, wanted))
+        let inherited = taken(sockets, wanted);
+        Arc::new(Self::made(name, flag, true, wanted, inherited))
     }
 
-    fn made(name: &'static str, flag: &'static str, may_be_off: bool, wanted: SocketAddr) -> Self {
+    fn made(
+        name: &'static str,
+        flag: &'static str,
+        may_be_off: bool,
+        wanted: SocketAddr,
+        inherited: Option<net::TcpListener>,
+    ) -> Self {
         Self {
             name,
             flag,
             may_be_off,
+            inherited,
             state: Mutex::new(State {
                 wanted,
                 is_on: false,
@@ -159,7 +192,11 @@ impl Port {
     }
 
     fn opened(&self, wanted: SocketAddr) -> Result<Open, PortTaken> {
-        let (socket, address) = bind(wanted).map_err(|error| PortTaken {
+        let opened = match self.inherited_at(wanted) {
+            Some(socket) => socket.and_then(adopted),
+            None => bind(wanted),
+        };
+        let (socket, address) = opened.map_err(|error| PortTaken {
             name: self.name,
             flag: self.flag,
             address: wanted,
@@ -176,6 +213,12 @@ impl Port {
             at: now_ms(),
             connections: Connections::default(),
         })
+    }
+
+    fn inherited_at(&self, wanted: SocketAddr) -> Option<std::io::Result<net::TcpListener>> {
+        let socket = self.inherited.as_ref()?;
+        let is_it = socket.local_addr().is_ok_and(|address| address == wanted);
+        is_it.then(|| socket.try_clone())
     }
 
     /// Lets go of the socket, and hands over the connections it brought. Closed for good once the accept loop, told by
@@ -236,17 +279,25 @@ impl Port {
         lock(&self.state).open.as_ref().map(|open| open.at)
     }
 
-    /// Whether a request to the port is answered: through the kernel's queue, the accept loop and the service, as a
-    /// client's would be. Any answer counts, also that a key is missing.
+    /// Whether a request to the port is answered.
     pub(crate) async fn answers(&self) -> bool {
+        self.probe(PROBE_DEADLINE).await == Probe::Answered
+    }
+
+    /// Sends a request through the kernel's queue, the accept loop and the service, as a client would. Any answer counts,
+    /// also that a key is missing.
+    pub(crate) async fn probe(&self, deadline: Duration) -> Probe {
         let mut address = self.address();
         match address.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
             IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
             IpAddr::V4(_) | IpAddr::V6(_) => {}
         }
+        let Ok(socket) = new_socket(address) else {
+            return Probe::NotAsked;
+        };
         let asking = async {
-            let mut stream = TcpStream::connect(address).await?;
+            let mut stream = socket.connect(address).await?;
             let request =
                 format!("GET {PROBED} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
             stream.write_all(request.as_bytes()).await?;
@@ -254,8 +305,17 @@ impl Port {
             stream.read_exact(&mut begin).await?;
             std::io::Result::Ok(&begin == b"HTTP/")
         };
-        let answered = tokio::time::timeout(PROBE_DEADLINE, asking).await;
-        matches!(answered, Ok(Ok(true)))
+        match tokio::time::timeout(deadline, asking).await {
+            Ok(Ok(true)) => Probe::Answered,
+            _ if self.is_full() => Probe::Full,
+            _ => Probe::Silent,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        let state = lock(&self.state);
+        let open = state.open.as_ref();
+        open.is_some_and(|open| open.connections.tracker.len() >= MOST_CONNECTIONS)
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -266,12 +326,30 @@ impl Port {
     }
 }
 
-fn bind(address: SocketAddr) -> std::io::Result<(TcpListener, SocketAddr)> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
+fn new_socket(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    if address.is_ipv4() {
+        TcpSocket::new_v4()
     } else {
-        TcpSocket::new_v6()?
-    };
+        TcpSocket::new_v6()
+    }
+}
+
+/// The one of `sockets` that listens at `wanted`, which it then has no more.
+fn taken(sockets: &mut Vec<net::TcpListener>, wanted: SocketAddr) -> Option<net::TcpListener> {
+    let mut addresses = sockets.iter().map(net::TcpListener::local_addr);
+    let at = addresses.position(|address| address.is_ok_and(|address| address == wanted))?;
+    Some(sockets.swap_remove(at))
+}
+
+fn adopted(socket: net::TcpListener) -> std::io::Result<(TcpListener, SocketAddr)> {
+    socket.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(socket)?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+fn bind(address: SocketAddr) -> std::io::Result<(TcpListener, SocketAddr)> {
+    let socket = new_socket(address)?;
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     let listener = socket.listen(BACKLOG)?;
@@ -379,7 +457,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_whose_connections_nobody_takes_does_not_answer() {
-        let port = Port::new("router", "--port", SocketAddr::from(([127, 0, 0, 1], 0)));
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let port = Port::new("router", "--port", any, &mut Vec::new());
         assert!(!port.answers().await, "it is closed");
         port.open().expect("a port");
         // The kernel takes the connection, and that is all that happens.

@@ -98,7 +98,7 @@ async fn alone(dir: Option<PathBuf>, body: &Value) -> Result<Value, Failure> {
             (settings::AUTO_START.into(), json!(false)),
             (settings::DISCOVERY.into(), json!(false)),
         ],
-        insecure: false,
+        ..Config::default()
     };
     let gateway = Gateway::start(config)
         .await

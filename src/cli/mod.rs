@@ -34,6 +34,7 @@ pub(crate) mod retention;
 pub(crate) mod route;
 pub(crate) mod selftest;
 pub(crate) mod serve;
+pub(crate) mod service;
 pub(crate) mod session;
 pub(crate) mod settings;
 pub(crate) mod stats;

@@ -12,6 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::data_dir;
 use crate::cli::logging::{self, Format};
+use crate::cli::service::{self, Service};
 use crate::gateway::{Config, Gateway};
 use crate::settings;
 
@@ -63,11 +64,16 @@ const ADMIN_TOKEN: &str = "QWARDEN_ADMIN_TOKEN";
 const INTERRUPTED: u8 = 130;
 
 pub(crate) fn run(options: Options) -> anyhow::Result<ExitCode> {
+    let sockets = service::sockets()?;
+    let service = Service::of(|name| std::env::var(name).ok());
     let level = logging::start(
         options.log_format,
         options.log_level.as_deref().unwrap_or("info"),
     )?;
-    let config = options.config()?;
+    let config = Config {
+        sockets,
+        ..options.config()?
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -81,8 +87,11 @@ pub(crate) fn run(options: Options) -> anyhow::Result<ExitCode> {
             tracing::warn!(warning, "a stored setting is not in force");
         }
         announce(&gateway);
+        service.ready();
         let asked_to_end = gateway.asked_to_end();
+        let pulse = gateway.pulse().clone();
         tokio::select! {
+            never = service.watch(&pulse) => match never {},
             () = gateway.ended() => {
                 tracing::error!("the root supervisor ended; the process ends with it, so that it can be started anew");
                 return Ok(ExitCode::FAILURE);
@@ -90,6 +99,7 @@ pub(crate) fn run(options: Options) -> anyhow::Result<ExitCode> {
             () = either(&mut terminate, &mut interrupt) => {}
             () = asked_to_end => {}
         }
+        service.stopping();
         tracing::info!("stopping: open requests may finish; a second signal ends them at once");
         let grace = gateway.drain_timeout();
         tokio::select! {
@@ -153,6 +163,7 @@ impl Options {
             data_dir: data_dir::or_default(self.data_dir)?,
             settings: given,
             insecure: self.insecure,
+            ..Config::default()
         })
     }
 }

@@ -113,6 +113,21 @@ impl WriteConnection {
         Ok(self.thread.call(carry_out).await?)
     }
 
+    /// Answers once what was asked before is done.
+    pub(crate) async fn ping(&self) -> Result<(), DbError> {
+        Ok(self.thread.call(|_| Ok::<_, DbError>(())).await?)
+    }
+
+    /// Does nothing, and nothing else, until the other end of `over` is dropped.
+    #[cfg(feature = "fault-injection")]
+    pub(crate) async fn stall(&self, over: std::sync::mpsc::Receiver<()>) -> Result<(), DbError> {
+        let wait = move |_: &mut Connection| {
+            let _ = over.recv();
+            Ok::<_, DbError>(())
+        };
+        Ok(self.thread.call(wait).await?)
+    }
+
     /// Ends the connection after what it is doing now.
     pub(crate) async fn close(self) {
         // A connection that does not close now is closed when its thread sees that no handle is left.

@@ -1,6 +1,6 @@
-//! Who may manage: this machine's own user, or who holds the admin token (reliability contract, S6 to S8).
+//! Who may manage: this machine's own user, or who holds the admin token (reliability contract, S5 to S8).
 //!
-//! Without a token clients of this machine have full use, except that secrets stay masked. Clients of other machines
+//! Without a token clients of this machine's same user have full use, except that secrets stay masked. Clients of other machines
 //! always need the token. Once there is one, only its holder may change it: or it would protect nothing.
 
 use std::collections::HashMap;
@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 
 use crate::http::App;
 use crate::http::error::ApiError;
+use crate::http::same_user::{Caller, Door, Users};
 use crate::secrets::tokens::{self, Hashed};
 use crate::settings::{self, Settings};
 use crate::tasks::lock;
@@ -55,13 +56,14 @@ pub(crate) enum Principal {
     Admin,
 }
 
-/// Remembers who failed and who is logged in. Cheap to clone.
+/// Remembers who failed and who is logged in, and knows whose a connection is. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Gate {
     failures: Failures,
     logins: Arc<Mutex<Vec<Login>>>,
     /// Of clients' keys: a client that tries wrong ones locks nobody out of management.
     pub(crate) clients: Failures,
+    pub(crate) users: Users,
 }
 
 /// Who tried what is wrong, lately. Cheap to clone.
@@ -167,10 +169,19 @@ pub(crate) async fn management(
 }
 
 impl Gate {
+    pub(crate) fn new() -> Self {
+        Self {
+            users: Users::open(),
+            ..Self::default()
+        }
+    }
+
     /// On whose behalf the request is served; nobody's is, where that is enough.
     fn admit(&self, settings: &Settings, request: &Request) -> Result<Option<Principal>, ApiError> {
         let peer = Peer::in_request(request.extensions());
         let is_near = is_near(request);
+        let caller = request.extensions().get::<Caller>();
+        let is_other_user = is_near && self.users.refuse(settings, Door::Management, caller);
         let headers = request.headers();
         let open = openness(request.method(), request.uri().path());
         if open == Open::Always {
@@ -178,8 +189,9 @@ impl Gate {
         }
         let Some(token) = settings.admin_token() else {
             return match open {
-                _ if is_near => Ok(Some(Principal::Local)),
+                _ if is_near && !is_other_user => Ok(Some(Principal::Local)),
                 Open::ForAsking => Ok(None),
+                _ if is_other_user => Err(other_user()),
                 _ => Err(not_set()),
             };
         };
@@ -192,11 +204,15 @@ impl Gate {
         if cookie.is_some_and(|id| self.is_logged_in(id)) {
             return Ok(Some(Principal::Admin));
         }
-        if is_near && settings.text(settings::AUTH_REQUIRED) != Some("always") {
+        let is_open = settings.text(settings::AUTH_REQUIRED) != Some("always");
+        if is_near && !is_other_user && is_open {
             return Ok(Some(Principal::Local));
         }
         if open == Open::ForAsking {
             return Ok(None);
+        }
+        if is_other_user && cookie.is_none() {
+            return Err(other_user());
         }
         Err(ApiError::Unauthorized {
             kind: "authentication_error",
@@ -265,6 +281,16 @@ impl Gate {
         let now = Instant::now();
         logins.retain(|login| login.until > now);
         logins.iter().any(|login| login.id.matches(id))
+    }
+}
+
+/// One of another user of this machine, who came without a token or key.
+pub(crate) fn other_user() -> ApiError {
+    ApiError::Forbidden {
+        code: "other_user",
+        message: "this connection comes from another user of the machine: send the admin token as `authorization: Bearer \
+                  ...` (to :3000 and :3001 an API key), or let the gateway's own user set `auth.sameUser` to `off`"
+            .into(),
     }
 }
 

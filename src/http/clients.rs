@@ -11,6 +11,7 @@ use crate::http::App;
 use crate::http::access::{self, Peer};
 use crate::http::error::ApiError;
 use crate::http::extract;
+use crate::http::same_user::{Caller, Door};
 use crate::settings;
 
 /// What a client may ask for; everything, unless its key says less.
@@ -64,6 +65,9 @@ pub(crate) async fn clients(State(app): State<App>, mut request: Request, next: 
         Some("always") => true,
         _ => !is_near,
     };
+    let caller = request.extensions().get::<Caller>();
+    let is_other_user = is_near && app.gate.users.refuse(&settings, Door::Completions, caller);
+    let is_needed = is_needed || is_other_user;
     let is_about = matches!(request.uri().path(), "/" | "/health");
     if !is_needed || (is_about && is_near) {
         return next.run(request).await;
@@ -80,7 +84,11 @@ pub(crate) async fn clients(State(app): State<App>, mut request: Request, next: 
         }
         Err(refused) => {
             // A client that is still sending would not read why.
+            let is_bare = access::presented(request.headers()).is_empty();
             extract::discard(request.into_body()).await;
+            if is_other_user && is_bare {
+                return access::other_user().into_response();
+            }
             refused.into_response()
         }
     }

@@ -14,6 +14,7 @@ pub(crate) mod management;
 pub(crate) mod metrics;
 pub(crate) mod params;
 pub(crate) mod ports;
+pub(crate) mod same_user;
 pub(crate) mod serve;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::actors::backups::Backups;
 use crate::actors::binding::Binding;
 use crate::actors::keys::Keys;
 use crate::actors::ports::Port;
+use crate::actors::pulse::Pulse;
 use crate::actors::settings::SettingsStore;
 use crate::actors::tree::Handles;
 use crate::exchange::Exchanges;
@@ -51,6 +53,8 @@ pub(crate) struct App {
     /// One place: two imports at a time would gain nothing.
     pub(crate) importing: Arc<Semaphore>,
     pub(crate) backups: Backups,
+    /// Whether the parts that everything needs answer.
+    pub(crate) pulse: Pulse,
     pub(crate) started: Instant,
     pub(crate) integrity: watch::Receiver<Integrity>,
     pub(crate) qwen_port: Arc<Port>,

@@ -15,6 +15,7 @@ use crate::actors::ports::Connections;
 use crate::http::access::Peer;
 use crate::http::envelope::{LONGEST_HEADERS, MOST_HEADERS};
 use crate::http::heads::{Heads, Watched};
+use crate::http::same_user::Caller;
 
 /// What a connection is served with.
 pub(crate) type Service = Router;
@@ -31,12 +32,16 @@ const HEADERS: usize = 2 * MOST_HEADERS;
 pub(crate) async fn connection(stream: TcpStream, service: Service, connections: Connections) {
     let told = connections.clone();
     let peer = Peer::of(&stream);
+    let caller = Caller::of(&stream);
     let heads = Heads::new();
     let begun = heads.clone();
     let handle = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(connections.clone());
         request.extensions_mut().insert(peer);
+        if let Some(caller) = &caller {
+            request.extensions_mut().insert(caller.clone());
+        }
         begun.arrived();
         let (answering, begun) = (service.clone().oneshot(request), begun.clone());
         async move {

@@ -13,7 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["exchange"],
     &["http"],
     &["gateway"],
-    &["cli", "measure"],
+    &["cli", "measure", "fuzz"],
 ];
 
 /// Who does not import whom although the layers would let it.

@@ -47,7 +47,7 @@ pub(crate) async fn run(console: &Console) -> Outcome {
         settings: settings
             .map(|(key, value)| (key.to_owned(), value))
             .to_vec(),
-        insecure: false,
+        ..Config::default()
     };
     let gateway = Gateway::start(config)
         .await

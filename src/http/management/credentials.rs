@@ -263,6 +263,18 @@ fn seconds(ms: i64) -> i64 {
     ms.div_euclid(1_000)
 }
 
+/// Whether a body is taken for a login, and then, whether its secrets can be sent as headers; for the fuzzer.
+#[cfg(test)]
+pub(crate) fn taken(body: &Map<String, Value>) -> Option<bool> {
+    use secrecy::ExposeSecret;
+    let login = NewLogin::checked(body).ok()?.login;
+    let can_be_sent = |secret: &SecretString| {
+        let value = hyper::header::HeaderValue::from_str(secret.expose_secret().trim());
+        value.is_ok_and(|value| !value.is_empty())
+    };
+    Some(can_be_sent(&login.token) && can_be_sent(&login.cookies))
+}
+
 impl NewLogin {
     fn checked(body: &Map<String, Value>) -> Result<Self, ApiError> {
         let mut faults = Vec::new();

@@ -14,6 +14,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/fault/crash/{actor}", post(crash))
         .route("/api/fault/database-thread", post(database_thread))
         .route("/api/fault/handler", get(handler))
+        .route("/api/fault/stalled-writer", get(stalled_writer))
 }
 
 /// Panics inside the actor.
@@ -32,6 +33,13 @@ async fn crash(
 async fn database_thread(State(app): State<App>) -> axum::Json<Value> {
     let outcome = app.handles.database.write(WriteOp::Panic).await;
     axum::Json(json!({"outcome": format!("{outcome:?}")}))
+}
+
+/// Never answers: the writing connection's thread does nothing for as long as the client waits.
+async fn stalled_writer(State(app): State<App>) -> Result<axum::Json<Value>, ApiError> {
+    let (_until_the_client_leaves, over) = std::sync::mpsc::channel();
+    app.handles.database.stall(over)?;
+    std::future::pending().await
 }
 
 /// Panics inside a handler.

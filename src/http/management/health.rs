@@ -1,6 +1,7 @@
 //! `/api/health`: whether the gateway lives, is ready, and what ails it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -16,6 +17,9 @@ use crate::clock::{now_ms, rfc3339};
 use crate::http::management::providers::shape::{ModelHealth, NodeHealth};
 use crate::http::management::proxy;
 use crate::http::{App, Integrity};
+
+/// How long a part may take to answer before we do not count as ready.
+const READY_DEADLINE: Duration = Duration::from_secs(2);
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -76,6 +80,9 @@ struct Checks {
     qwen: &'static str,
     /// The state of the best login, `missing` or `unavailable`.
     credentials: &'static str,
+    /// Where clients of other users of this machine need a token: `management`, `all`, `off`, or `unreadable` where the
+    /// system does not tell whose a connection is.
+    same_user: &'static str,
 }
 
 /// The database, and the check of its file.
@@ -179,6 +186,7 @@ async fn health(State(app): State<App>) -> Json<Report> {
                     .map_or("missing", LoginState::as_str),
                 Err(_) => "unavailable",
             },
+            same_user: app.gate.users.checked(&app.settings.borrow()),
         },
         providers: providers(&app),
         actors,
@@ -206,7 +214,8 @@ async fn live() -> Json<Alive> {
     Json(Alive { status: "ok" })
 }
 
-/// 200 when a completion would be served and its history kept, else 503 with the reasons.
+/// 200 when a completion would be served and its history kept, else 503 with the reasons. The root supervisor, the database
+/// writer and the ports are asked, the ports over loopback.
 #[utoipa::path(get, path = "/api/health/ready", tag = "health",
     responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
 async fn ready(State(app): State<App>) -> (StatusCode, Json<Readiness>) {
@@ -223,9 +232,8 @@ async fn ready(State(app): State<App>) -> (StatusCode, Json<Readiness>) {
     if database != "ok" {
         reasons.push(format!("the database refuses writes: {database}"));
     }
-    if app.handles.supervision.tree().await.is_err() {
-        reasons.push("the root supervisor does not answer".into());
-    }
+    let faults = app.pulse.faults(READY_DEADLINE).await.into_iter();
+    reasons.extend(faults.map(|fault| fault.reason));
     for port in app
         .handles
         .gateway
