@@ -1,7 +1,7 @@
 //! How far something long is: one line on standard error that is written over, for people only.
 
 use std::io::{self, IsTerminal, Write};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use eventsource_stream::Eventsource;
 use futures_util::StreamExt;
@@ -9,9 +9,8 @@ use serde_json::Value;
 
 use crate::cli::client::Client;
 use crate::cli::input::json_or_text;
+use crate::limits::command_line::PROGRESS_PAUSE;
 
-/// Between two lines.
-const PAUSE: Duration = Duration::from_millis(100);
 /// Back to the first column, and what stood there away.
 const AGAIN: &str = "\r\u{1b}[K";
 /// Of a bar.
@@ -40,7 +39,7 @@ impl Progress {
 
     /// Shows the line, unless the last one has just been.
     pub(crate) fn tell(&mut self, line: impl FnOnce() -> String) {
-        if !self.is_shown || self.drawn.is_some_and(|at| at.elapsed() < PAUSE) {
+        if !self.is_shown || self.drawn.is_some_and(|at| at.elapsed() < PROGRESS_PAUSE) {
             return;
         }
         self.drawn = Some(Instant::now());
