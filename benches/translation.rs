@@ -17,7 +17,7 @@
 
 #[path = "../tests/gateway/support/site.rs"]
 mod site;
-#[path = "../tests/gateway/support/upstream.rs"]
+#[path = "../tests/support/upstream.rs"]
 mod upstream;
 
 use std::sync::{Arc, Mutex};

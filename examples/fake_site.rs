@@ -18,7 +18,7 @@
 
 #[path = "../tests/gateway/support/site.rs"]
 mod site;
-#[path = "../tests/gateway/support/upstream.rs"]
+#[path = "../tests/support/upstream.rs"]
 mod upstream;
 
 use serde_json::Value;

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use crate::support::binary::{Binary, fails};
-use crate::support::{PATIENCE, client, hear, read_cell, say, say_streamed};
+use crate::support::{PATIENCE, client, figures, hear, read_cell, say, say_streamed};
 
 #[tokio::test]
 async fn r02_every_answer_a_client_got_whole_survives_kill_9() {
@@ -62,6 +63,11 @@ async fn r02_every_answer_a_client_got_whole_survives_kill_9() {
     assert_eq!(
         read_cell::<i64>(&database, complete),
         i64::try_from(ALL).expect("few")
+    );
+    figures::record(
+        "R2",
+        "answers that were told and are there after kill -9",
+        ALL,
     );
 }
 
@@ -142,7 +148,7 @@ async fn r02_a_kill_in_mid_load_loses_nothing_that_was_told() {
 }
 
 #[tokio::test]
-async fn r01_a_provider_that_was_acknowledged_survives_kill_9() {
+async fn r01_r30_a_provider_that_was_acknowledged_survives_kill_9() {
     let dir = TempDir::new().expect("a directory");
     let mut binary = Binary::start(dir.path(), &[]);
     let body = json!({"id": "kept", "name": "Kept", "type": "openai", "config": {"apiKey": "sk-secret-planted"}});
@@ -154,6 +160,7 @@ async fn r01_a_provider_that_was_acknowledged_survives_kill_9() {
     assert_eq!(response.expect("an answer").status(), 201);
     binary.kill();
     let mut binary = Binary::start(dir.path(), &[]);
+    assert!(binary.ready_after < Duration::from_secs(2), "R30");
     let response = client()
         .get(format!("{}/api/providers/kept", binary.management))
         .send()

@@ -12,6 +12,9 @@ use crate::support::binary::{Binary, fails};
 use crate::support::upstream::{DONE, Step, Upstream, delta, finish, sse_head};
 use crate::support::{PATIENCE, TestGateway, client, hear, say, say_streamed};
 
+/// `server.drainTimeout` and the two seconds of R29.
+const DRAIN_AND_END: Duration = Duration::from_secs(12);
+
 async fn post(gateway: &TestGateway, path: &str) -> (u16, Value) {
     let response = gateway
         .client
@@ -262,9 +265,9 @@ async fn r29_sigterm_drains_and_exits_0() {
             (heard.text.as_str(), heard.errors.len(), heard.done),
             ("one two three four", 0, 1)
         );
-        let status = tokio::task::spawn_blocking(move || binary.wait())
-            .await
-            .expect("no panic");
+        // What is left of the drain, and the two seconds of R29.
+        let status = tokio::task::spawn_blocking(move || binary.exit_within(DRAIN_AND_END));
+        let status = status.await.expect("no panic").expect("it ends in time");
         assert_eq!(status.code(), Some(0));
     }
     let database = dir.path().join("qwarden.db");
@@ -305,9 +308,8 @@ async fn r29_a_second_signal_exits_at_once() {
         .await
         .expect("the port closes");
     binary.signal("TERM");
-    let status = tokio::task::spawn_blocking(move || binary.wait())
-        .await
-        .expect("no panic");
+    let status = tokio::task::spawn_blocking(move || binary.exit_within(Duration::from_secs(5)));
+    let status = status.await.expect("no panic").expect("it ends at once");
     assert_eq!(status.code(), Some(130));
 }
 

@@ -1,13 +1,13 @@
 //! Crashes stay local (R10 to R14), seen from outside.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::support::upstream::{DONE, Step, Upstream, delta, finish, sse_head};
-use crate::support::{PATIENCE, TestGateway, hear, read_cell, say, say_streamed};
+use crate::support::{PATIENCE, TestGateway, figures, hear, read_cell, say, say_streamed};
 
 const ACTORS: [&str; 11] = [
     "database",
@@ -75,13 +75,16 @@ async fn r10_no_crash_breaks_a_stream_or_loses_a_row() {
         });
     }
     upstream.wait_for(STREAMS).await;
+    let mut recovered = Vec::new();
     for actor in ACTORS {
         upstream.go(STREAMS);
         let before = gateway.actor(actor).await["incarnation"]
             .as_u64()
             .expect("a number");
+        let crashed = Instant::now();
         assert_eq!(gateway.crash(actor).await, 200, "{actor}");
         let node = gateway.incarnation_after(actor, before).await;
+        recovered.push(crashed.elapsed());
         assert!(
             node["restarts"].as_u64() > Some(0),
             "{actor} shows its restart"
@@ -120,6 +123,13 @@ async fn r10_no_crash_breaks_a_stream_or_loses_a_row() {
     assert_eq!(
         gateway.cell::<i64>("SELECT count(*) FROM responses"),
         completed
+    );
+    figures::record("R10", "streams held through a crash of each actor", STREAMS);
+    figures::record("R10", "actors crashed", ACTORS.len());
+    figures::record_times(
+        "R10",
+        "crash to serving again, seen by a client",
+        &mut recovered,
     );
     let (_, health) = gateway.get(&gateway.api("/api/health")).await;
     assert_eq!(health["status"], "ok", "{health}");

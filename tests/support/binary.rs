@@ -2,11 +2,20 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+/// Longer than any start takes, also from a damaged file on a busy machine.
+const START_DEADLINE: Duration = Duration::from_mins(1);
 
 /// A running `qwarden serve`.
 pub struct Binary {
     child: Child,
+    /// Disconnected once the process has closed its output, which its end does.
+    output: Receiver<Vec<String>>,
+    /// From its start to the moment it said that it serves.
+    pub ready_after: Duration,
     pub router: String,
     pub qwen: String,
     pub management: String,
@@ -40,6 +49,7 @@ impl Binary {
         log: impl Into<Stdio>,
     ) -> Self {
         let ports = ["--port", "0", "--qwen-port", "0", "--api-port", "0"];
+        let started = Instant::now();
         let mut child = command(data_dir, &ports)
             .args(more)
             .envs(variables.iter().copied())
@@ -48,23 +58,23 @@ impl Binary {
             .spawn()
             .expect("the binary starts");
         let stdout = child.stdout.take().expect("a pipe");
-        let mut urls = Vec::new();
-        for line in BufReader::new(stdout).lines() {
-            let line = line.expect("a line");
-            if let Some(at) = line.find("http://")
-                && urls.len() < 3
-            {
-                let url = line[at..].split_whitespace().next().expect("a word");
-                urls.push(url.trim_end_matches("/v1").to_owned());
-            }
-            if line.starts_with("try:") {
-                break;
-            }
-        }
+        let (sender, output) = sync_channel(1);
+        std::thread::spawn(move || listen(stdout, &sender));
+        let urls = output.recv_timeout(START_DEADLINE).unwrap_or_else(|_| {
+            let _ = child.kill();
+            panic!(
+                "it does not serve: {:?} after {:?}",
+                child.wait(),
+                started.elapsed()
+            );
+        });
+        let ready_after = started.elapsed();
         let [router, qwen, management] =
             <[String; 3]>::try_from(urls).expect("three addresses are announced");
         Self {
             child,
+            output,
+            ready_after,
             router,
             qwen,
             management,
@@ -89,6 +99,15 @@ impl Binary {
         self.child.wait().expect("it ends")
     }
 
+    /// Its exit status; none when it still runs after `deadline`.
+    pub fn exit_within(&mut self, deadline: Duration) -> Option<ExitStatus> {
+        use std::sync::mpsc::RecvTimeoutError;
+        match self.output.recv_timeout(deadline) {
+            Err(RecvTimeoutError::Disconnected) => Some(self.wait()),
+            _ => None,
+        }
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -98,6 +117,22 @@ impl Drop for Binary {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Sends the addresses it announces, then reads until it has closed its output.
+fn listen(stdout: ChildStdout, announced: &SyncSender<Vec<String>>) {
+    let mut urls = Vec::new();
+    for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+        if let Some(at) = line.find("http://")
+            && urls.len() < 3
+            && let Some(url) = line[at..].split_whitespace().next()
+        {
+            urls.push(url.trim_end_matches("/v1").to_owned());
+        }
+        if line.starts_with("try:") {
+            let _ = announced.send(std::mem::take(&mut urls));
+        }
     }
 }
 

@@ -1,0 +1,23 @@
+//! Promises of reliability, kept while things break: the real program as a process, a scripted upstream, a real file.
+//!
+//! `QWARDEN_SEED` repeats a random run, `QWARDEN_ROUNDS` says how often what is repeated is done, `QWARDEN_LONG` lets tests
+//! take minutes and gigabytes, `QWARDEN_LOG` shows what the program logs. `table` makes docs/reliability.md of a run.
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and prints its seed"
+)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test's own tasks end with its runtime"
+)]
+#![expect(
+    unreachable_pub,
+    dead_code,
+    reason = "the support modules are shared with tests/gateway"
+)]
+
+mod support;
+
+mod kills;

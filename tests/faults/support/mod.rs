@@ -1,0 +1,15 @@
+//! The program as a process in its own data directory, and what is done to it.
+
+#[path = "../../support/binary.rs"]
+pub mod binary;
+#[path = "../../support/figures.rs"]
+pub mod figures;
+pub mod seeds;
+pub mod service;
+#[path = "../../support/talk.rs"]
+mod talk;
+#[path = "../../support/upstream.rs"]
+pub mod upstream;
+
+pub use service::Service;
+pub use talk::{PATIENCE, client, hear, read_cell, say, say_streamed};
