@@ -39,6 +39,9 @@ use crate::http::access::Gate;
 use crate::http::management::conventions::Turns;
 use crate::http::metrics::Metrics;
 use crate::http::{App, Integrity, ports, serve};
+use crate::limits::lifecycle::{
+    BACKUP_GRACE, CHANGES_GRACE, CHECK_DEADLINE, FLUSH_DEADLINE, MANAGEMENT_GRACE, TASKS_GRACE,
+};
 use crate::providers::OwnPorts;
 use crate::providers::http::Http;
 use crate::providers::qwen::Login;
@@ -47,16 +50,6 @@ use crate::routing::dice::{Dice, hash};
 use crate::secrets::{KeyPlace, Vault};
 use crate::settings::{self, Settings};
 use crate::tasks::{Owned, Tasks};
-
-/// How long the check of the file may take before it counts as undecided.
-const CHECK_DEADLINE: Duration = Duration::from_mins(10);
-/// What the parts of an orderly end may take, each.
-const MANAGEMENT_GRACE: Duration = Duration::from_millis(500);
-/// As long as one write may take.
-const CHANGES_GRACE: Duration = Duration::from_secs(5);
-const BACKUP_GRACE: Duration = Duration::from_secs(1);
-const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
-const TASKS_GRACE: Duration = Duration::from_secs(5);
 
 /// How a gateway is started. Settings given here win over stored ones for the life of the process.
 #[derive(Debug, Default)]

@@ -11,6 +11,7 @@ use crate::clock::new_id;
 use crate::db::ops::WriteOp;
 use crate::db::providers::{ConfigRow, ProviderRow};
 use crate::gateway::Gateway;
+use crate::limits::upstreams::EVENT_LIMIT;
 use crate::protocol::openai::build::{self, CallDelta, Delta, Head};
 use crate::protocol::qwen::stream::{QwenEvent, Translator};
 use crate::protocol::sse::{self, Reader};
@@ -62,7 +63,7 @@ pub fn parse_tools(text: &str, size: usize) -> usize {
 
 /// Translates a stream of the site event by event into chunks; returns how long each event took.
 pub fn translate(stream: &[u8]) -> Vec<Duration> {
-    let mut reader = Reader::new(sse::EVENT_LIMIT);
+    let mut reader = Reader::new(EVENT_LIMIT);
     let mut translator = Translator::new();
     let mut parser = Parser::new(tools(), &NATIVE_JSON);
     let head = Head {

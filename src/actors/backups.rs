@@ -20,14 +20,11 @@ use crate::db::backups::{self, Backup, Go, Kind, Progress};
 use crate::db::error::DbError;
 use crate::db::import::source::own_path;
 use crate::db::ops::WriteOp;
+use crate::limits::upkeep::{LOOKED, TELLING};
 use crate::settings::{self, Settings};
 use crate::tasks::{Owned, Tasks};
 
-/// Between two tellings of how far it is.
-const TELLING: Duration = Duration::from_millis(200);
 const HOUR_MS: i64 = 3_600_000;
-/// The clock is looked at again after this at the latest: it may be set, and this machine may sleep.
-const LOOKED: Duration = Duration::from_mins(10);
 
 /// Why there is no backup.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -5,12 +5,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::actors::ports::{Bound, Connections, Port, PortTaken};
 use crate::actors::root::Supervision;
+use crate::limits::connections::LOOK_UP;
 use crate::settings::{self, Settings};
 use crate::tasks::Tasks;
 
@@ -73,9 +73,6 @@ enum Step {
 pub(crate) fn is_place(key: &str) -> bool {
     PLACES.contains(&key)
 }
-
-/// How long a name may take to be looked up.
-const LOOK_UP: Duration = Duration::from_secs(5);
 
 /// The address to listen on, or which setting forbids it and what to do.
 pub(crate) async fn host(

@@ -18,19 +18,15 @@ use crate::actors::supervisor::ChildSpec;
 use crate::clock::now_ms;
 use crate::db::credentials::{self, CredentialRow};
 use crate::db::ops::WriteOp;
+use crate::limits::actors::{CREDENTIALS_DEADLINE, CREDENTIALS_MAILBOX, LOGINS_LOOKED};
 use crate::providers::qwen::Login;
 use crate::secrets::Vault;
 use crate::tasks::{Owned, Tasks};
 
-/// Longer than a restart, shorter than patience.
-const DEADLINE: Duration = Duration::from_secs(4);
-const MAILBOX: usize = 1_024;
 /// A login that ends within this is told of in time.
 const EXPIRING: i64 = 24 * 60 * 60 * 1_000;
 /// A login that was taken lately is not stored again as taken.
 const VERIFIED: i64 = 60 * 60 * 1_000;
-/// The clock is looked at this often while a login can expire.
-const LOOK: Duration = Duration::from_hours(1);
 
 /// Where a login stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -113,12 +109,14 @@ pub(crate) struct Credentials {
 impl Credentials {
     /// The logins a request may use, the least recently limited first.
     pub(crate) async fn usable(&self) -> Result<Result<Vec<Arc<Login>>, NoLogin>, Unavailable> {
-        self.address.call(DEADLINE, Message::Usable).await
+        self.address
+            .call(CREDENTIALS_DEADLINE, Message::Usable)
+            .await
     }
 
     /// All logins, the oldest first.
     pub(crate) async fn all(&self) -> Result<Vec<Shown>, Unavailable> {
-        self.address.call(DEADLINE, Message::All).await
+        self.address.call(CREDENTIALS_DEADLINE, Message::All).await
     }
 
     /// Stores a login in place of those with the same label; in force when this returns. `verified`: the site takes it.
@@ -177,7 +175,9 @@ impl Credentials {
     }
 
     async fn reload(&self) -> Result<(), StoreError> {
-        self.address.call(DEADLINE, Message::Reload).await?
+        self.address
+            .call(CREDENTIALS_DEADLINE, Message::Reload)
+            .await?
     }
 }
 
@@ -195,7 +195,8 @@ pub(crate) struct Arguments {
 /// The child spec for the tree, and the handle for everyone else.
 pub(crate) fn child(arguments: Arguments) -> (ChildSpec, Credentials) {
     let (database, vault) = (arguments.database.clone(), arguments.vault.clone());
-    let (spec, address) = ChildSpec::new::<CredentialsActor>("credentials", MAILBOX, arguments);
+    let (spec, address) =
+        ChildSpec::new::<CredentialsActor>("credentials", CREDENTIALS_MAILBOX, arguments);
     (
         spec,
         Credentials {
@@ -329,7 +330,7 @@ impl State {
             .filter(|at| *at > now_ms);
         self.timer = changes.min().map(|at| {
             // A clock can be set: it is looked at once an hour at the least.
-            let wait = Duration::from_millis((at - now_ms).unsigned_abs()).min(LOOK);
+            let wait = Duration::from_millis((at - now_ms).unsigned_abs()).min(LOGINS_LOOKED);
             let own = self.own.clone();
             self.arguments
                 .tasks

@@ -22,18 +22,11 @@ use crate::db::error::DbError;
 use crate::db::ops::{WriteOp, Written};
 use crate::db::retention::Upkeep;
 use crate::db::timings::Timings;
+use crate::limits::database::{MAILBOX, READ_DEADLINE, REFUSED_PAUSE, STOP_GRACE, WRITE_DEADLINE};
 use crate::tasks::{Owned, Tasks, lock};
 
-/// How long a caller waits for its write: longer than a restart, as long as a foreign lock is sat out (R3).
-const WRITE_DEADLINE: Duration = Duration::from_secs(5);
-/// The write-ahead log is folded in at the stop: megabytes, on a disk that may be busy.
-const STOP_GRACE: Duration = Duration::from_secs(8);
-const READ_DEADLINE: Duration = Duration::from_secs(5);
-/// Pause after a transaction the database refused as a whole (full, locked): healing shows within it (R6).
-const REFUSED_PAUSE: Duration = Duration::from_millis(250);
 /// Connections that reports read through beside the writer.
 const READERS: usize = 2;
-const MAILBOX: usize = 4096;
 
 /// How the rest of the gateway reaches the database. Cheap to clone, valid across restarts.
 #[derive(Clone)]

@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
@@ -17,12 +16,7 @@ use crate::actors::supervisor::{ChildSpec, LifeEvent};
 use crate::clock::{new_id, now_ms};
 use crate::db::activity::{ActivityRow, ActorEventRow};
 use crate::db::ops::WriteOp;
-
-const KEPT: usize = 1_000;
-/// Events a slow listener may be behind before it loses the oldest.
-const BEHIND: usize = 1_000;
-const MAILBOX: usize = 10_000;
-const DEADLINE: Duration = Duration::from_secs(2);
+use crate::limits::actors::{EVENTS_BEHIND, EVENTS_DEADLINE, EVENTS_KEPT, EVENTS_MAILBOX};
 
 /// One thing that happened.
 #[derive(Clone, Debug, serde::Serialize, utoipa::ToSchema)]
@@ -81,7 +75,9 @@ impl Events {
     /// Listens from now on, or from after the event `last` where that is still kept.
     pub(crate) async fn listen(&self, last: Option<String>) -> Result<Heard, Unavailable> {
         self.0
-            .call(DEADLINE, |reply| Message::Listen(last.clone(), reply))
+            .call(EVENTS_DEADLINE, |reply| {
+                Message::Listen(last.clone(), reply)
+            })
             .await
     }
 
@@ -92,15 +88,16 @@ impl Events {
 
     /// The newest events, oldest first.
     pub(crate) async fn recent(&self) -> Result<Vec<Arc<Event>>, Unavailable> {
-        self.0.call(DEADLINE, Message::Recent).await
+        self.0.call(EVENTS_DEADLINE, Message::Recent).await
     }
 }
 
 /// The child spec for the tree, and the handle for everyone else.
 pub(crate) fn child(database: Database) -> (ChildSpec, Events) {
     // Kept above the actor, so that its crash parts no listener.
-    let (listeners, _) = broadcast::channel(BEHIND);
-    let (spec, address) = ChildSpec::new::<EventsActor>("events", MAILBOX, (database, listeners));
+    let (listeners, _) = broadcast::channel(EVENTS_BEHIND);
+    let (spec, address) =
+        ChildSpec::new::<EventsActor>("events", EVENTS_MAILBOX, (database, listeners));
     (spec, Events(address))
 }
 
@@ -271,7 +268,7 @@ impl State {
     fn keep(&mut self, event: Arc<Event>) {
         // Nobody listening is no failure.
         let _ = self.listeners.send(event.clone());
-        if self.kept.len() == KEPT
+        if self.kept.len() == EVENTS_KEPT
             && let Some(gone) = self.kept.pop_front()
         {
             self.complete_after.clone_from(&gone.id);

@@ -14,13 +14,8 @@ use crate::actors::address::{Address, Message as ActorMessage, Reply, Unavailabl
 use crate::actors::behaviour::{Behaviour, Fatal, Own};
 use crate::actors::ports::{Drained, Port, PortTaken};
 use crate::actors::supervisor::{ChildSpec, Children, LifeEvent, Report};
+use crate::limits::supervision::{GATEWAY_MAILBOX, GATEWAY_START, STOP_MARGIN};
 use crate::tasks::Tasks;
-
-/// Binding two sockets takes well under a millisecond; this covers a restart meanwhile.
-const START_DEADLINE: Duration = Duration::from_secs(5);
-/// What a stop may take beyond its grace: the farewell of what was aborted, and ending the listeners.
-const STOP_MARGIN: Duration = Duration::from_secs(4);
-const MAILBOX: usize = 1_024;
 
 /// What a start found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +35,7 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// Opens both ports. Calls that overlap get the same answer.
     pub(crate) async fn start(&self) -> Result<Result<Started, PortTaken>, Unavailable> {
-        self.address.call(START_DEADLINE, Message::Start).await
+        self.address.call(GATEWAY_START, Message::Start).await
     }
 
     /// Closes both ports, lets requests finish within `grace`, ends the rest.
@@ -52,7 +47,7 @@ impl Gateway {
 
     pub(crate) async fn restart(&self, name: &str) -> Result<Result<(), Unavailable>, Unavailable> {
         self.address
-            .call(START_DEADLINE, |reply| {
+            .call(GATEWAY_START, |reply| {
                 Message::Restart(name.to_owned(), reply)
             })
             .await
@@ -86,7 +81,7 @@ pub(crate) fn child(arguments: Arguments) -> (ChildSpec, Gateway) {
         .collect();
     let wanted = Arc::new(AtomicBool::new(false));
     let (mut spec, address) =
-        ChildSpec::new::<GatewayActor>("gateway", MAILBOX, (arguments, wanted));
+        ChildSpec::new::<GatewayActor>("gateway", GATEWAY_MAILBOX, (arguments, wanted));
     let children = below.iter().map(|vitals| vitals.name).collect();
     spec.below = below;
     (

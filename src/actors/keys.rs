@@ -14,13 +14,10 @@ use crate::actors::database::{Database, StoreError};
 use crate::clock::{now_ms, rfc3339};
 use crate::db::keys::{self, KeyRow};
 use crate::db::ops::{WriteOp, Written};
+use crate::limits::actors::{RATE_PERIOD, USE_TOLD};
 use crate::routing::budgets::{Spent, Used};
 use crate::secrets::tokens::Hashed;
 use crate::tasks::lock;
-
-/// A key's last use is stored at most this often.
-const USE_TOLD: Duration = Duration::from_mins(1);
-const MINUTE: Duration = Duration::from_mins(1);
 
 /// Checks and changes keys. Cheap to clone.
 #[derive(Clone)]
@@ -146,7 +143,7 @@ impl Keys {
             told: None,
         });
         if let Some(per_minute) = per_minute {
-            let per_second = full / MINUTE.as_secs_f64();
+            let per_second = full / RATE_PERIOD.as_secs_f64();
             let gained = now.duration_since(meter.at).as_secs_f64() * per_second;
             meter.left = (meter.left + gained).min(full);
             meter.at = now;

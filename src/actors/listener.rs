@@ -5,7 +5,6 @@
 //! connection.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::net::TcpStream;
@@ -13,16 +12,13 @@ use tokio::sync::Semaphore;
 
 use crate::actors::address::Message as ActorMessage;
 use crate::actors::behaviour::{Behaviour, Fatal, Own};
-use crate::actors::ports::{Connections, MOST_CONNECTIONS, Port};
+use crate::actors::ports::{Connections, Port};
 use crate::actors::supervisor::ChildSpec;
+use crate::limits::connections::{ACCEPT_PAUSE, LISTENER_MAILBOX, MOST_CONNECTIONS};
 use crate::tasks::{Owned, Tasks};
 
 /// Serves one connection to its end. Given from above, so that no actor knows HTTP.
 pub(crate) type Serve = Arc<dyn Fn(TcpStream, Connections) -> BoxFuture<'static, ()> + Send + Sync>;
-
-/// Pause after a failed accept: out of file descriptors passes when connections end, and must not spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-const MAILBOX: usize = 16;
 
 /// What an incarnation serves.
 #[derive(Clone)]
@@ -34,7 +30,7 @@ pub(crate) struct Arguments {
 
 /// The child spec for a tree.
 pub(crate) fn child(name: &'static str, arguments: Arguments) -> ChildSpec {
-    let (spec, _) = ChildSpec::new::<ListenerActor>(name, MAILBOX, arguments);
+    let (spec, _) = ChildSpec::new::<ListenerActor>(name, LISTENER_MAILBOX, arguments);
     spec
 }
 

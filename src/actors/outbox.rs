@@ -12,15 +12,9 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::db::error::DbError;
 use crate::db::ops::{WriteOp, Written};
+use crate::limits::database::{BATCH_BYTES, BATCH_ROWS, MOST_BYTES, MOST_ROWS};
 use crate::tasks::lock;
 
-/// Rows of history that may wait (reliability contract, R4).
-const MOST_ROWS: usize = 10_000;
-/// Bytes of history that may wait (R4).
-const MOST_BYTES: usize = 64 << 20;
-/// Rows and bytes of one transaction: long enough to make commits cheap, short enough to answer soon.
-const BATCH_ROWS: usize = 512;
-const BATCH_BYTES: usize = 8 << 20;
 /// An operation that was in this many batches whose connection died is given up.
 const MOST_DEATHS: u8 = 2;
 

@@ -6,10 +6,8 @@ use std::time::{Duration, Instant};
 use crate::actors::database::{Database, StoreError};
 use crate::db::ops::{WriteOp, Written};
 use crate::db::unwanted::Unwanted;
+use crate::limits::upkeep::{LEAST_PAUSE, MOST_PAUSE, PIECE};
 
-/// What one piece should take, its commit and the wait for others' included; half of what it may.
-const PIECE: Duration = Duration::from_millis(10);
-pub(crate) const LEAST_PAUSE: Duration = Duration::from_millis(2);
 /// Sizes of a first piece and of the largest: rows, or pages of the file.
 const FIRST: u32 = 4;
 const MOST: u32 = 1_000;
@@ -27,7 +25,7 @@ impl Pace {
     /// Learns from what the last piece took, and leaves the writer to others for as long.
     pub(crate) async fn rest(&mut self, took: Duration) {
         self.learn(took);
-        tokio::time::sleep(took.clamp(LEAST_PAUSE, Duration::from_secs(1))).await;
+        tokio::time::sleep(took.clamp(LEAST_PAUSE, MOST_PAUSE)).await;
     }
 
     fn learn(&mut self, took: Duration) {

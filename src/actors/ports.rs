@@ -16,16 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::now_ms;
+use crate::limits::connections::{BACKLOG, FAREWELL, MOST_CONNECTIONS, PROBE_DEADLINE};
 use crate::tasks::lock;
 
-/// Connections the kernel may hold for us while a listener restarts.
-const BACKLOG: u32 = 1_024;
-/// How long requests that were told to end may take to say so to their clients.
-const FAREWELL: Duration = Duration::from_secs(1);
-/// How long a port may take to answer us before it counts as silent.
-const PROBE_DEADLINE: Duration = Duration::from_millis(500);
-/// Connections one port holds at once; more wait in the kernel's queue.
-pub(crate) const MOST_CONNECTIONS: usize = 16_384;
 /// What is asked then: every port answers it without asking any actor.
 pub(crate) const PROBED: &str = "/health/live";
 

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::Serialize;
 use serde_json::json;
@@ -20,29 +20,23 @@ use crate::actors::address::{Address, Message as ActorMessage, Reply};
 use crate::actors::behaviour::{Behaviour, Fatal, Own};
 use crate::actors::database::{Database, StoreError};
 use crate::actors::events::Events;
-use crate::actors::pace::{LEAST_PAUSE, Pace};
+use crate::actors::pace::Pace;
 use crate::actors::supervisor::ChildSpec;
 use crate::clock::now_ms;
 use crate::db::cache::Bounds;
 use crate::db::history::words;
 use crate::db::ops::{WriteOp, Written};
 use crate::db::retention::{self, Counts, FileSize, Outlived, Plan, Rules, Upkeep};
+use crate::limits::upkeep::{
+    BETWEEN, LEAST_PAUSE, PLAN_DEADLINE, RETENTION_MAILBOX, RUN_DEADLINE, TELLING,
+};
 use crate::settings::{self, Settings};
 use crate::tasks::{Owned, Tasks};
 
-const MAILBOX: usize = 64;
-/// How long a caller waits for a pass: a first one over a long history takes minutes.
-const RUN_DEADLINE: Duration = Duration::from_mins(10);
-/// How long counting what goes may take: of a million exchanges it takes seconds on a busy machine, and a pass that could not
-/// be planned would not be at the next hour either.
-const PLAN_DEADLINE: Duration = Duration::from_mins(1);
-const BETWEEN: Duration = Duration::from_hours(1);
 /// Bytes of texts whose words are added at once: 1 ms, and more when the index merges its parts, which it does in proportion.
 const WORDS: usize = 6 << 10;
 /// Free pages below this stay: the next rows need them.
 const SLACK: i64 = 1 << 20;
-/// Between two tellings of how far it is.
-const TELLING: Duration = Duration::from_millis(200);
 const MIB: i64 = 1 << 20;
 /// The index of words is written anew when one exchange left it for so many that are in it. That takes time by what stays:
 /// the more has left, the longer takes a piece.
@@ -105,7 +99,8 @@ pub(crate) struct Arguments {
 /// The child spec for the tree, and the handle for everyone else.
 pub(crate) fn child(arguments: Arguments) -> (ChildSpec, Retention) {
     let (database, settings) = (arguments.database.clone(), arguments.settings.clone());
-    let (spec, address) = ChildSpec::new::<RetentionActor>("retention", MAILBOX, arguments);
+    let (spec, address) =
+        ChildSpec::new::<RetentionActor>("retention", RETENTION_MAILBOX, arguments);
     let handle = Retention {
         address,
         database,

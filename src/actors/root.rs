@@ -2,7 +2,6 @@
 //! start anew.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use ractor::{Actor, SupervisionEvent};
 use tokio::sync::watch;
@@ -13,13 +12,8 @@ use crate::actors::behaviour::{Behaviour, Fatal, Own, Supervised};
 use crate::actors::gateway::Gateway;
 use crate::actors::supervisor::{ChildSpec, Children, LifeEvent, Report};
 use crate::actors::vitals::{Snapshot, Vitals};
+use crate::limits::supervision::{RESTART_DEADLINE, ROOT_MAILBOX, STOP_DEADLINE, VIEW_DEADLINE};
 use crate::tasks::Tasks;
-
-const VIEW_DEADLINE: Duration = Duration::from_secs(2);
-/// Longer than a child's grace and the start of its next incarnation.
-const RESTART_DEADLINE: Duration = Duration::from_secs(8);
-const STOP_DEADLINE: Duration = Duration::from_secs(20);
-const MAILBOX: usize = 1_024;
 
 /// How the tree is seen and steered.
 #[derive(Clone)]
@@ -107,7 +101,7 @@ pub(crate) struct Root {
 
 impl Root {
     pub(crate) fn new() -> Self {
-        let vitals = Vitals::new("root", MAILBOX);
+        let vitals = Vitals::new("root", ROOT_MAILBOX);
         let (slot, current) = watch::channel(None);
         let address = Address::new(vitals.clone(), current);
         Self {

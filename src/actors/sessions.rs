@@ -20,13 +20,10 @@ use crate::clock::now_ms;
 use crate::db::ops::WriteOp;
 use crate::db::sessions::{self, ChatOf, KnownTurn, TurnRow};
 use crate::db::unwanted::Unwanted;
+use crate::limits::actors::{MOST_TURNS, SESSIONS_DEADLINE, SESSIONS_MAILBOX};
 use crate::settings::{self, Settings};
 use crate::tasks::lock;
 
-const DEADLINE: Duration = Duration::from_secs(2);
-const MAILBOX: usize = 1_024;
-/// Turns held in memory; past it the expired ones go, then the oldest.
-const MOST_TURNS: u32 = 100_000;
 /// Answers after which the expired turns are swept out, however soon that is.
 const SWEEP: u32 = 200;
 
@@ -74,13 +71,15 @@ pub(crate) struct Sessions {
 impl Sessions {
     /// Conversations that can be gone on with.
     pub(crate) async fn active(&self) -> Result<i64, Unavailable> {
-        self.address.call(DEADLINE, Message::Active).await
+        self.address.call(SESSIONS_DEADLINE, Message::Active).await
     }
 
     /// The first of `prefixes` (longest first) that a free chat knows.
     pub(crate) async fn find(&self, prefixes: Vec<Prefix>) -> Result<Option<Found>, Unavailable> {
         self.address
-            .call(DEADLINE, |reply| Message::Find(prefixes.clone(), reply))
+            .call(SESSIONS_DEADLINE, |reply| {
+                Message::Find(prefixes.clone(), reply)
+            })
             .await
     }
 
@@ -151,7 +150,8 @@ pub(crate) fn child(
 ) -> (ChildSpec, Sessions) {
     let leased: Arc<Mutex<HashSet<String>>> = Arc::default();
     let arguments = (database.clone(), settings, leased.clone());
-    let (spec, address) = ChildSpec::new::<SessionsActor>("qwen-sessions", MAILBOX, arguments);
+    let (spec, address) =
+        ChildSpec::new::<SessionsActor>("qwen-sessions", SESSIONS_MAILBOX, arguments);
     (
         spec,
         Sessions {

@@ -16,6 +16,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::actors::address::{Address, Message, Reply, Unavailable};
 use crate::actors::behaviour::{Behaviour, Own, Supervised};
 use crate::actors::vitals::{Life, Snapshot, Vitals};
+use crate::limits::supervision::{
+    BACKOFF_FIRST, CHILD_GRACE, MELTDOWN_FIRST, MELTDOWN_LONGEST, RESTART_PERIOD, RESTARTS,
+    START_DEADLINE,
+};
 use crate::tasks::Tasks;
 
 /// When a child that ended is started again.
@@ -42,13 +46,9 @@ pub(crate) struct RestartWindow {
 
 /// 5 in 30 s (reliability contract, R12).
 pub(crate) const WINDOW: RestartWindow = RestartWindow {
-    intensity: 5,
-    period: Duration::from_secs(30),
+    intensity: RESTARTS,
+    period: RESTART_PERIOD,
 };
-const MELTDOWN_FIRST: Duration = Duration::from_millis(100);
-const MELTDOWN_LONGEST: Duration = Duration::from_secs(30);
-const BACKOFF_FIRST: Duration = Duration::from_millis(10);
-const START_DEADLINE: Duration = Duration::from_secs(15);
 
 type Start = Arc<
     dyn Fn(ActorCell) -> Pin<Box<dyn Future<Output = Result<ActorCell, String>> + Send>>
@@ -117,7 +117,7 @@ impl ChildSpec {
         let spec = Self {
             vitals,
             restart: Restart::Permanent,
-            shutdown: Duration::from_secs(2),
+            shutdown: CHILD_GRACE,
             below: Vec::new(),
             start,
             clear,

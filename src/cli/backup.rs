@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::cli::client::{Client, VERY_LONG};
+use crate::cli::client::Client;
 use crate::cli::console::Console;
 use crate::cli::data_dir;
 use crate::cli::failure::{Exit, Failure, Outcome};
@@ -17,6 +17,7 @@ use crate::clock::now_ms;
 use crate::db::backups::{self, Go, Kind, Phase};
 use crate::db::connections::ReadConnections;
 use crate::db::error::DbError;
+use crate::limits::command_line::VERY_LONG;
 use crate::settings::{BACKUP_KEEP, Settings};
 
 const COLUMNS: &[Column] = &[

@@ -10,15 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use crate::cli::failure::{Failure, Refusal};
-
-const CONNECT: Duration = Duration::from_secs(2);
-/// Longer than anything the management API does on its own.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Also what asks upstreams ends within this.
-pub(crate) const LONG: Duration = Duration::from_mins(5);
-
-/// Copies and imports of a large database.
-pub(crate) const VERY_LONG: Duration = Duration::from_hours(6);
+use crate::limits::command_line::{CONNECT, PATIENCE};
 
 /// A gateway's address, and the right to use it.
 #[derive(Clone)]

@@ -10,9 +10,7 @@ use crate::cli::console::Console;
 use crate::cli::failure::{Exit, Failure, Outcome};
 use crate::cli::status::services;
 use crate::cli::words::at;
-
-/// What an answer may take beyond the time that requests are given to finish.
-const MARGIN: Duration = Duration::from_secs(30);
+use crate::limits::command_line::SWITCH_MARGIN;
 
 /// How to close the ports.
 #[derive(Args, Debug)]
@@ -47,7 +45,7 @@ async fn close(options: &StopOptions, client: &Client) -> Result<Value, Failure>
     client
         .post(&["api", "proxy", "stop"])
         .query("drain_ms", options.drain_ms)
-        .within(drain + MARGIN)
+        .within(drain + SWITCH_MARGIN)
         .send()
         .await
 }

@@ -1,12 +1,11 @@
 //! `qwarden import`: takes over the database of the older program, `provider-router.db`.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::cli::client::{Client, VERY_LONG};
+use crate::cli::client::Client;
 use crate::cli::console::Console;
 use crate::cli::data_dir;
 use crate::cli::failure::{Exit, Failure, Outcome};
@@ -15,6 +14,8 @@ use crate::cli::progress::{Progress, part};
 use crate::cli::table::{Column, Table};
 use crate::cli::words::{Show, at};
 use crate::gateway::{Config, Gateway};
+use crate::limits::command_line::IMPORT_GRACE;
+use crate::limits::command_line::VERY_LONG;
 use crate::settings;
 
 const COLUMNS: &[Column] = &[
@@ -24,9 +25,6 @@ const COLUMNS: &[Column] = &[
     ("EXISTING", "/existing", Show::Text),
     ("SKIPPED", "/skipped", Show::Text),
 ];
-
-/// Nothing but the import is asked of a gateway that was started for it.
-const GRACE: Duration = Duration::from_secs(2);
 
 /// What is imported.
 #[derive(Args, Debug)]
@@ -108,7 +106,7 @@ async fn alone(dir: Option<PathBuf>, body: &Value) -> Result<Value, Failure> {
         Ok(client) => ask(&client, body).await,
         Err(failure) => Err(failure),
     };
-    let is_orderly = gateway.shutdown(GRACE).await;
+    let is_orderly = gateway.shutdown(IMPORT_GRACE).await;
     let answer = answer?;
     if is_orderly {
         Ok(answer)

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args};
 use serde_json::{Map, Value};
 
-use crate::cli::client::{Client, LONG};
+use crate::cli::client::Client;
 use crate::cli::console::Console;
 use crate::cli::failure::{Exit, Failure, Outcome};
 use crate::cli::input;
 use crate::cli::words::{Show, show};
+use crate::limits::command_line::LONG;
 
 /// A login, from one or more sources.
 #[derive(Args, Debug)]

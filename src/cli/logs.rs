@@ -12,10 +12,7 @@ use crate::cli::client::Client;
 use crate::cli::console::{Console, print};
 use crate::cli::failure::{Exit, Failure, Outcome};
 use crate::cli::words::{self, at};
-
-/// Between two tries to connect again.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+use crate::limits::command_line::{FIRST_PAUSE, LONGEST_PAUSE};
 
 /// Which events.
 #[derive(Args, Debug)]

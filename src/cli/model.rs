@@ -3,11 +3,12 @@
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use crate::cli::client::{Client, LONG};
+use crate::cli::client::Client;
 use crate::cli::console::Console;
 use crate::cli::failure::{Exit, Failure, Outcome};
 use crate::cli::table::{self, Column, Table};
 use crate::cli::words::{Show, at};
+use crate::limits::command_line::LONG;
 
 const COLUMNS: &[Column] = &[
     ("ID", "/id", Show::Text),

@@ -1,7 +1,7 @@
 //! How far something long is: one line on standard error that is written over, for people only.
 
 use std::io::{self, IsTerminal, Write};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use eventsource_stream::Eventsource;
 use futures_util::StreamExt;
@@ -10,11 +10,8 @@ use tokio::time::timeout;
 
 use crate::cli::client::Client;
 use crate::cli::input::json_or_text;
+use crate::limits::command_line::{PROGRESS_LISTEN, PROGRESS_PAUSE};
 
-/// Between two lines.
-const PAUSE: Duration = Duration::from_millis(100);
-/// A gateway that gives no events in this time is asked without a bar.
-const LISTEN: Duration = Duration::from_secs(1);
 /// Back to the first column, and what stood there away.
 const AGAIN: &str = "\r\u{1b}[K";
 /// Of a bar.
@@ -43,7 +40,7 @@ impl Progress {
 
     /// Shows the line, unless the last one has just been.
     pub(crate) fn tell(&mut self, line: impl FnOnce() -> String) {
-        if !self.is_shown || self.drawn.is_some_and(|at| at.elapsed() < PAUSE) {
+        if !self.is_shown || self.drawn.is_some_and(|at| at.elapsed() < PROGRESS_PAUSE) {
             return;
         }
         self.drawn = Some(Instant::now());
@@ -67,7 +64,7 @@ impl Progress {
         let listen = client.get(&["api", "events"]).query("types", Some(types));
         let listen = listen.stream("text/event-stream");
         // Before the work, or what it says at its beginning would be missed.
-        let Ok(Ok(response)) = timeout(LISTEN, listen).await else {
+        let Ok(Ok(response)) = timeout(PROGRESS_LISTEN, listen).await else {
             return work.await;
         };
         let mut events = response.bytes_stream().eventsource();

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use crate::cli::client::{Client, LONG};
+use crate::cli::client::Client;
 use crate::cli::console::Console;
 use crate::cli::failure::{Exit, Failure, Outcome};
 use crate::cli::input::{self, pair};
 use crate::cli::switch::active;
 use crate::cli::table::{self, Column, Table};
 use crate::cli::words::{Show, at};
+use crate::limits::command_line::LONG;
 
 const COLUMNS: &[Column] = &[
     (" ", "/active", Show::Mark),

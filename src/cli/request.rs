@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::cli::client::{Call, Client, LONG};
+use crate::cli::client::{Call, Client};
 use crate::cli::console::Console;
 use crate::cli::failure::{Exit, Failure, Outcome};
 use crate::cli::input::{Page, moment};
 use crate::cli::replay as recording;
 use crate::cli::table::{self, Column, Table};
 use crate::cli::words::{self, Show, at};
+use crate::limits::command_line::LONG;
 
 /// Of a list of exchanges.
 pub(crate) const COLUMNS: &[Column] = &[

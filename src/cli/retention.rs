@@ -3,10 +3,11 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::cli::client::{Client, VERY_LONG};
+use crate::cli::client::Client;
 use crate::cli::console::Console;
 use crate::cli::failure::{Exit, Outcome};
 use crate::cli::progress::{self, Progress};
+use crate::limits::command_line::VERY_LONG;
 
 /// What to do.
 #[derive(Args, Debug)]

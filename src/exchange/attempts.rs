@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::actors::router::plan::{RoutePlan, closed_words};
 use crate::actors::router::target::{Entrance, Target};
+use crate::limits::routing::SOON;
 use crate::providers::{UpstreamError, Verdict};
 use crate::routing::node::Closed;
 use crate::routing::retry;
@@ -318,7 +319,7 @@ fn nobody(closed: &[(Arc<Target>, Closed)], now: Instant) -> NobodyTakesIt {
             "no target takes the request now ({}); try again later, or name another model",
             words.join("; ")
         ),
-        retry_after: wait.max(Duration::from_secs(1)),
+        retry_after: wait.max(SOON),
     }
 }
 
@@ -330,6 +331,6 @@ fn full(target: &Target, most: u32) -> NobodyTakesIt {
             "the provider `{}` is busy, and {most} requests wait for it already; try again shortly",
             target.provider
         ),
-        retry_after: Duration::from_secs(1),
+        retry_after: SOON,
     }
 }

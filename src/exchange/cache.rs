@@ -1,13 +1,13 @@
 //! The response cache: an answer that came before is given again, without asking anybody.
 //!
 //! A request is eligible when it asks for it (`x-qwarden-cache: on`), or by the setting when its temperature is 0. What is
-//! looked up within [`PATIENCE`] is a hit; anything else, a stalled database too, is a miss (R4). A miss goes its usual way,
+//! looked up within [`LOOKUP_PATIENCE`] is a hit; anything else, a stalled database too, is a miss (R4). A miss goes its usual way,
 //! and [`Keeping`] listens to what the client is sent; once the answer is whole it is queued in front of the outcome. Two
 //! equal requests at once both miss: none waits for the other.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -24,6 +24,7 @@ use crate::exchange::admission::Place;
 use crate::exchange::downlink::{Downlink, Interrupted};
 use crate::exchange::record::{Ending, Recorder};
 use crate::exchange::{Delivery, Exchanges, Incoming, Refusal};
+use crate::limits::exchanges::{LARGEST_KEPT, LOOKUP_PATIENCE};
 use crate::protocol::openai::answer;
 use crate::protocol::openai::build;
 use crate::protocol::openai::normalise::{self, Scope};
@@ -33,10 +34,6 @@ use crate::protocol::sse;
 use crate::settings::{self, Settings};
 use crate::tasks::lock;
 
-/// What a lookup may take before it counts as a miss.
-const PATIENCE: Duration = Duration::from_millis(100);
-/// Bytes of the largest answer that is kept.
-const LARGEST: usize = 1 << 20;
 /// Providers of these kinds go on with a conversation at the site: their answers are kept for those alone that ask.
 const CONVERSING: &str = "qwen-";
 
@@ -153,7 +150,7 @@ impl Given {
 }
 
 impl Exchanges {
-    /// Looks for a kept answer. Never fails, and takes no longer than [`PATIENCE`].
+    /// Looks for a kept answer. Never fails, and takes no longer than [`LOOKUP_PATIENCE`].
     pub(super) async fn look_up(&self, incoming: &Incoming, settings: &Settings) -> Lookup {
         let Some(caching) = &incoming.caching else {
             return Lookup::Miss(Keeping::default());
@@ -250,7 +247,7 @@ fn key(incoming: &Incoming, caching: &Caching, settings: &Settings) -> Option<Ke
 async fn find(database: &Database, key: Key, incoming: &Incoming, is_asked: bool) -> Option<Hit> {
     let now = now_ms();
     let reading = database.read(move |conn| cache::find(conn, key, now));
-    let kept = match tokio::time::timeout(PATIENCE, reading).await {
+    let kept = match tokio::time::timeout(LOOKUP_PATIENCE, reading).await {
         Ok(Ok(kept)) => kept?,
         Ok(Err(error)) => {
             tracing::debug!(%error, "the cache could not be read; the upstream is asked");
@@ -451,7 +448,7 @@ impl Keeping {
             return;
         }
         if let Some(collected) = &mut state.collected {
-            if collected.bytes.len() + bytes.len() > LARGEST {
+            if collected.bytes.len() + bytes.len() > LARGEST_KEPT {
                 state.collected = None;
                 return;
             }

@@ -15,14 +15,10 @@ use crate::actors::ports::Connections;
 use crate::actors::router::target::Target;
 use crate::exchange::cache::{Given, Keeping};
 use crate::exchange::{Content, Delivery, Refusal};
+use crate::limits::exchanges::{EVENTS_WAITING, STALLED};
 use crate::protocol::recording::Form;
 use crate::protocol::sse;
 use crate::providers::tape::Tape;
-
-/// Events that wait for a slow client before its upstream is made to wait too (R21).
-const EVENTS_WAITING: usize = 32;
-/// A client that takes nothing for this long is cut (R21).
-const STALLED: Duration = Duration::from_mins(2);
 
 /// Why an exchange stops before its upstream does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

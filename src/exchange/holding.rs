@@ -5,13 +5,8 @@
 
 use bytes::Bytes;
 
+use crate::limits::exchanges::{LONGEST_CALL, MOST_BYTES, MOST_EVENTS};
 use crate::protocol::openai::chunk::Scan;
-
-/// Events and bytes before the first content; an upstream that sends more is taken at its word.
-const MOST_EVENTS: usize = 64;
-const MOST_BYTES: usize = 256 * 1024;
-/// The longest tool call that is held.
-const LONGEST_CALL: usize = 4 * 1024 * 1024;
 
 /// An event, and what is in it.
 pub(super) struct Held {

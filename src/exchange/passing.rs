@@ -22,18 +22,13 @@ use crate::exchange::attempts::{NobodyTakesIt, Picker, Policy};
 use crate::exchange::downlink::{Downlink, Interrupted};
 use crate::exchange::record::{self, Ending, Recorder, Subject};
 use crate::exchange::{Delivery, Exchanges, Refusal, Wishes};
+use crate::limits::upstreams::{MOST_PASSED, MOST_WHOLE};
 use crate::protocol::openai::answer;
 use crate::protocol::openai::request::named::Named;
 use crate::providers::{Deadlines, Pass, Passed, UpstreamError};
 use crate::routing::dice::{self, Dice};
 use crate::routing::retry::Budget;
 use crate::settings;
-
-/// Most bytes of an answer.
-const MOST: usize = 256 << 20;
-/// An answer of JSON is waited for as a whole up to so many bytes: then it can fail and be asked for elsewhere, and its
-/// usage be counted.
-const MOST_WHOLE: usize = 64 << 20;
 
 /// A request to be passed on.
 pub(crate) struct Passing {
@@ -301,8 +296,8 @@ impl Courier {
                 self.recorder.first_content();
             }
             sent += piece.len();
-            if sent > MOST {
-                return Ended::Failed(too_large(target, MOST));
+            if sent > MOST_PASSED {
+                return Ended::Failed(too_large(target, MOST_PASSED));
             }
             if let Err(interrupted) = self.downlink.send(piece).await {
                 return Ended::Interrupted(interrupted);

@@ -15,11 +15,12 @@ use super::replay::Stage;
 use super::{Content, Exchanges, Incoming, Refusal, Wishes, question};
 use crate::actors::ports::Connections;
 use crate::actors::router::plan;
-use crate::actors::router::probing::{FIRST, LONGEST};
 use crate::actors::router::resolve::Route;
 use crate::actors::router::target::Target;
 use crate::exchange::admission::Admission;
 use crate::exchange::record::Subject;
+use crate::limits::routing::{PROBE_FIRST, PROBE_LONGEST};
+use crate::limits::upstreams::EVENT_LIMIT;
 use crate::protocol::openai::error::UpstreamFault;
 use crate::protocol::openai::{chunk, request};
 use crate::protocol::sse::{self, Reader};
@@ -459,7 +460,7 @@ async fn judge(number: u64, content: Content) -> Result<(), String> {
             )
         }
         Content::Events(mut pieces) => {
-            let mut reader = Reader::new(sse::EVENT_LIMIT);
+            let mut reader = Reader::new(EVENT_LIMIT);
             let (mut text, mut arguments, mut ends, mut is_done) =
                 (String::new(), String::new(), 0, false);
             while let Some(piece) = pieces.next().await {
@@ -588,14 +589,14 @@ impl Run {
 
     /// Looks after a target, as the router does after those that requests want.
     async fn look_after(&self, target: &Target) {
-        let mut wait = FIRST;
+        let mut wait = PROBE_FIRST;
         loop {
             sleep(wait).await;
             if !target.node.is_broken() && !target.provider_node.is_broken() {
-                wait = FIRST;
+                wait = PROBE_FIRST;
                 continue;
             }
-            wait = wait.saturating_mul(2).min(LONGEST);
+            wait = wait.saturating_mul(2).min(PROBE_LONGEST);
             if target.adapter.models(wait).await.is_ok() {
                 target.node.seen(Instant::now());
                 target.provider_node.seen(Instant::now());

@@ -1,8 +1,6 @@
 //! A stream on its way through: events are looked at and forwarded as they came, some of them a little later
 //! (`holding`); only those of an upstream that goes on with another one's answer are made to fit (`seam`).
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::time::Instant;
@@ -13,13 +11,12 @@ use crate::exchange::downlink::Interrupted;
 use crate::exchange::holding::{Held, Holding};
 use crate::exchange::record::Ending;
 use crate::exchange::{Attempted, Exchange, progress_limit};
+use crate::limits::upstreams::EVENT_LIMIT;
+use crate::limits::upstreams::TRAILER;
 use crate::protocol::openai::{build, chunk, tokens};
 use crate::protocol::recording::Form;
 use crate::protocol::sse::{self, Frame, Reader};
 use crate::providers::{ByteStream, Deadlines, Phase, UpstreamError};
-
-/// How long an upstream that sent its end marker may take to end the body, so that its connection can be used again.
-const TRAILER: Duration = Duration::from_millis(50);
 
 /// What an event means for the stream.
 enum Step {
@@ -72,7 +69,7 @@ impl Exchange {
             holding: Holding::new(self.told.is_anything(), self.holds_calls),
             has_content: false,
         };
-        let mut reader = Reader::new(sse::EVENT_LIMIT);
+        let mut reader = Reader::new(EVENT_LIMIT);
         let mut progress = Instant::now();
         loop {
             let (limit, phase) = if reading.has_content {

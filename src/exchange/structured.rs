@@ -9,15 +9,14 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
 
 use crate::actors::router::target::Target;
+use crate::limits::upstreams::EVENT_LIMIT;
+use crate::limits::upstreams::MOST_STRUCTURED;
 use crate::protocol::openai::answer::Assembled;
 use crate::protocol::openai::error::UpstreamFault;
 use crate::protocol::openai::structured::{self, Fault, Judged, Wanted};
 use crate::protocol::openai::{chunk, restream};
 use crate::protocol::sse::{self, Reader};
 use crate::providers::{Answer, AnswerHeaders, ByteStream, Call, UpstreamError};
-
-/// Most bytes of an answer that is waited for.
-const MOST: usize = 16 << 20;
 
 /// An answer that came as a whole, whichever way.
 struct Whole {
@@ -155,16 +154,16 @@ async fn collected(provider: &str, mut bytes: ByteStream) -> Result<Bytes, Upstr
         provider: provider.to_owned(),
         reason,
     };
-    let mut reader = Reader::new(sse::EVENT_LIMIT);
-    let mut assembled = Assembled::new(MOST);
+    let mut reader = Reader::new(EVENT_LIMIT);
+    let mut assembled = Assembled::new(MOST_STRUCTURED);
     let mut taken = 0;
     while let Some(piece) = bytes.next().await {
         let piece = piece?;
         taken += piece.len();
-        if taken > MOST || assembled.is_truncated() {
+        if taken > MOST_STRUCTURED || assembled.is_truncated() {
             return Err(UpstreamError::TooLarge {
                 provider: provider.to_owned(),
-                limit: MOST,
+                limit: MOST_STRUCTURED,
             });
         }
         let frames = reader

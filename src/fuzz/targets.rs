@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 
 use super::{fuzz, hash};
 use crate::http::management::credentials;
+use crate::limits::upstreams::EVENT_LIMIT;
 use crate::protocol::openai::request::FieldError;
 use crate::protocol::qwen::curl;
 use crate::protocol::qwen::stream::Translator;
-use crate::protocol::sse::{EVENT_LIMIT, Frame, Reader};
+use crate::protocol::sse::{Frame, Reader};
 use crate::protocol::tools::declared::Tools;
 use crate::protocol::tools::notation::{NATIVE_JSON, NEUTRAL, Notation};
 use crate::protocol::tools::parser::{Parser, Piece};

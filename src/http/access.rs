@@ -19,18 +19,11 @@ use tokio::net::TcpStream;
 use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::same_user::{Caller, Door, Users};
+use crate::limits::access::{LOGIN_LASTS, MOST_FAILURES, MOST_LOGINS, MOST_PEERS, WINDOW};
 use crate::secrets::tokens::{self, Hashed};
 use crate::settings::{self, Settings};
 use crate::tasks::lock;
 
-/// Wrong tokens, or wrong keys, one peer may try within [`WINDOW`].
-const MOST_FAILURES: usize = 10;
-const WINDOW: Duration = Duration::from_mins(1);
-/// Peers whose failures are remembered; beyond it the oldest are forgotten.
-const MOST_PEERS: usize = 1_024;
-/// How long a browser stays logged in, and how many may be.
-pub(crate) const LOGIN_LASTS: Duration = Duration::from_hours(12);
-const MOST_LOGINS: usize = 64;
 /// Holds the id of a login, not the token: browsers send cookies to every port of a host.
 pub(crate) const LOGIN: &str = "qwarden_login";
 /// Takes that cookie back.

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::clock::new_id;
 use crate::http::error::{ApiError, Retry};
 use crate::http::guard::{self, Page};
+use crate::limits::connections::{LONGEST_HEADERS, LONGEST_ID, LONGEST_TARGET, MOST_HEADERS};
 use crate::protocol::dialect::Dialect;
 use crate::settings::Settings;
 
@@ -22,11 +23,6 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// The name Anthropic's SDKs read.
 const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
-/// Longer ids than this are not echoed.
-const LONGEST_ID: usize = 128;
-const LONGEST_TARGET: usize = 8 << 10;
-pub(crate) const MOST_HEADERS: usize = 100;
-pub(crate) const LONGEST_HEADERS: usize = 64 << 10;
 
 /// Marks the requests of the port that speaks Ollama's dialect.
 #[derive(Clone, Copy, Debug)]

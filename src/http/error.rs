@@ -17,6 +17,7 @@ use crate::actors::router::resolve::NoTarget;
 use crate::db::error::DbError;
 use crate::exchange::record::client_status;
 use crate::exchange::{NobodyTakesIt, Refusal};
+use crate::limits::connections::{LONGEST_WAIT, SOON};
 use crate::protocol::dialect::Dialect;
 use crate::protocol::openai::request::FieldError;
 use crate::providers::UpstreamError;
@@ -190,10 +191,6 @@ pub(crate) struct Told {
     pub(crate) retry: Retry,
 }
 
-/// When a passing error says nothing of its own about when to come back.
-const SOON: Duration = Duration::from_secs(1);
-/// Longer than that a client should not be kept waiting for its turn.
-const PATIENCE: Duration = Duration::from_mins(1);
 const INVALID: &str = "invalid_request_error";
 
 impl Told {
@@ -225,7 +222,7 @@ impl Told {
     }
 
     fn retry_or_later(self, after: Duration) -> Self {
-        let retry = if after > PATIENCE {
+        let retry = if after > LONGEST_WAIT {
             Retry::Later(after)
         } else {
             Retry::After(after)

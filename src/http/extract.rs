@@ -1,7 +1,5 @@
 //! Bodies: bounded, JSON only, and refused in words.
 
-use std::time::Duration;
-
 use axum::body::Body;
 use axum::extract::Request;
 use bytes::{Bytes, BytesMut};
@@ -13,14 +11,7 @@ use hyper::http::request::Parts;
 use serde_json::{Map, Value};
 
 use crate::http::error::ApiError;
-
-/// Longest management body (S15).
-const MANAGEMENT_LIMIT: usize = 1 << 20;
-/// How long a body may stall between two reads (R28).
-const STALL: Duration = Duration::from_secs(30);
-/// What is read and thrown away of a body that is too long, so that a client that is still sending gets to read why.
-const DISCARDED: usize = 128 << 20;
-const DISCARD_DEADLINE: Duration = Duration::from_secs(10);
+use crate::limits::connections::{BODY_STALL, DISCARD_DEADLINE, DISCARDED, MANAGEMENT_LIMIT};
 
 /// The whole body, at most `limit` bytes, whatever it is declared to be.
 pub(crate) async fn bytes(request: Request, limit: usize) -> Result<Bytes, ApiError> {
@@ -52,7 +43,7 @@ async fn collected(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
     }
     let mut collected = Collected::Nothing;
     loop {
-        let frame = match tokio::time::timeout(STALL, body.frame()).await {
+        let frame = match tokio::time::timeout(BODY_STALL, body.frame()).await {
             Err(_) => return Err(ApiError::BodyTooSlow),
             Ok(None) => return Ok(collected.finish()),
             Ok(Some(Err(_))) => return Err(ApiError::BodyBroken),

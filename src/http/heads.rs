@@ -7,7 +7,6 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -16,8 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-/// From its first byte to its last.
-const DEADLINE: Duration = Duration::from_secs(10);
+use crate::limits::connections::HEAD_DEADLINE;
 
 /// What a connection is about. Cheap to clone.
 #[derive(Clone)]
@@ -58,7 +56,7 @@ impl Heads {
             // The sender lives as long as `self`.
             let _ = phase.wait_for(|phase| *phase == Phase::Begun).await;
             let whole = phase.wait_for(|phase| *phase != Phase::Begun);
-            if tokio::time::timeout(DEADLINE, whole).await.is_err() {
+            if tokio::time::timeout(HEAD_DEADLINE, whole).await.is_err() {
                 return;
             }
         }

@@ -1,7 +1,6 @@
 //! One connection: hyper's HTTP/1 with the deadlines that axum's own `serve` lacks.
 
 use std::pin::pin;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -13,16 +12,14 @@ use tower::ServiceExt;
 
 use crate::actors::ports::Connections;
 use crate::http::access::Peer;
-use crate::http::envelope::{LONGEST_HEADERS, MOST_HEADERS};
 use crate::http::heads::{Heads, Watched};
 use crate::http::same_user::Caller;
+use crate::limits::connections::IDLE_DEADLINE;
+use crate::limits::connections::{LONGEST_HEADERS, MOST_HEADERS};
 
 /// What a connection is served with.
 pub(crate) type Service = Router;
 
-/// How long a connection may idle between two requests: hyper starts this clock when the connection becomes idle. A head
-/// that has begun has its own, shorter one.
-const IDLE_DEADLINE: Duration = Duration::from_secs(75);
 /// hyper grows its read buffer up to this, and refuses a head that does not fit by itself, without our words. So there is
 /// room for more than we take (S15).
 const BUFFER: usize = 2 * LONGEST_HEADERS;

@@ -16,9 +16,6 @@ use bytes::{BufMut, Bytes, BytesMut};
 use eventsource_stream::EventStream;
 use futures_util::Stream;
 
-/// Most bytes of one event that are kept, unless the caller says otherwise.
-pub(crate) const EVENT_LIMIT: usize = 1024 * 1024;
-
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 /// Everything up to and including one blank line.

@@ -18,17 +18,20 @@ use tokio::time::timeout;
 use super::config::Settings;
 use super::error::{Phase, UpstreamError};
 use super::http::Http;
-use super::openai::{MODELS_LIMIT, WHOLE_LIMIT, read_models};
+use super::openai::read_models;
 use super::response;
 use super::tape::{Sending, Tape};
 use super::{Answer, ByteStream, Call, Deadlines, Provider, UpstreamModel};
 use crate::clock;
+use crate::limits::upstreams::EVENT_LIMIT;
+use crate::limits::upstreams::LIST_CONNECT;
+use crate::limits::upstreams::{MODELS_LIMIT, WHOLE_LIMIT};
 use crate::protocol::anthropic::stream::Translator;
 use crate::protocol::anthropic::{content, upstream};
 use crate::protocol::dialect::Dialect;
 use crate::protocol::openai::request::named;
 use crate::protocol::recording::Purpose;
-use crate::protocol::sse::{self, Reader};
+use crate::protocol::sse::Reader;
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const VERSION: HeaderName = HeaderName::from_static("anthropic-version");
@@ -137,7 +140,7 @@ impl Anthropic {
 
     async fn models(&self, deadline: Duration) -> Result<Vec<UpstreamModel>, UpstreamError> {
         let deadlines = Deadlines {
-            connect: deadline.min(Duration::from_secs(5)),
+            connect: deadline.min(LIST_CONNECT),
             first_byte: deadline,
             idle: deadline,
         };
@@ -239,7 +242,7 @@ fn now() -> u64 {
 
 /// A stream of events as one of chat chunks. It ends where the other ends, so an early end stays one.
 fn translated(provider: String, bytes: ByteStream, translator: Translator) -> ByteStream {
-    let reader = Reader::new(sse::EVENT_LIMIT);
+    let reader = Reader::new(EVENT_LIMIT);
     let state = Some((provider, bytes, reader, translator));
     stream::unfold(state, |state| async move {
         let (provider, mut bytes, mut reader, mut translator) = state?;

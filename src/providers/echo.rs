@@ -32,6 +32,7 @@ use self::script::Step;
 use super::error::{Phase, UpstreamError};
 use super::{Answer, AnswerHeaders, ByteStream, Call, Provider, UpstreamModel};
 use crate::clock;
+use crate::limits::routing::SOON;
 use crate::protocol::openai::answer::Assembled;
 use crate::protocol::openai::build::Head;
 use crate::protocol::openai::chunk;
@@ -196,7 +197,7 @@ fn failed(status: u16, message: &str) -> UpstreamError {
     let error = json!({ "error": { "message": message, "type": kind } });
     let fault = crate::protocol::openai::error::read_value(&error)
         .unwrap_or_else(|| UpstreamFault::text(message));
-    let retry_after = matches!(status, 429 | 503).then_some(Duration::from_secs(1));
+    let retry_after = matches!(status, 429 | 503).then_some(SOON);
     UpstreamError::Status {
         provider: KIND.to_owned(),
         status,

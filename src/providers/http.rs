@@ -11,10 +11,7 @@ use reqwest::{Client, Proxy, Url};
 
 use super::address::{self, OwnPorts};
 
-/// A client is kept per scheme and connect deadline, which is a setting: few are ever in use.
-const CLIENTS_KEPT: usize = 4;
-/// Bytes of one answer that may wait unread in an HTTP/2 stream (R21).
-const STREAM_WINDOW: u32 = 64 * 1024;
+use crate::limits::upstreams::{CLIENTS_KEPT, POOL_IDLE, STREAM_WINDOW, TCP_KEEP_ALIVE};
 
 /// A cheap handle to the clients.
 #[derive(Clone, Default)]
@@ -134,10 +131,10 @@ fn make(key: &Key, names: Names) -> reqwest::Result<Client> {
         .referer(false)
         .no_proxy()
         .connect_timeout(key.connect)
-        .pool_idle_timeout(Duration::from_mins(1))
+        .pool_idle_timeout(POOL_IDLE)
         .pool_max_idle_per_host(32)
         .tcp_nodelay(true)
-        .tcp_keepalive(Duration::from_secs(30))
+        .tcp_keepalive(TCP_KEEP_ALIVE)
         .dns_resolver(CheckedDns(key.reach, names))
         .user_agent(concat!("qwarden/", env!("CARGO_PKG_VERSION")));
     if !key.proxy.is_empty() {

@@ -23,14 +23,10 @@ use super::http::Http;
 use super::response::{self, ContentType};
 use super::tape::{Sending, Tape};
 use super::{Answer, Call, Deadlines, Pass, Passed, Provider, UpstreamModel, capabilities};
+use crate::limits::upstreams::{LIST_CONNECT, MODELS_LIMIT, WHOLE_LIMIT};
 use crate::protocol::openai::request::roles;
 use crate::protocol::openai::{answer, plain};
 use crate::protocol::recording::Purpose;
-
-/// Most bytes of a whole completion (S15).
-pub(super) const WHOLE_LIMIT: usize = 64 * 1024 * 1024;
-/// Most bytes of a list of models.
-pub(super) const MODELS_LIMIT: usize = 4 * 1024 * 1024;
 
 pub(super) struct OpenAi {
     settings: Settings,
@@ -114,7 +110,7 @@ impl OpenAi {
 
     async fn models(&self, deadline: Duration) -> Result<Vec<UpstreamModel>, UpstreamError> {
         let deadlines = Deadlines {
-            connect: deadline.min(Duration::from_secs(5)),
+            connect: deadline.min(LIST_CONNECT),
             first_byte: deadline,
             idle: deadline,
         };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::header::HeaderMap;
 
-use super::response::RETRY_AFTER_LIMIT;
+use crate::limits::upstreams::RETRY_AFTER_LIMIT;
 
 /// What remains, and when it is reset.
 const LIMITS: [(&str, &str); 8] = [

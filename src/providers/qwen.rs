@@ -21,18 +21,13 @@ use super::response::{self, ContentType};
 use super::tape::{Sending, Tape};
 use super::{ByteStream, Deadlines, UpstreamError, address};
 use crate::hex;
+use crate::limits::qwen::{DOCUMENT_LIMIT, SIDE_DEADLINE, STOP_DEADLINE};
 use crate::protocol::recording::{Purpose, Turn};
 
 /// Type of the providers that reach the site from this process.
 pub(crate) const DIRECT: &str = "qwen-direct";
 /// Name of the upstream in errors and rows.
 pub(crate) const PROVIDER: &str = "qwen";
-/// Most bytes of an answer that is no stream.
-const DOCUMENT_LIMIT: usize = 4 << 20;
-/// What a side call (stop, check) may take.
-const SIDE_DEADLINE: Duration = Duration::from_secs(5);
-/// What ending a generation may take: somebody waits for the answer behind it (annex A1).
-const STOP_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A user's own login. `Debug` shows no secret.
 #[derive(Clone, Debug)]

@@ -19,6 +19,7 @@ use super::http::{Http, reason};
 use super::openai::OpenAi;
 use super::{Answer, Call, Provider, UpstreamError, UpstreamModel, address, response};
 use crate::clock::now_ms;
+use crate::limits::qwen::{REFRESH_DEADLINE, TOKEN_LIMIT};
 use crate::protocol::openai::error::UpstreamFault;
 
 /// Type of these providers.
@@ -30,8 +31,6 @@ const TOKEN_URL: &str = "https://chat.qwen.ai/api/v1/oauth2/token";
 const DEFAULT_RESOURCE: &str = "https://dashscope.aliyuncs.com/compatible-mode/v1";
 /// A token is renewed this long before its end.
 const SKEW_MS: i64 = 60_000;
-const REFRESH_DEADLINE: Duration = Duration::from_secs(15);
-const TOKEN_LIMIT: usize = 64 << 10;
 
 pub(super) struct QwenOauth {
     definition: Definition,

@@ -14,14 +14,8 @@ use super::http::reason;
 use super::quota;
 use super::{Answer, AnswerHeaders, ByteStream, tape};
 use crate::clock;
+use crate::limits::upstreams::{ERROR_LIMIT, ERROR_TIME, RETRY_AFTER_LIMIT};
 use crate::protocol::openai::error::{self, UpstreamFault};
-
-/// Most bytes of an error's body that are read.
-pub(super) const ERROR_LIMIT: usize = 64 * 1024;
-/// How long an error's body may take.
-const ERROR_TIME: Duration = Duration::from_secs(5);
-/// No upstream is left alone for longer, whatever it asks for.
-pub(super) const RETRY_AFTER_LIMIT: Duration = Duration::from_hours(24);
 
 /// What a body is, by its `content-type`.
 #[derive(Debug, Clone, PartialEq, Eq)]

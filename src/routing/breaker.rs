@@ -7,16 +7,12 @@
 //!
 //! Where every other target is closed too, the probe may be made before its time, once in a second.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
+
+use crate::limits::routing::{HURRY, OPEN_FIRST, OPEN_LONGEST};
 
 /// Failures in a row that open it.
 const FAILURES: u32 = 5;
-const FIRST: Duration = Duration::from_secs(10);
-const LONGEST: Duration = Duration::from_mins(5);
-/// Between two probes that are made before their time, at least.
-const HURRY: Duration = Duration::from_secs(1);
 
 /// One breaker. Told the time, so that it can be tried without waiting.
 #[derive(Debug, Default)]
@@ -99,9 +95,9 @@ impl Breaker {
             self.state = State::Open { until };
             return false;
         }
-        let doubled = FIRST.saturating_mul(1 << self.opened.min(16));
+        let doubled = OPEN_FIRST.saturating_mul(1 << self.opened.min(16));
         self.state = State::Open {
-            until: now + doubled.min(LONGEST),
+            until: now + doubled.min(OPEN_LONGEST),
         };
         self.opened = self.opened.saturating_add(1);
         true
@@ -147,6 +143,8 @@ impl Breaker {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn opened(now: Instant) -> Breaker {

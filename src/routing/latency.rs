@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What is older than this counts for a third.
-const MEMORY: Duration = Duration::from_secs(10);
+use crate::limits::routing::LATENCY_MEMORY;
 
 /// The moving average of one target.
 #[derive(Debug, Default)]
@@ -43,7 +42,7 @@ impl Latency {
         let age = self
             .seen
             .map_or(Duration::ZERO, |seen| now.saturating_duration_since(seen));
-        (-age.as_secs_f64() / MEMORY.as_secs_f64()).exp()
+        (-age.as_secs_f64() / LATENCY_MEMORY.as_secs_f64()).exp()
     }
 }
 

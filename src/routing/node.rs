@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::limits::routing::{SUSPECT, UNRELIABLE_AVOIDED};
 use crate::routing::breaker::{Breaker, Gate};
 use crate::routing::latency::Latency;
 use crate::routing::rate::Rate;
@@ -21,9 +22,6 @@ use crate::tasks::lock;
 /// So many failures among the last sixteen outcomes, and others are preferred for a while. More than open the breaker in
 /// a row: this is for those that fail now and then, and would use up everybody's retries.
 const UNRELIABLE: u32 = 6;
-const AVOIDED: Duration = Duration::from_secs(30);
-/// Who failed last, and no longer ago than this, is no good second choice.
-const SUSPECT: Duration = Duration::from_secs(30);
 
 /// What a configuration allows; none means no bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -415,7 +413,7 @@ impl Pass {
         inner.failed = Some(now);
         inner.outcomes = inner.outcomes << 1 | 1;
         if inner.outcomes.count_ones() >= UNRELIABLE {
-            inner.unreliable = Some(now + AVOIDED);
+            inner.unreliable = Some(now + UNRELIABLE_AVOIDED);
         }
         inner.breaker.failed(self.is_probe, now)
     }

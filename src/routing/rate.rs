@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-const MINUTE: Duration = Duration::from_mins(1);
+use crate::limits::routing::RATE_PERIOD;
 
 /// One limit.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl Rate {
     /// When `amount` more may pass: none for now. More than a minute's worth passes when the bucket is empty.
     pub(crate) fn ready(&self, amount: u64, now: Instant) -> Option<Instant> {
         let empty_at = self.empty_at.filter(|at| *at > now)?;
-        let room = MINUTE.saturating_sub(self.worth(amount));
+        let room = RATE_PERIOD.saturating_sub(self.worth(amount));
         let ready = empty_at.checked_sub(room)?;
         (ready > now).then_some(ready)
     }
@@ -41,7 +41,7 @@ impl Rate {
         let amount = u32::try_from(amount)
             .unwrap_or(u32::MAX)
             .min(self.per_minute.saturating_mul(60 * 24));
-        (MINUTE / self.per_minute).saturating_mul(amount)
+        (RATE_PERIOD / self.per_minute).saturating_mul(amount)
     }
 }
 

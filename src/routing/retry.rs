@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::limits::routing::{RETRY_FIRST, RETRY_LONGEST};
 use crate::tasks::lock;
 
 /// Retries earned by each request, in thousandths: a fifth of the requests may be tried again.
@@ -16,9 +17,6 @@ const EARNED_PER_SECOND: u64 = 300;
 const MOST: u64 = 20 * ONE;
 const START: u64 = 3 * ONE;
 const LOW: u64 = 2 * ONE;
-
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 
 /// The retries that all requests together may still make.
 #[derive(Debug)]
@@ -77,9 +75,9 @@ impl Budget {
 /// How long to wait before retry `number` (from 1) of the same target: exponential, the whole of it by chance. `dice` is
 /// any number.
 pub(crate) fn pause(number: u32, dice: u64) -> Duration {
-    let longest = FIRST_PAUSE
+    let longest = RETRY_FIRST
         .saturating_mul(1 << number.saturating_sub(1).min(8))
-        .min(LONGEST_PAUSE);
+        .min(RETRY_LONGEST);
     let millis = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
     // At least a quarter: an upstream that just failed is not asked again within the same millisecond.
     let least = millis / 4;

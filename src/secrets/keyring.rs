@@ -6,10 +6,9 @@
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
 
-/// A locked keyring may ask its user, who may not be there.
-const PATIENCE: Duration = Duration::from_secs(5);
+use crate::limits::lifecycle::KEYRING_PATIENCE;
+
 const SERVICE: &str = "qwarden";
 
 /// Why the keyring is of no use here.
@@ -19,7 +18,7 @@ pub(super) enum KeyringError {
     Unknown,
     #[error("`{tool}` cannot be run: {reason}")]
     Missing { tool: &'static str, reason: String },
-    #[error("the keyring did not answer within {} s", PATIENCE.as_secs())]
+    #[error("the keyring did not answer within {} s", KEYRING_PATIENCE.as_secs())]
     Silent,
     #[error("the keyring refused: {0}")]
     Refused(String),
@@ -88,7 +87,7 @@ fn run(
     }
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || sender.send(child.wait_with_output()));
-    let output = match receiver.recv_timeout(PATIENCE) {
+    let output = match receiver.recv_timeout(KEYRING_PATIENCE) {
         Ok(output) => output.map_err(missing)?,
         Err(_) => return Err(KeyringError::Silent),
     };

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 /// Each layer may import those to its left, and itself.
 const LAYERS: &[&[&str]] = &[
-    &["settings", "tasks", "clock", "secrets", "hex"],
+    &["settings", "limits", "tasks", "clock", "secrets", "hex"],
     &["protocol"],
     &["providers"],
     &["routing"],
@@ -132,4 +132,50 @@ fn every_setting_is_in_the_documentation() {
         );
     }
     assert!(count > 10);
+}
+
+/// The selftest's table of faults is a test itself.
+const OWN_DURATIONS: &[&str] = &["limits.rs", "selftest"];
+
+#[test]
+fn deadlines_are_defined_in_one_place() {
+    let mut files = Vec::new();
+    sources(&root().join("src"), &mut files);
+    let mut wrong = Vec::new();
+    let mut found = 0;
+    for file in files {
+        let text = std::fs::read_to_string(&file).expect("readable");
+        // Tests have times of their own; they stand at a file's end, or in files that say so.
+        let is_test = file.ends_with("simulation.rs")
+            || file
+                .components()
+                .any(|part| part.as_os_str().to_string_lossy().starts_with("tests"));
+        let code = text
+            .split("#[cfg(test)]\nmod tests")
+            .next()
+            .unwrap_or_default();
+        let literals = code.lines().filter(|line| writes_a_duration(line));
+        let count = literals.count();
+        if OWN_DURATIONS.iter().any(|own| {
+            file.components()
+                .any(|part| part.as_os_str().to_string_lossy() == *own)
+        }) {
+            found += count;
+        } else if count > 0 && !is_test {
+            wrong.push(format!("{}: {count}", file.display()));
+        }
+    }
+    assert!(found > 50, "the walk finds those of `limits.rs`: {found}");
+    assert!(
+        wrong.is_empty(),
+        "durations belong into src/limits.rs: {wrong:#?}"
+    );
+}
+
+/// `Duration::from_secs(5)`, and not what is made of a setting.
+fn writes_a_duration(line: &str) -> bool {
+    line.split("Duration::from_").skip(1).any(|rest| {
+        let after = rest.split_once('(').map_or("", |(_, after)| after);
+        after.starts_with(|first: char| first.is_ascii_digit())
+    })
 }

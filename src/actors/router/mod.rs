@@ -39,23 +39,15 @@ use crate::db::audit::AuditRow;
 use crate::db::error::DbError;
 use crate::db::ops::WriteOp;
 use crate::db::providers::{ConfigRow, ProviderChange, ProviderRow, StoredProvider};
+use crate::limits::routing::{
+    LIST_DEADLINE, LIST_FRESH, LIST_RETRY, MOST_ROUTES, MOST_WAITING, PLAN_DEADLINE, ROUTER_MAILBOX,
+};
 use crate::providers::http::Http;
 use crate::providers::{InvalidConfig, Provider, UpstreamError, UpstreamModel};
 use crate::routing::node::Closed;
 use crate::secrets::Vault;
 use crate::settings::{self, Settings};
 use crate::tasks::{Owned, Tasks, lock};
-
-const PLAN_DEADLINE: Duration = Duration::from_secs(4);
-const MAILBOX: usize = 8_192;
-/// How long an upstream may take to list its models; requests that wait for the list wait this long.
-const LIST_DEADLINE: Duration = Duration::from_secs(2);
-/// A list older than this is asked for anew when somebody lists models; the old one is served meanwhile.
-const LIST_FRESH: Duration = Duration::from_mins(1);
-/// An unknown model makes us ask again, but not more often than this.
-const LIST_RETRY: Duration = Duration::from_secs(5);
-/// Requests that may wait for lists at once.
-const MOST_WAITING: usize = 1_024;
 
 /// How the rest of the gateway asks for routes and changes providers.
 #[derive(Clone)]
@@ -215,7 +207,7 @@ pub(crate) fn child(arguments: Arguments) -> (ChildSpec, Router) {
     let (database, vault) = (arguments.database.clone(), arguments.vault.clone());
     let board = Arc::new(Mutex::new(Board::default()));
     let (spec, address) =
-        ChildSpec::new::<RouterActor>("router", MAILBOX, (arguments, board.clone()));
+        ChildSpec::new::<RouterActor>("router", ROUTER_MAILBOX, (arguments, board.clone()));
     let handle = Router {
         address,
         board,
@@ -227,9 +219,6 @@ pub(crate) fn child(arguments: Arguments) -> (ChildSpec, Router) {
 
 /// What serves a provider, or why nothing does.
 pub(crate) type Adapter = Result<Arc<dyn Provider>, InvalidConfig>;
-
-/// Names whose targets are kept; beyond it all are looked up anew.
-const MOST_ROUTES: usize = 4_096;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asked {

@@ -6,10 +6,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::actors::router::registry::Registry;
+use crate::limits::routing::MOST_NODES;
 use crate::routing::node::{Node, Shown};
-
-/// Clients name models freely: beyond this many, those nobody uses are forgotten.
-const MOST: usize = 10_000;
 
 /// Models of one provider that are shown.
 const MOST_SHOWN: usize = 50;
@@ -48,7 +46,7 @@ impl Nodes {
         if let Some(node) = known {
             return node.clone();
         }
-        if self.count >= MOST {
+        if self.count >= MOST_NODES {
             self.forget_unused();
         }
         let node = Arc::<Node>::default();

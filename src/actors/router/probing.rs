@@ -6,12 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::limits::routing::{PROBE_FIRST, PROBE_LONGEST, PROBE_WANTED};
 use crate::tasks::Owned;
-
-pub(crate) const FIRST: Duration = Duration::from_secs(1);
-pub(crate) const LONGEST: Duration = Duration::from_mins(1);
-/// Whom no request wanted for so long is left alone: an idle gateway connects nowhere (S14).
-const WANTED: Duration = Duration::from_mins(2);
 
 /// Those that are looked after, by provider.
 #[derive(Default)]
@@ -34,7 +30,7 @@ impl Suspects {
         }
         let suspect = Suspect {
             wanted: now,
-            wait: FIRST,
+            wait: PROBE_FIRST,
             timer: None,
         };
         self.0.insert(provider.to_owned(), suspect);
@@ -45,13 +41,13 @@ impl Suspects {
     pub(super) fn again(&mut self, provider: &str, timer: impl FnOnce(Duration) -> Owned) {
         if let Some(suspect) = self.0.get_mut(provider) {
             suspect.timer = Some(timer(suspect.wait));
-            suspect.wait = suspect.wait.saturating_mul(2).min(LONGEST);
+            suspect.wait = suspect.wait.saturating_mul(2).min(PROBE_LONGEST);
         }
     }
 
     pub(super) fn are_wanted(&self, provider: &str) -> bool {
         let suspect = self.0.get(provider);
-        suspect.is_some_and(|suspect| suspect.wanted.elapsed() < WANTED)
+        suspect.is_some_and(|suspect| suspect.wanted.elapsed() < PROBE_WANTED)
     }
 
     pub(super) fn forget(&mut self, provider: &str) {

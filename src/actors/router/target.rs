@@ -5,16 +5,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::limits::routing::{RESTS, UNFIT_AVOIDED};
 use crate::protocol::openai::continuation::Way;
 use crate::providers::{Blame, Provider, Record, UpstreamError, Verdict};
 use crate::routing::dice;
 use crate::routing::facts::Facts;
 use crate::routing::node::{Closed, Glance, Node, Pass};
-
-/// A target that cannot serve this key or this model is not preferred again for so long.
-const AVOIDED: Duration = Duration::from_secs(30);
-/// One that has too much to do and does not say for how long.
-const RESTS: Duration = Duration::from_secs(1);
 
 /// One provider, and the name it knows the model by.
 #[derive(Clone)]
@@ -169,7 +165,7 @@ impl Entrance {
             (Blame::Nobody, Verdict::Caller | Verdict::TooLong | Verdict::Filtered) => {
                 self.succeeded(None, now);
             }
-            (Blame::Nobody, Verdict::Elsewhere) => target.node.avoid(now + AVOIDED),
+            (Blame::Nobody, Verdict::Elsewhere) => target.node.avoid(now + UNFIT_AVOIDED),
             (Blame::Nobody, Verdict::Passing) => {
                 let wait = error.retry_after().unwrap_or(RESTS);
                 target.node.rest(now + wait, error.code());

@@ -4,11 +4,12 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::Finding;
-use crate::cli::client::{Client, LONG};
+use crate::cli::client::Client;
 use crate::cli::failure::{Failure, or_nothing};
 use crate::cli::provider::verdict;
 use crate::cli::status::readiness;
 use crate::cli::words::{Show, at, show};
+use crate::limits::command_line::LONG;
 
 /// Provider types that need the stored login.
 const WITH_LOGIN: [&str; 2] = ["qwen-direct", "qwen-proxy"];

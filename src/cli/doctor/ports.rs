@@ -1,15 +1,11 @@
 //! Who listens on the gateway's ports.
 
-use std::time::Duration;
-
 use serde_json::Value;
 
 use super::Finding;
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
-
-/// A port of ours answers at once; one that says nothing for so long is not ours.
-const ANSWER: Duration = Duration::from_secs(3);
+use crate::limits::command_line::PORT_ANSWER;
 
 /// Who answers on a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +70,7 @@ fn judged(check: &str, name: &str, is_open: Option<bool>, listener: Listener) ->
 
 /// Every port of a gateway tells its name, or refuses in its own form.
 async fn listener(there: &Client) -> Listener {
-    match there.get(&[]).within(ANSWER).send_any().await {
+    match there.get(&[]).within(PORT_ANSWER).send_any().await {
         Ok((_, body)) if is_ours(&body) => Listener::Ours,
         Err(Failure::NotRunning { .. }) => Listener::Nobody,
         Ok(_) | Err(_) => Listener::Foreign,

@@ -4,7 +4,6 @@ mod screen;
 mod view;
 
 use std::io::{self, IsTerminal};
-use std::time::Duration;
 
 use clap::Args;
 use crossterm::event::{Event as Input, EventStream, KeyCode, KeyEventKind, KeyModifiers};
@@ -23,10 +22,8 @@ use crate::cli::request::LIGHT;
 use crate::cli::top::screen::Screen;
 use crate::cli::top::view::View;
 use crate::clock::now_ms;
+use crate::limits::command_line::{REFRESH, TOP_SOON};
 
-const REFRESH: Duration = Duration::from_secs(1);
-/// A gateway that does not answer within this is shown as one that does not answer.
-const SOON: Duration = Duration::from_secs(2);
 /// Exchanges of the past that the numbers of a first picture are made of.
 const PAST: u32 = 500;
 
@@ -77,18 +74,24 @@ async fn look(client: &Client) -> Result<View, Failure> {
             .query("limit", Some(PAST))
             .query("fields", Some(LIGHT))
             .query("status", status)
-            .within(SOON)
+            .within(TOP_SOON)
     };
     let mut view = View::new(client.url());
     view.runs(&list(Some("in_progress")).send().await?);
     view.ended(&list(None).send().await?);
     view.tree = tree(client).await?;
-    view.ails(&client.get(&["api", "health"]).within(SOON).send().await?);
+    view.ails(
+        &client
+            .get(&["api", "health"])
+            .within(TOP_SOON)
+            .send()
+            .await?,
+    );
     Ok(view)
 }
 
 async fn tree(client: &Client) -> Result<Value, Failure> {
-    let call = client.get(&["api", "supervision"]).within(SOON);
+    let call = client.get(&["api", "supervision"]).within(TOP_SOON);
     call.send().await
 }
 
@@ -160,7 +163,7 @@ async fn live(
 
 /// After a gap, everything anew.
 async fn again(client: &Client) -> Result<(Events, View), Failure> {
-    let listening = tokio::time::timeout(SOON, listen(client)).await;
+    let listening = tokio::time::timeout(TOP_SOON, listen(client)).await;
     let events = listening.map_err(|_| Failure::Other("no answer".into()))??;
     Ok((events, look(client).await?))
 }

@@ -13,25 +13,17 @@ use crate::actors::sessions::Lease;
 use crate::exchange::qwen::malformed;
 use crate::exchange::qwen::refused::nothing;
 use crate::exchange::qwen::seen::{Again, Another, Seen};
+use crate::limits::qwen::{HEAD_LIMIT, LOOK_PAUSES};
+use crate::limits::upstreams::EVENT_LIMIT;
 use crate::protocol::qwen::chats;
 use crate::protocol::qwen::refusal::{self, Refusal};
 use crate::protocol::qwen::request;
 use crate::protocol::qwen::stream::{QwenEvent, Translator};
-use crate::protocol::sse::{self, Reader};
+use crate::protocol::sse::Reader;
 use crate::protocol::tools::notation::Notation;
 use crate::providers::qwen::{Answered, Login, PROVIDER, Site};
 use crate::providers::{ByteStream, Deadlines, Phase, UpstreamError};
 use crate::tasks::Tasks;
-
-/// Pauses before the site is asked whether an answer whose connection died is whole.
-const LOOK_PAUSES: [Duration; 3] = [
-    Duration::ZERO,
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-];
-
-/// Bytes of a body that are kept until it shows itself to be a stream.
-const HEAD: usize = 256 << 10;
 
 /// JSON or a page, not events.
 fn is_document(head: &[u8]) -> bool {
@@ -100,7 +92,7 @@ impl Answering {
             chat,
             notation,
             bytes,
-            reader: Reader::new(sse::EVENT_LIMIT),
+            reader: Reader::new(EVENT_LIMIT),
             translator: Translator::new(),
             pending: VecDeque::new(),
             stop,
@@ -208,7 +200,7 @@ impl Answering {
         };
         let frames = if let Some(chunk) = next {
             let chunk = chunk?;
-            if let Some(head) = self.head.as_mut().filter(|head| head.len() < HEAD) {
+            if let Some(head) = self.head.as_mut().filter(|head| head.len() < HEAD_LIMIT) {
                 head.extend_from_slice(&chunk);
             }
             self.reader
@@ -227,7 +219,7 @@ impl Answering {
                     return Ok(());
                 }
             }
-            let reader = std::mem::replace(&mut self.reader, Reader::new(sse::EVENT_LIMIT));
+            let reader = std::mem::replace(&mut self.reader, Reader::new(EVENT_LIMIT));
             let Some(last) = reader.finish() else {
                 // In order, but empty: no connection has died (annex A4).
                 let is_nothing = !self.translator.saw_anything() && self.again.is_none();
@@ -268,7 +260,7 @@ impl Answering {
         tracing::info!("an answer whose connection died is told once more");
         self.pending.clear();
         self.bytes = Some(bytes);
-        self.reader = Reader::new(sse::EVENT_LIMIT);
+        self.reader = Reader::new(EVENT_LIMIT);
         self.translator = Translator::of(id);
         self.again = Some(Again::of(&self.seen));
         true

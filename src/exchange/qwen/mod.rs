@@ -35,11 +35,15 @@ use crate::clock::now_ms;
 use crate::db::sessions::ChatOf;
 use crate::exchange::progress_limit;
 use crate::exchange::qwen::asked::Asked;
-use crate::exchange::qwen::refused::{THROTTLED, no_login, refused, unavailable};
+use crate::exchange::qwen::refused::{no_login, refused, unavailable};
 use crate::exchange::qwen::spares::Spares;
 use crate::exchange::qwen::talk::Talk;
 use crate::exchange::qwen::teller::Teller;
 use crate::exchange::qwen::uploads::Uploads;
+use crate::limits::qwen::THROTTLED;
+use crate::limits::qwen::{
+    CHUNKS_WAITING, MODELS_DEADLINE, MODELS_FRESH, MODELS_PAUSE, SILENCE, WHOLE_LIMIT,
+};
 use crate::protocol::openai::answer::Assembled;
 use crate::protocol::openai::build::Head;
 use crate::protocol::openai::chunk;
@@ -58,18 +62,6 @@ use crate::routing::facts;
 use crate::routing::node::Node;
 use crate::settings::{self, Settings};
 use crate::tasks::{Owned, Tasks, lock};
-
-/// How long a list of models is believed.
-const MODELS_FRESH: Duration = Duration::from_mins(30);
-const MODELS_DEADLINE: Duration = Duration::from_secs(5);
-/// How long a site that did not tell its models is not asked again.
-const MODELS_PAUSE: Duration = Duration::from_secs(30);
-/// Most bytes of a whole answer.
-const WHOLE_LIMIT: usize = 64 << 20;
-/// How long nothing is told of an answer that goes on.
-const SILENCE: Duration = Duration::from_secs(5);
-/// Chunks that wait for a slow reader.
-const CHUNKS_WAITING: usize = 16;
 
 /// See the module. Cheap to clone.
 #[derive(Clone)]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::actors::address::Unavailable;
 use crate::actors::credentials::{LoginState, NoLogin};
+use crate::limits::qwen::{SOON, THROTTLED};
 use crate::protocol::openai::error::UpstreamFault;
 use crate::protocol::qwen::refusal::{Refusal, RefusalKind};
 use crate::providers::UpstreamError;
@@ -107,13 +108,10 @@ pub(crate) fn unavailable(reason: &Unavailable) -> UpstreamError {
         "server_error",
         "unavailable",
         message,
-        Some(Duration::from_secs(1)),
+        Some(SOON),
         true,
     )
 }
-
-/// How long a login rests that was answered with nothing: the site does not say.
-pub(crate) const THROTTLED: Duration = Duration::from_secs(30);
 
 /// The site answered with nothing at all: it throttles without saying so (annex A4).
 pub(crate) fn nothing() -> UpstreamError {

@@ -2,15 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use crate::limits::qwen::{MOST_SPARES, SPARES_KEPT};
 use crate::protocol::qwen::request::ChatType;
 use crate::tasks::lock;
-
-/// How long an unused chat is believed to be there.
-const KEPT: Duration = Duration::from_mins(10);
-/// Kinds that a spare is kept for.
-const MOST: usize = 16;
 
 /// An account, a model and a kind of chat.
 pub(crate) type Kind = (String, String, ChatType);
@@ -23,21 +19,21 @@ impl Spares {
     /// The spare chat of this kind, for use.
     pub(crate) fn take(&self, kind: &Kind) -> Option<String> {
         let (opened, chat_id) = lock(&self.0).remove(kind)?;
-        (opened.elapsed() < KEPT).then_some(chat_id)
+        (opened.elapsed() < SPARES_KEPT).then_some(chat_id)
     }
 
     /// Whether another spare of this kind is of use.
     pub(crate) fn lacks(&self, kind: &Kind) -> bool {
         let mut spares = lock(&self.0);
-        spares.retain(|_, (opened, _)| opened.elapsed() < KEPT);
-        spares.len() < MOST && !spares.contains_key(kind)
+        spares.retain(|_, (opened, _)| opened.elapsed() < SPARES_KEPT);
+        spares.len() < MOST_SPARES && !spares.contains_key(kind)
     }
 
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
         lock(&self.0)
             .values()
-            .filter(|(opened, _)| opened.elapsed() < KEPT)
+            .filter(|(opened, _)| opened.elapsed() < SPARES_KEPT)
             .count()
     }
 

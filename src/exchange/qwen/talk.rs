@@ -1,7 +1,6 @@
 //! One completion's talk with the site: find the place, ask, translate, remember.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -15,6 +14,7 @@ use crate::exchange::qwen::relay::{self, Calls, Garbled, Outcome};
 use crate::exchange::qwen::spares::Kind;
 use crate::exchange::qwen::teller::Teller;
 use crate::exchange::qwen::{Inner, malformed};
+use crate::limits::qwen::{BUSY_PAUSES, MOST_TRIES};
 use crate::protocol::openai::message::Message;
 use crate::protocol::qwen::chats;
 use crate::protocol::qwen::refusal::{self, Refusal, RefusalKind};
@@ -25,16 +25,6 @@ use crate::providers::qwen::{Answered, Login, PROVIDER, Site};
 use crate::providers::tape::Tape;
 use crate::providers::{Deadlines, Phase, UpstreamError};
 use crate::settings;
-
-/// Tries to get an answer begun, over all logins and chats.
-const MOST_TRIES: usize = 8;
-/// Pauses before a chat that is still busy is asked again (annex A1); the first follows a stop call.
-const BUSY_PAUSES: [Duration; 4] = [
-    Duration::ZERO,
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(4),
-];
 
 /// See the module.
 pub(crate) struct Talk {

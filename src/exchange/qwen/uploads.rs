@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -10,27 +10,13 @@ use sha2::{Digest, Sha256};
 
 use crate::clock::{compact_utc, new_id, now_ms};
 use crate::exchange::qwen::{malformed, refused::invalid};
+use crate::limits::qwen::{LARGEST_UPLOAD, MOST_UPLOADS, PARSE_PAUSES, UPLOADS_KEPT};
 use crate::protocol::openai::message::{Attachment, Message, attachments};
 use crate::protocol::qwen::files::{self, Grant, Parsing};
 use crate::protocol::qwen::refusal::{self, Refusal, RefusalKind};
 use crate::providers::qwen::{Answered, Login, Site};
 use crate::providers::{Deadlines, UpstreamError};
 use crate::tasks::lock;
-
-/// How long a stored file is believed to be there.
-const KEPT: Duration = Duration::from_mins(10);
-/// Files remembered.
-const MOST: usize = 256;
-/// Pauses before the site is asked whether it has read a document.
-const PARSE_PAUSES: [Duration; 5] = [
-    Duration::ZERO,
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(4),
-];
-/// Most bytes of one file.
-const LIMIT: usize = 20 << 20;
 
 /// What was stored lately, by account and content.
 #[derive(Default)]
@@ -61,9 +47,9 @@ impl Uploads {
                      web address",
                 ));
             };
-            if data.len() > LIMIT {
+            if data.len() > LARGEST_UPLOAD {
                 return Err(invalid(&format!(
-                    "a file of a message is larger than {LIMIT} bytes"
+                    "a file of a message is larger than {LARGEST_UPLOAD} bytes"
                 )));
             }
             let key = (login.account(), <[u8; 32]>::from(Sha256::digest(data)));
@@ -88,15 +74,15 @@ impl Uploads {
     fn known(&self, key: &Key) -> Option<Value> {
         let kept = lock(&self.0);
         let (at, entry) = kept.get(key)?;
-        (at.elapsed() < KEPT).then(|| entry.clone())
+        (at.elapsed() < UPLOADS_KEPT).then(|| entry.clone())
     }
 
     fn keep(&self, key: Key, entry: Value) {
         let mut kept = lock(&self.0);
-        if kept.len() >= MOST {
-            kept.retain(|_, (at, _)| at.elapsed() < KEPT);
+        if kept.len() >= MOST_UPLOADS {
+            kept.retain(|_, (at, _)| at.elapsed() < UPLOADS_KEPT);
         }
-        if kept.len() < MOST {
+        if kept.len() < MOST_UPLOADS {
             kept.insert(key, (Instant::now(), entry));
         }
     }

@@ -26,10 +26,11 @@ use crate::http::clients::Allowed;
 use crate::http::completions::chat;
 use crate::http::envelope::RequestId;
 use crate::http::error::ApiError;
+use crate::limits::upstreams::EVENT_LIMIT;
 use crate::protocol::dialect::{Native, Telling};
 use crate::protocol::openai::request;
 use crate::protocol::openai::request::named::Named;
-use crate::protocol::sse::{self, Reader};
+use crate::protocol::sse::Reader;
 use crate::settings;
 
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -245,7 +246,7 @@ impl Retold {
     fn new(pieces: Pieces, telling: Box<dyn Telling>) -> Self {
         Self {
             pieces,
-            reader: Reader::new(sse::EVENT_LIMIT),
+            reader: Reader::new(EVENT_LIMIT),
             has_comments: telling.stream_type() == "text/event-stream",
             telling,
         }

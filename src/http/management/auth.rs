@@ -13,13 +13,14 @@ use utoipa_axum::routes;
 
 use crate::clock::now_ms;
 use crate::http::App;
-use crate::http::access::{self, LOGIN, LOGIN_LASTS, Peer, Principal};
+use crate::http::access::{self, LOGIN, Peer, Principal};
 use crate::http::error::ApiError;
 use crate::http::extract;
 use crate::http::management::bodies::{Done, LoginBody};
 use crate::http::management::conventions::Unkept;
 use crate::http::management::fields::Fields;
 use crate::http::management::settings::change;
+use crate::limits::access::LOGIN_LASTS;
 use crate::secrets::tokens;
 use crate::settings::{self, AUTH_ADMIN_TOKEN};
 

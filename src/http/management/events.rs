@@ -8,7 +8,6 @@
 //! memory with copies of lists.
 
 use std::convert::Infallible;
-use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::State;
@@ -27,8 +26,7 @@ use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::management::proxy;
 use crate::http::params::Params;
-
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+use crate::limits::management::KEEP_ALIVE;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(events))

@@ -1,7 +1,6 @@
 //! `/api/health`: whether the gateway lives, is ready, and what ails it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -17,9 +16,7 @@ use crate::clock::{now_ms, rfc3339};
 use crate::http::management::providers::shape::{ModelHealth, NodeHealth};
 use crate::http::management::proxy;
 use crate::http::{App, Integrity};
-
-/// How long a part may take to answer before we do not count as ready.
-const READY_DEADLINE: Duration = Duration::from_secs(2);
+use crate::limits::management::READY_DEADLINE;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Json;
 use axum::extract::{Request, State};
@@ -23,10 +23,8 @@ use crate::http::extract;
 use crate::http::management::bodies::ImportBody;
 use crate::http::management::changes::{self, Asked, Change};
 use crate::http::management::credentials::DEFAULT_LABEL;
+use crate::limits::management::TELLING;
 use crate::providers::qwen::{Login, token_expiry};
-
-/// Between two tellings of how far it is.
-const TELLING: Duration = Duration::from_millis(200);
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(store))

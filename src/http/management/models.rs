@@ -29,13 +29,12 @@ use crate::http::management::fields::Fields;
 use crate::http::management::providers::shape::Provider;
 use crate::http::management::settings::change as change_settings;
 use crate::http::params::{PageInfo, PageParams, Params};
+use crate::limits::management::SYNC_DEADLINE;
 use crate::providers::UpstreamError;
 use crate::settings;
 
 const LISTED: i64 = 50;
 const LONGEST: usize = 200;
-/// How long a provider may take to list its models.
-const SYNC_DEADLINE: std::time::Duration = std::time::Duration::from_secs(30);
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()

@@ -3,13 +3,12 @@
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
+use crate::limits::upstreams::EVENT_LIMIT;
+use crate::limits::upstreams::MOST_ASSEMBLED;
 use crate::protocol::openai::answer::Assembled;
 use crate::protocol::openai::build;
 use crate::protocol::openai::chunk::{self, Scan, Usage};
 use crate::protocol::sse::{self, Reader};
-
-/// What an answer may weigh in memory when it is put together: text beside the bytes of calls and choices.
-const MOST: usize = 16 << 20;
 
 /// One event of a stream, and what is in it.
 pub(crate) struct Told {
@@ -27,12 +26,12 @@ pub(crate) struct WholeStream {
 
 /// Reads a stream; none when it is not whole. Comments are left out.
 pub(crate) fn read(stream: &[u8]) -> Option<WholeStream> {
-    let mut reader = Reader::new(sse::EVENT_LIMIT);
+    let mut reader = Reader::new(EVENT_LIMIT);
     let frames = reader.push(stream).ok()?;
     if reader.is_mid_event() {
         return None;
     }
-    let mut assembled = Assembled::new(MOST);
+    let mut assembled = Assembled::new(MOST_ASSEMBLED);
     let mut told = Vec::with_capacity(frames.len());
     let mut marker = None;
     for frame in frames {

@@ -1,3 +1,4 @@
+use crate::limits::upstreams::EVENT_LIMIT;
 use proptest::prelude::*;
 
 use super::*;

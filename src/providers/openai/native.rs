@@ -4,14 +4,12 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use reqwest::Url;
 
+use crate::limits::upstreams::LONGEST_NATIVE_EVENT;
 use crate::protocol::dialect::Dialect;
 use crate::protocol::responses::names::Names;
 use crate::protocol::responses::native::{self, Reading};
 use crate::protocol::sse::Reader;
 use crate::providers::{Answer, Call, UpstreamError};
-
-/// The longest event: the last one of a response repeats all of it.
-const LONGEST_EVENT: usize = 64 << 20;
 
 /// What is sent, and what it takes to read the answer.
 pub(super) struct Native<'a> {
@@ -48,7 +46,7 @@ impl<'a> Native<'a> {
         else {
             return answer;
         };
-        let mut reader = Reader::new(LONGEST_EVENT);
+        let mut reader = Reader::new(LONGEST_NATIVE_EVENT);
         let mut reading = Reading::new(self.names.clone());
         let told = bytes.map(move |piece| {
             let mut out = Vec::new();

@@ -418,7 +418,7 @@ async fn oversized_bodies_are_refused_or_cut_short() {
         failure(vec![write(head)], false).await.code(),
         "upstream_too_large"
     );
-    let long = "x".repeat(response::ERROR_LIMIT * 2);
+    let long = "x".repeat(crate::limits::upstreams::ERROR_LIMIT * 2);
     let error = failure(answer("500 Internal Server Error", "", &long), true).await;
     assert!(error.to_string().len() < 1000);
     let mut script = vec![write("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n")];

@@ -1,6 +1,6 @@
 //! What can be done with a provider: enable, disable, test, reload.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Json;
 use axum::extract::{Path, Request, State};
@@ -17,10 +17,8 @@ use crate::http::management::bodies::TestBody;
 use crate::http::management::fields::Fields;
 use crate::http::management::providers::shape::Detail;
 use crate::http::management::providers::{apply, body, find, told};
+use crate::limits::management::TEST_DEADLINE;
 use crate::providers::{Answer, Call, Deadlines, Provider, UpstreamError};
-
-/// How long a test may take as a whole; also what a chat test grants each of an upstream's steps.
-const TEST_DEADLINE: Duration = Duration::from_secs(30);
 
 /// A provider, and what was done with it.
 #[derive(Serialize, ToSchema)]

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::limits::upstreams::EVENT_LIMIT;
 use crate::protocol::fuzz::fuzz;
 use crate::protocol::sse::{self, Reader};
 use crate::protocol::tools::declared::Tools;
@@ -304,7 +305,7 @@ proptest! {
 
 /// Frames of a stream that arrives in these pieces.
 fn frames<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<sse::Frame> {
-    let mut reader = Reader::new(sse::EVENT_LIMIT);
+    let mut reader = Reader::new(EVENT_LIMIT);
     let mut frames = Vec::new();
     for piece in pieces {
         frames.extend(reader.push(piece).expect("within the limit"));
