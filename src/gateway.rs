@@ -18,6 +18,7 @@ use crate::actors::keys::Keys;
 use crate::actors::listener::Serve;
 use crate::actors::ports::{Port, PortTaken};
 use crate::actors::pulse::Pulse;
+use crate::actors::root::Supervision;
 use crate::actors::router::registry::Direct;
 use crate::actors::router::resolve::closest;
 use crate::actors::router::{sealing, seeds};
@@ -383,6 +384,11 @@ impl Gateway {
     /// Whether its parts answer.
     pub(crate) fn pulse(&self) -> &Pulse {
         &self.pulse
+    }
+
+    /// How its actors are seen and ended.
+    pub(crate) fn supervision(&self) -> &Supervision {
+        &self.handles.supervision
     }
 
     /// The door to its database.

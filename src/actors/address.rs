@@ -179,6 +179,14 @@ impl<M: Message> Address<M> {
             .map_err(|_| Unavailable::Stopped { actor })
     }
 
+    /// Ends the current incarnation from outside, amid whatever it does; its supervisor takes that for a death.
+    pub(crate) fn kill(&self) -> bool {
+        let incarnation = self.current.borrow().clone();
+        incarnation
+            .inspect(|incarnation| incarnation.kill())
+            .is_some()
+    }
+
     /// Kills the current incarnation from inside.
     #[cfg(feature = "fault-injection")]
     pub(crate) fn crash(&self) -> bool {

@@ -67,6 +67,7 @@ pub(crate) struct ChildSpec {
     pub(crate) below: Vec<Arc<Vitals>>,
     start: Start,
     clear: Arc<dyn Fn() + Send + Sync>,
+    kill: Arc<dyn Fn() -> bool + Send + Sync>,
     #[cfg(feature = "fault-injection")]
     pub(crate) crash: Arc<dyn Fn() -> bool + Send + Sync>,
 }
@@ -109,6 +110,10 @@ impl ChildSpec {
                 slot.send_replace(None);
             })
         };
+        let kill = {
+            let address = address.clone();
+            Arc::new(move || address.kill())
+        };
         #[cfg(feature = "fault-injection")]
         let crash = {
             let address = address.clone();
@@ -121,10 +126,16 @@ impl ChildSpec {
             below: Vec::new(),
             start,
             clear,
+            kill,
             #[cfg(feature = "fault-injection")]
             crash,
         };
         (spec, address)
+    }
+
+    /// Ends the incarnation there is now without a word, as if it had died. `false` when there is none.
+    pub(crate) fn kill(&self) -> bool {
+        (self.kill)()
     }
 
     /// What the live view shows of this child and those below it.

@@ -30,13 +30,26 @@ pub(crate) fn json_or_text(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| Value::from(text))
 }
 
+/// More than a recording has, which is the longest of what is read.
+const LONGEST: u64 = 256 << 20;
+
 /// The text of a file, or of standard input when it is `-`.
 pub(crate) fn file(path: &Path) -> Result<String, Failure> {
     if path == Path::new("-") {
         return standard();
     }
-    std::fs::read_to_string(path)
-        .map_err(|error| Failure::Usage(format!("`{}` cannot be read: {error}", path.display())))
+    let read = std::fs::File::open(path).and_then(bounded);
+    read.map_err(|error| Failure::Usage(format!("`{}` cannot be read: {error}", path.display())))
+}
+
+/// Not a byte more than what may be read is.
+fn bounded(from: impl Read) -> std::io::Result<String> {
+    let mut text = String::new();
+    let length = from.take(LONGEST + 1).read_to_string(&mut text)?;
+    if length as u64 > LONGEST {
+        return Err(std::io::Error::other("it is longer than 256 MiB"));
+    }
+    Ok(text)
 }
 
 /// The text itself, or standard input when it is `-`: what stands on a command line is seen by every user.
@@ -68,9 +81,7 @@ pub(crate) fn moment(text: &str) -> Result<i64, String> {
 }
 
 fn standard() -> Result<String, Failure> {
-    let mut text = String::new();
-    std::io::stdin().lock().read_to_string(&mut text)?;
-    Ok(text)
+    Ok(bounded(std::io::stdin().lock())?)
 }
 
 #[cfg(test)]

@@ -20,4 +20,5 @@
 
 mod support;
 
+mod backups;
 mod kills;

@@ -27,6 +27,7 @@ mod durability;
 mod errors;
 mod events;
 mod explain;
+mod exposure;
 mod failover;
 mod hedging;
 mod history;

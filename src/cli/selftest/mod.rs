@@ -40,7 +40,10 @@ pub(crate) async fn run(console: &Console) -> Outcome {
         ("server.apiPort", json!(0)),
         ("server.timeout", json!(SILENCE_MS)),
         ("system.discovery", json!(false)),
-        ("qwen.baseUrl", json!("http://127.0.0.1:9")),
+        (
+            "qwen.baseUrl",
+            json!(format!("http://{}", upstream.address)),
+        ),
     ];
     let config = Config {
         data_dir: scratch.0.clone(),

@@ -8,6 +8,7 @@ use futures_util::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 
 use crate::actors::database::Database;
+use crate::actors::root::Supervision;
 use crate::cli::failure::Failure;
 use crate::cli::selftest::upstream::{SILENCE_MS, TEXT, Upstream};
 use crate::db::connections;
@@ -28,37 +29,37 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         fault: "none",
         expected: "all of the answer, a finish reason, the end marker",
-        look: |bench| bench.whole("whole").boxed(),
+        look: |bench| bench.whole(Door::Router, "whole").boxed(),
     },
     Row {
         fault: "characters split between reads",
         expected: "the text as it was",
-        look: |bench| bench.whole("split").boxed(),
+        look: |bench| bench.whole(Door::Router, "split").boxed(),
     },
     Row {
         fault: "connection cut",
         expected: "what came, one error, the end marker, no finish reason",
-        look: |bench| bench.broken("cut", TEXT).boxed(),
+        look: |bench| bench.broken(Door::Router, "cut", TEXT).boxed(),
     },
     Row {
         fault: "clean but early end",
         expected: "the same: an end without its marker is no end",
-        look: |bench| bench.broken("early-end", TEXT).boxed(),
+        look: |bench| bench.broken(Door::Router, "early-end", TEXT).boxed(),
     },
     Row {
         fault: "error inside the stream",
         expected: "the same, with the upstream's words",
-        look: |bench| bench.broken("in-band", TEXT).boxed(),
+        look: |bench| bench.broken(Door::Router, "in-band", TEXT).boxed(),
     },
     Row {
         fault: "malformed event",
         expected: "the same: what cannot be read is not passed on",
-        look: |bench| bench.broken("malformed", TEXT).boxed(),
+        look: |bench| bench.broken(Door::Router, "malformed", TEXT).boxed(),
     },
     Row {
         fault: "silence",
         expected: "the same, once the time is up",
-        look: |bench| bench.broken("stall", TEXT).boxed(),
+        look: |bench| bench.broken(Door::Router, "stall", TEXT).boxed(),
     },
     Row {
         fault: "tool call cut",
@@ -74,6 +75,36 @@ pub(super) const ROWS: &[Row] = &[
         fault: "upstream is not there",
         expected: "502, never 500",
         look: |bench| bench.absent().boxed(),
+    },
+    Row {
+        fault: "chat.qwen.ai: none",
+        expected: "all of the answer, a finish reason, the end marker",
+        look: |bench| bench.whole(Door::Qwen, "whole").boxed(),
+    },
+    Row {
+        fault: "chat.qwen.ai: characters split between reads",
+        expected: "the text as it was",
+        look: |bench| bench.whole(Door::Qwen, "split").boxed(),
+    },
+    Row {
+        fault: "chat.qwen.ai: connection cut",
+        expected: "what came, one error, the end marker, no finish reason",
+        look: |bench| bench.broken(Door::Qwen, "cut", TEXT).boxed(),
+    },
+    Row {
+        fault: "chat.qwen.ai: clean but early end",
+        expected: "the same",
+        look: |bench| bench.broken(Door::Qwen, "early-end", TEXT).boxed(),
+    },
+    Row {
+        fault: "chat.qwen.ai: silence",
+        expected: "the same, once the time is up",
+        look: |bench| bench.broken(Door::Qwen, "stall", TEXT).boxed(),
+    },
+    Row {
+        fault: "every actor killed amid a stream",
+        expected: "the stream goes on, all actors serve again",
+        look: |bench| bench.kills().boxed(),
     },
     Row {
         fault: "every actor restarted amid a stream",
@@ -101,10 +132,19 @@ pub(super) const ROWS: &[Row] = &[
 pub(super) struct Bench<'a> {
     client: reqwest::Client,
     router: String,
+    qwen: String,
     api: String,
     upstream: &'a Upstream,
     database: PathBuf,
     writer: Database,
+    supervision: Supervision,
+}
+
+/// Which port is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Door {
+    Router,
+    Qwen,
 }
 
 /// What a client made of a stream.
@@ -129,10 +169,12 @@ impl<'a> Bench<'a> {
         let bench = Self {
             client,
             router: format!("http://{}", gateway.router_address()),
+            qwen: format!("http://{}", gateway.qwen_address()),
             api: format!("http://{}", gateway.management_address()),
             upstream,
             database,
             writer: gateway.database().clone(),
+            supervision: gateway.supervision().clone(),
         };
         for (id, base) in [
             ("scripted", format!("http://{}/v1", upstream.address)),
@@ -147,6 +189,12 @@ impl<'a> Bench<'a> {
                 )));
             }
         }
+        let login = json!({"token": "self-test", "cookies": "token=self-test"});
+        let stored = bench.post("/api/qwen/credentials", &login).await;
+        let status = stored.map_err(Failure::Other)?.status();
+        if !status.is_success() {
+            return Err(Failure::Other(format!("the login was refused: {status}")));
+        }
         Ok(bench)
     }
 
@@ -156,8 +204,12 @@ impl<'a> Bench<'a> {
     }
 
     async fn ask(&self, model: &str) -> Result<reqwest::Response, String> {
+        self.ask_at(&self.router, model).await
+    }
+
+    async fn ask_at(&self, base: &str, model: &str) -> Result<reqwest::Response, String> {
         let body = json!({"model": model, "stream": true, "messages": [{"role": "user", "content": "hi"}]});
-        let url = format!("{}/v1/chat/completions", self.router);
+        let url = format!("{base}/v1/chat/completions");
         self.client
             .post(url)
             .json(&body)
@@ -166,21 +218,24 @@ impl<'a> Bench<'a> {
             .map_err(words)
     }
 
-    async fn stream(&self, model: &str) -> Result<Seen, String> {
-        let answer = self.ask(&format!("scripted/{model}")).await?;
+    async fn stream(&self, door: Door, model: &str) -> Result<Seen, String> {
+        let answer = match door {
+            Door::Router => self.ask(&format!("scripted/{model}")).await?,
+            Door::Qwen => self.ask_at(&self.qwen, model).await?,
+        };
         if answer.status() != 200 {
             return Err(format!("status {} in place of 200", answer.status()));
         }
         read(answer).await
     }
 
-    async fn whole(&self, model: &str) -> Result<(), String> {
-        complete(&self.stream(model).await?)
+    async fn whole(&self, door: Door, model: &str) -> Result<(), String> {
+        complete(&self.stream(door, model).await?)
     }
 
-    async fn broken(&self, model: &str, text: &str) -> Result<(), String> {
+    async fn broken(&self, door: Door, model: &str, text: &str) -> Result<(), String> {
         let began = Instant::now();
-        let seen = self.stream(model).await?;
+        let seen = self.stream(door, model).await?;
         check(seen.text == text, || format!("the text is `{}`", seen.text))?;
         check(seen.errors.len() == 1, || {
             format!("{} errors were told: {:?}", seen.errors.len(), seen.errors)
@@ -230,14 +285,47 @@ impl<'a> Bench<'a> {
         })
     }
 
+    /// Every actor is ended as if it had died, each while a stream runs.
+    async fn kills(&self) -> Result<(), String> {
+        let tree = self.get("/api/supervision").await?;
+        for (name, before) in children(&tree)? {
+            let answer = self.ask("scripted/gated").await?;
+            let killing = async {
+                let was_there = self.supervision.kill(&name);
+                let outcome = if was_there {
+                    self.back(&name, before).await
+                } else {
+                    Err("it was not there".into())
+                };
+                self.upstream.go();
+                outcome
+            };
+            let (seen, back) = futures_util::join!(read(answer), killing);
+            back.map_err(|problem| format!("{name}: {problem}"))?;
+            complete(&seen?).map_err(|problem| format!("{name}: {problem}"))?;
+            let after = self.whole(Door::Router, "whole").await;
+            after.map_err(|problem| format!("after {name}: {problem}"))?;
+        }
+        self.is_ready().await
+    }
+
+    /// Waits until an incarnation later than `before` runs.
+    async fn back(&self, name: &str, before: u64) -> Result<(), String> {
+        loop {
+            let tree = self.get("/api/supervision").await?;
+            let now = children(&tree)?
+                .into_iter()
+                .find(|(child, _)| child == name);
+            if now.is_some_and(|(_, incarnation)| incarnation > before) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     async fn restarts(&self) -> Result<(), String> {
         let tree = self.get("/api/supervision").await?;
-        let mut names = Vec::new();
-        children(&tree, &mut names);
-        check(names.len() > 5, || {
-            format!("the tree is too small: {names:?}")
-        })?;
-        for name in names {
+        for (name, _) in children(&tree)? {
             let answer = self.ask("scripted/gated").await?;
             let restarting = async {
                 let path = format!("/api/supervision/{name}/restart");
@@ -251,10 +339,13 @@ impl<'a> Bench<'a> {
                 format!("{name}: its restart was answered {status}")
             })?;
             complete(&seen?).map_err(|problem| format!("{name}: {problem}"))?;
-            self.whole("whole")
-                .await
-                .map_err(|problem| format!("after {name}: {problem}"))?;
+            let after = self.whole(Door::Router, "whole").await;
+            after.map_err(|problem| format!("after {name}: {problem}"))?;
         }
+        self.is_ready().await
+    }
+
+    async fn is_ready(&self) -> Result<(), String> {
         let ready = self.get("/api/health/ready").await?;
         check(ready["status"] == "ready", || {
             format!("not ready: {}", ready["reasons"])
@@ -264,7 +355,7 @@ impl<'a> Bench<'a> {
     async fn locked(&self) -> Result<(), String> {
         let lock = connections::foreign_lock(&self.database).map_err(|error| error.to_string())?;
         let outcome = async {
-            self.whole("whole").await?;
+            self.whole(Door::Router, "whole").await?;
             let model = json!({"id": "locked", "name": "locked"});
             let refused = self.post("/api/models", &model).await?;
             let has_retry = refused.headers().contains_key("retry-after");
@@ -292,7 +383,7 @@ impl<'a> Bench<'a> {
             check(refused.status() == 503 && has_retry, || {
                 format!("a change was answered {}", refused.status())
             })?;
-            self.whole("whole").await
+            self.whole(Door::Router, "whole").await
         }
         .await;
         cap(None).await?;
@@ -385,11 +476,23 @@ fn complete(seen: &Seen) -> Result<(), String> {
     })
 }
 
-fn children(node: &Value, names: &mut Vec<String>) {
-    for child in node["children"].as_array().into_iter().flatten() {
-        names.extend(child["name"].as_str().map(str::to_owned));
-        children(child, names);
+/// All actors below the root, with their incarnations.
+fn children(tree: &Value) -> Result<Vec<(String, u64)>, String> {
+    fn walk(node: &Value, found: &mut Vec<(String, u64)>) {
+        for child in node["children"].as_array().into_iter().flatten() {
+            let name = child["name"].as_str().unwrap_or_default().to_owned();
+            let runs = child["state"] == "running";
+            let incarnation = child["incarnation"].as_u64().filter(|_| runs);
+            found.push((name, incarnation.unwrap_or_default()));
+            walk(child, found);
+        }
     }
+    let mut found = Vec::new();
+    walk(tree, &mut found);
+    check(found.len() > 5, || {
+        format!("the tree is too small: {found:?}")
+    })?;
+    Ok(found)
 }
 
 fn check(holds: bool, problem: impl FnOnce() -> String) -> Result<(), String> {

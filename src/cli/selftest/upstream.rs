@@ -1,4 +1,4 @@
-//! The upstream of the self-test: a socket that misbehaves as the model's name says.
+//! The upstream of the self-test: a socket that misbehaves as the model's name says, as a vendor's API or as chat.qwen.ai.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
+use crate::clock::new_id;
 use crate::tasks::{Owned, Tasks};
 
 /// What is said before anything goes wrong: characters of one to four bytes.
@@ -58,10 +59,22 @@ async fn answer(mut stream: TcpStream, gate: &Notify) -> std::io::Result<()> {
     let Some((head, body)) = request(&mut stream).await? else {
         return Ok(());
     };
-    if head.starts_with("GET ") {
+    let target = head.split(' ').nth(1).unwrap_or_default();
+    let site = Site::of(target);
+    let whole = match site {
+        Some(Site::NewChat) => Some(json!({"success": true, "data": {"id": new_id()}}).to_string()),
+        Some(Site::Stop) => Some(json!({"success": true, "data": {"status": true}}).to_string()),
+        // An answer that broke off is asked for again: it is not there.
+        Some(_) if head.starts_with("GET ") => Some(
+            json!({"success": false, "data": {"code": "Not_Found", "details": "gone"}}).to_string(),
+        ),
+        None if head.starts_with("GET ") => Some(LIST.to_owned()),
+        _ => None,
+    };
+    if let Some(body) = whole {
         let answer = format!(
-            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{LIST}",
-            LIST.len()
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
         );
         return stream.write_all(answer.as_bytes()).await;
     }
@@ -72,6 +85,12 @@ async fn answer(mut stream: TcpStream, gate: &Notify) -> std::io::Result<()> {
         return stream.write_all(answer.as_bytes()).await;
     }
     stream.write_all(HEAD.as_bytes()).await?;
+    let text = if site.is_some() {
+        chunk(&mut stream, event(&begun()).as_bytes()).await?;
+        said
+    } else {
+        text
+    };
     match model {
         "split" => {
             // Byte by byte, so that every character is cut somewhere.
@@ -115,12 +134,35 @@ async fn answer(mut stream: TcpStream, gate: &Notify) -> std::io::Result<()> {
             Ok(())
         }
         _ => {
-            let finish = json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m",
-                                "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]});
-            chunk(&mut stream, event(&finish).as_bytes()).await?;
-            chunk(&mut stream, b"data: [DONE]\n\n").await?;
+            let end = if site.is_some() {
+                event(&over())
+            } else {
+                format!("{}data: [DONE]\n\n", event(&finished()))
+            };
+            chunk(&mut stream, end.as_bytes()).await?;
             stream.write_all(b"0\r\n\r\n").await
         }
+    }
+}
+
+/// What is asked of the site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Site {
+    NewChat,
+    Completion,
+    Stop,
+    Chat,
+}
+
+impl Site {
+    fn of(target: &str) -> Option<Self> {
+        let path = target.split('?').next()?.strip_prefix("/api/v2/")?;
+        Some(match path {
+            "chats/new" => Self::NewChat,
+            "chat/completions" => Self::Completion,
+            "chat/completions/stop" => Self::Stop,
+            _ => Self::Chat,
+        })
     }
 }
 
@@ -167,6 +209,24 @@ fn event(value: &Value) -> String {
 
 fn text(text: &str) -> Value {
     delta(&json!({"role": "assistant", "content": text}))
+}
+
+fn finished() -> Value {
+    json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m",
+           "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+}
+
+/// The same three in the site's words.
+fn begun() -> Value {
+    json!({"response.created": {"chat_id": "c", "parent_id": "p", "response_id": "r"}})
+}
+
+fn said(text: &str) -> Value {
+    json!({"choices": [{"delta": {"role": "assistant", "content": text, "phase": "answer", "status": "typing"}}]})
+}
+
+fn over() -> Value {
+    json!({"choices": [{"delta": {"role": "assistant", "content": "", "phase": "answer", "status": "finished"}}]})
 }
 
 fn delta(delta: &Value) -> Value {

@@ -67,7 +67,10 @@ impl Source {
     /// Opens the file at `path`. `own` is where our database lies: it is never touched, and a file that is not whole
     /// without its log is copied into a folder beside it.
     pub(crate) fn open(path: &Path, own: &Path) -> Result<Self, DbError> {
-        let facts = fs::metadata(path).map_err(|error| unreadable(&error))?;
+        let facts = fs::symlink_metadata(path).map_err(|error| unreadable(&error))?;
+        if facts.is_symlink() {
+            return refuse("it is a symbolic link; name the file itself");
+        }
         if !facts.is_file() {
             return refuse("what lies there is no file");
         }
