@@ -28,7 +28,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r01_a_kill_amid_a_backup_leaves_the_database_and_whole_backups() {
-    let dice = std::cell::RefCell::new(seeds::dice());
+    let mut dice = seeds::dice();
     let dir = tempfile::TempDir::new().expect("a directory");
     qwarden::measure::generate_history(dir.path(), EXCHANGES).expect("a history");
     let folder = dir.path().join("backups");
@@ -43,7 +43,7 @@ async fn r01_a_kill_amid_a_backup_leaves_the_database_and_whole_backups() {
     for round in 0..rounds {
         let mut service = Service::within(dir.path(), &[]);
         let id = format!("round-{round}");
-        let after = takes.mul_f64(dice.borrow_mut().f64() * 1.2);
+        let after = takes.mul_f64(dice.f64() * 1.2);
         let asked = service
             .client
             .post(service.api("/api/backup"))

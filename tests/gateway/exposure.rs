@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -141,6 +141,25 @@ async fn s11_headers_of_clients_and_upstreams_end_at_the_gateway() {
     gateway.stop().await;
 }
 
+/// A traced process; it ends with the value, and its tracer with it.
+struct Traced(Child);
+
+impl Drop for Traced {
+    fn drop(&mut self) {
+        let pid = self.0.id();
+        let below = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let below = below.unwrap_or_default();
+        let ended = Command::new("kill")
+            .args(["-s", "TERM"])
+            .args(below.split_whitespace())
+            .status();
+        if ended.is_err() || below.is_empty() {
+            let _ = self.0.kill();
+        }
+        let _ = self.0.wait();
+    }
+}
+
 /// Addresses in a trace of `connect` and `sendto`, but for those of our own kind (unix sockets, netlink).
 fn connected(trace: &str) -> BTreeSet<String> {
     let lines = trace
@@ -185,7 +204,7 @@ async fn s14_an_idle_gateway_connects_nowhere() {
     drop(binary);
 
     let trace = dir.path().join("trace");
-    let mut child = Command::new("strace")
+    let child = Command::new("strace")
         .args([
             "-f",
             "-qq",
@@ -195,23 +214,14 @@ async fn s14_an_idle_gateway_connects_nowhere() {
         ])
         .arg(&trace)
         .arg(env!("CARGO_BIN_EXE_qwarden"))
-        .args([
-            "serve",
-            "--port",
-            "0",
-            "--qwen-port",
-            "0",
-            "--api-port",
-            "0",
-            "--no-discovery",
-            "--data-dir",
-        ])
+        .args(["serve", "--no-discovery", "--data-dir"])
         .arg(dir.path())
+        .args(["--port", "0", "--qwen-port", "0", "--api-port", "0"])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
-        .spawn()
-        .expect("strace runs");
-    let mut output = child.stdout.take().expect("a pipe");
+        .spawn();
+    let mut traced = Traced(child.expect("strace runs"));
+    let mut output = traced.0.stdout.take().expect("a pipe");
     let mut said = String::new();
     while !said.contains("try:") {
         let mut piece = [0; 512];
@@ -239,11 +249,6 @@ async fn s14_an_idle_gateway_connects_nowhere() {
     let _ = tokio::time::timeout(PATIENCE, asked).await;
     let after = std::fs::read_to_string(&trace).expect("a trace");
     assert!(connected(&after).len() > 1, "a name is looked up at least");
-    let pid = child.id();
-    let below = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("its process");
-    let ended = Command::new("kill").args(["-s", "TERM"]).args(below.split_whitespace()).status();
-    assert!(ended.expect("kill runs").success());
-    child.wait().expect("it ends");
 }
 
 #[tokio::test(flavor = "multi_thread")]
