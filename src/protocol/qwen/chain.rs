@@ -148,10 +148,10 @@ fn canonical(arguments: &str) -> String {
     if arguments.is_empty() {
         return "{}".to_owned();
     }
-    // The map of `serde_json` without `preserve_order` is sorted.
     match serde_json::from_str::<Value>(arguments) {
         Ok(mut value) => {
             shorten(&mut value);
+            value.sort_all_objects();
             value.to_string()
         }
         Err(_) => arguments.to_owned(),
