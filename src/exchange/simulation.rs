@@ -19,6 +19,7 @@ use crate::actors::router::probing::{FIRST, LONGEST};
 use crate::actors::router::resolve::Route;
 use crate::actors::router::target::Target;
 use crate::exchange::admission::Admission;
+use crate::exchange::counting::Counting;
 use crate::exchange::record::Subject;
 use crate::protocol::openai::error::UpstreamFault;
 use crate::protocol::openai::{chunk, request};
@@ -570,6 +571,7 @@ impl Run {
         ];
         let stage = Stage::new(Settings::resolve(&[], |_| None, &flags).0);
         let exchanges = Exchanges {
+            counting: Counting::default(),
             admission: Admission::default(),
             dice: Arc::new(Dice::new(seed ^ 1)),
             ..stage.exchanges()
@@ -622,6 +624,7 @@ impl Run {
         let mut incoming = Incoming {
             request: request::parse(body(number)).expect("a request"),
             native: None,
+            is_translated: false,
             subject: Subject {
                 request_id: format!("{number}"),
                 client_request_id: None,
@@ -631,6 +634,7 @@ impl Run {
                 user_agent: None,
                 is_recorded: false,
                 kept: None,
+                original: None,
                 account: None,
                 tags: std::collections::BTreeMap::new(),
             },
