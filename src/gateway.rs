@@ -35,6 +35,7 @@ use crate::db::providers::StoredProvider;
 use crate::exchange::Exchanges;
 use crate::exchange::admission::Admission;
 use crate::exchange::cache::Cache;
+use crate::exchange::counting::Counting;
 use crate::exchange::qwen::QwenWeb;
 use crate::http::access::Gate;
 use crate::http::management::conventions::Turns;
@@ -247,6 +248,7 @@ impl Gateway {
                 tasks: changes.clone(),
                 admission: Admission::default(),
                 cache: Cache::default(),
+                counting: Counting::default(),
                 retries: Arc::default(),
                 dice: Arc::new(Dice::new(seed())),
             },

@@ -196,6 +196,9 @@ pub(crate) mod actors {
     pub(crate) const EVENTS_DEADLINE: Duration = Duration::from_secs(2);
     /// How long the sessions actor may take to answer.
     pub(crate) const SESSIONS_DEADLINE: Duration = Duration::from_secs(2);
+    /// How long a chat is waited for that is about to be free. Longer than the site takes to be told to stop; then a chat of
+    /// its own serves the request as well.
+    pub(crate) const CHAT_FREE_SOON: Duration = Duration::from_secs(5);
     /// Mailbox of the sessions actor.
     pub(crate) const SESSIONS_MAILBOX: usize = 1_024;
     /// Turns held in memory; past it the expired ones go, then the oldest.

@@ -10,6 +10,7 @@ pub(crate) mod events;
 pub(crate) mod gateway;
 pub(crate) mod import;
 pub(crate) mod keys;
+pub(crate) mod leases;
 pub(crate) mod listener;
 pub(crate) mod outbox;
 pub(crate) mod pace;

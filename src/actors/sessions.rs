@@ -5,8 +5,8 @@
 //! loses: nothing. Never waits for: the network or the database.
 
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -14,15 +14,15 @@ use tokio::sync::watch;
 use crate::actors::address::{Address, Message as ActorMessage, Reply, Unavailable};
 use crate::actors::behaviour::{Behaviour, Fatal, Own};
 use crate::actors::database::{Database, StoreError};
+use crate::actors::leases::{Lease, Leases, Taken};
 use crate::actors::pace;
 use crate::actors::supervisor::ChildSpec;
 use crate::clock::now_ms;
 use crate::db::ops::WriteOp;
 use crate::db::sessions::{self, ChatOf, KnownTurn, TurnRow};
 use crate::db::unwanted::Unwanted;
-use crate::limits::actors::{MOST_TURNS, SESSIONS_DEADLINE, SESSIONS_MAILBOX};
+use crate::limits::actors::{CHAT_FREE_SOON, MOST_TURNS, SESSIONS_DEADLINE, SESSIONS_MAILBOX};
 use crate::settings::{self, Settings};
-use crate::tasks::lock;
 
 /// Answers after which the expired turns are swept out, however soon that is.
 const SWEEP: u32 = 200;
@@ -45,19 +45,24 @@ pub(crate) struct Prefix {
     pub(crate) messages: usize,
     /// Hex.
     pub(crate) hash: String,
+    /// The hash of the whole history: what is asked, and where.
+    pub(crate) question: Arc<str>,
 }
 
-/// The right to be the only request of a chat. Given back when dropped.
+/// What is known of a request's history.
 #[derive(Debug)]
-pub(crate) struct Lease {
-    chat_id: String,
-    leased: Arc<Mutex<HashSet<String>>>,
+pub(crate) enum Sought {
+    Found(Found),
+    /// The chat that knows it is about to be free.
+    Soon,
+    Nowhere,
 }
 
-impl Drop for Lease {
-    fn drop(&mut self) {
-        lock(&self.leased).remove(&self.chat_id);
-    }
+/// What to do about a chat that is about to be free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    Wait,
+    PassOver,
 }
 
 /// How the rest of the gateway asks for conversations.
@@ -65,7 +70,7 @@ impl Drop for Lease {
 pub(crate) struct Sessions {
     address: Address<Message>,
     database: Database,
-    leased: Arc<Mutex<HashSet<String>>>,
+    leases: Leases,
 }
 
 impl Sessions {
@@ -74,22 +79,31 @@ impl Sessions {
         self.address.call(SESSIONS_DEADLINE, Message::Active).await
     }
 
-    /// The first of `prefixes` (longest first) that a free chat knows.
+    /// The first of `prefixes` (longest first) that a free chat knows. One that is about to be free is waited for: a
+    /// client that asks again what broke off asks at the same place, while that is still being wound up.
     pub(crate) async fn find(&self, prefixes: Vec<Prefix>) -> Result<Option<Found>, Unavailable> {
-        self.address
-            .call(SESSIONS_DEADLINE, |reply| {
-                Message::Find(prefixes.clone(), reply)
-            })
-            .await
+        let deadline = tokio::time::Instant::now() + CHAT_FREE_SOON;
+        let mut patience = Patience::Wait;
+        loop {
+            let mut released = pin!(self.leases.released());
+            // Before the question, so that nothing is missed between the two.
+            released.as_mut().enable();
+            let seek = |reply| Message::Find(prefixes.clone(), patience, reply);
+            match self.address.call(SESSIONS_DEADLINE, seek).await? {
+                Sought::Found(found) => return Ok(Some(found)),
+                Sought::Nowhere => return Ok(None),
+                Sought::Soon => {
+                    if tokio::time::timeout_at(deadline, released).await.is_err() {
+                        patience = Patience::PassOver;
+                    }
+                }
+            }
+        }
     }
 
     /// Claims a chat that was opened just now.
     pub(crate) fn claim(&self, chat_id: &str) -> Lease {
-        lock(&self.leased).insert(chat_id.to_owned());
-        Lease {
-            chat_id: chat_id.to_owned(),
-            leased: self.leased.clone(),
-        }
+        self.leases.claim(chat_id)
     }
 
     /// A chat gave an answer: a request that repeats what led to it goes on there.
@@ -148,8 +162,8 @@ pub(crate) fn child(
     database: Database,
     settings: watch::Receiver<Arc<Settings>>,
 ) -> (ChildSpec, Sessions) {
-    let leased: Arc<Mutex<HashSet<String>>> = Arc::default();
-    let arguments = (database.clone(), settings, leased.clone());
+    let leases = Leases::default();
+    let arguments = (database.clone(), settings, leases.clone());
     let (spec, address) =
         ChildSpec::new::<SessionsActor>("qwen-sessions", SESSIONS_MAILBOX, arguments);
     (
@@ -157,14 +171,14 @@ pub(crate) fn child(
         Sessions {
             address,
             database,
-            leased,
+            leases,
         },
     )
 }
 
 pub(crate) enum Message {
     Active(Reply<i64>),
-    Find(Vec<Prefix>, Reply<Option<Found>>),
+    Find(Vec<Prefix>, Patience, Reply<Sought>),
     Answered(KnownTurn),
     Forgotten(String),
     Ended,
@@ -196,20 +210,16 @@ pub(crate) struct State {
 /// Where histories go on, by their hashes.
 struct Known {
     turns: HashMap<String, KnownTurn>,
-    leased: Arc<Mutex<HashSet<String>>>,
+    leases: Leases,
 }
 
 impl Behaviour for SessionsActor {
     type Message = Message;
     type State = State;
-    type Arguments = (
-        Database,
-        watch::Receiver<Arc<Settings>>,
-        Arc<Mutex<HashSet<String>>>,
-    );
+    type Arguments = (Database, watch::Receiver<Arc<Settings>>, Leases);
 
     async fn start(
-        (database, settings, leased): Self::Arguments,
+        (database, settings, leases): Self::Arguments,
         _: Own<Message>,
     ) -> Result<State, Fatal> {
         let now = now_ms();
@@ -221,7 +231,7 @@ impl Behaviour for SessionsActor {
             .map(|turn| (turn.hash.clone(), turn))
             .collect();
         Ok(State {
-            known: Known { turns, leased },
+            known: Known { turns, leases },
             database,
             settings,
             answers: 0,
@@ -232,8 +242,8 @@ impl Behaviour for SessionsActor {
     async fn handle(message: Message, state: &mut State) -> Result<(), Fatal> {
         match message {
             Message::Active(reply) => drop(reply.send(state.known.active(now_ms()))),
-            Message::Find(prefixes, reply) => {
-                drop(reply.send(state.known.find(&prefixes, now_ms())));
+            Message::Find(prefixes, patience, reply) => {
+                drop(reply.send(state.known.find(&prefixes, patience, now_ms())));
             }
             Message::Answered(turn) => {
                 state.known.answered(turn, now_ms());
@@ -273,28 +283,29 @@ impl Known {
         i64::try_from(sessions.len()).unwrap_or(i64::MAX)
     }
 
-    fn find(&self, prefixes: &[Prefix], now_ms: i64) -> Option<Found> {
-        prefixes.iter().find_map(|prefix| {
-            let turn = self
-                .turns
-                .get(&prefix.hash)
-                .filter(|turn| turn.expires_at > now_ms)?;
-            // A chat answers one request at a time: the second gets a chat of its own.
-            if !lock(&self.leased).insert(turn.chat_id.clone()) {
-                return None;
+    fn find(&self, prefixes: &[Prefix], patience: Patience, now_ms: i64) -> Sought {
+        for prefix in prefixes {
+            let known = self.turns.get(&prefix.hash);
+            let Some(turn) = known.filter(|turn| turn.expires_at > now_ms) else {
+                continue;
+            };
+            match self.leases.take(&turn.chat_id, &prefix.question) {
+                Ok(lease) => {
+                    return Sought::Found(Found {
+                        session_id: turn.session_id.clone(),
+                        login: turn.login.clone(),
+                        chat_id: turn.chat_id.clone(),
+                        parent_id: turn.parent_id.clone(),
+                        known: prefix.messages,
+                        lease,
+                    });
+                }
+                Err(Taken::Briefly) if patience == Patience::Wait => return Sought::Soon,
+                // A chat answers one request at a time: the second gets a chat of its own.
+                Err(_) => {}
             }
-            Some(Found {
-                session_id: turn.session_id.clone(),
-                login: turn.login.clone(),
-                chat_id: turn.chat_id.clone(),
-                parent_id: turn.parent_id.clone(),
-                known: prefix.messages,
-                lease: Lease {
-                    chat_id: turn.chat_id.clone(),
-                    leased: self.leased.clone(),
-                },
-            })
-        })
+        }
+        Sought::Nowhere
     }
 
     fn forget(&mut self, chat_id: &str) {
@@ -353,6 +364,7 @@ mod tests {
             .map(|(at, hash)| Prefix {
                 messages: 2 * (count - at),
                 hash: (*hash).into(),
+                question: "q".into(),
             })
             .collect()
     }
@@ -370,21 +382,35 @@ mod tests {
     fn the_longest_known_prefix_of_a_free_chat_is_found() {
         let mut state = Known {
             turns: HashMap::new(),
-            leased: Arc::default(),
+            leases: Leases::default(),
         };
         state.answered(turn("a", "c1", 10), 1);
         state.answered(turn("b", "c1", 10), 1);
-        let found = state
-            .find(&prefixes(&["x", "b", "a"]), 5)
-            .expect("b is known");
+        let find = |state: &Known, prefixes: &[Prefix], now| match state.find(
+            prefixes,
+            Patience::Wait,
+            now,
+        ) {
+            Sought::Found(found) => Ok(found),
+            other => Err(format!("{other:?}")),
+        };
+        let found = find(&state, &prefixes(&["x", "b", "a"]), 5).expect("b is known");
         assert_eq!((found.known, found.parent_id.as_str()), (4, "after b"));
-        assert!(
-            state.find(&prefixes(&["b", "a"]), 5).is_none(),
-            "the chat is in use"
-        );
+        let mut others = prefixes(&["b", "a"]);
+        assert_eq!(find(&state, &others, 5).unwrap_err(), "Soon", "asked again");
+        let passed = state.find(&others, Patience::PassOver, 5);
+        assert!(matches!(passed, Sought::Nowhere), "long enough");
+        for prefix in &mut others {
+            prefix.question = "another".into();
+        }
+        let in_use = find(&state, &others, 5).unwrap_err();
+        assert_eq!(in_use, "Nowhere", "the chat is in use");
+        found.lease.leave();
+        assert_eq!(find(&state, &others, 5).unwrap_err(), "Soon", "being left");
         drop(found);
-        assert!(state.find(&prefixes(&["b"]), 5).is_some());
-        assert!(state.find(&prefixes(&["b"]), 10).is_none(), "expired");
+        assert!(find(&state, &others, 5).is_ok());
+        let expired = find(&state, &prefixes(&["b"]), 10).unwrap_err();
+        assert_eq!(expired, "Nowhere");
         assert_eq!((state.active(5), state.active(10)), (1, 0));
     }
 }

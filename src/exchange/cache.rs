@@ -484,7 +484,7 @@ impl Collected {
             Form::Whole if restream::is_complete(&self.bytes) => {
                 (false, answer::scan_whole(&self.bytes).ok()?.usage)
             }
-            Form::Whole | Form::Refused | Form::Nothing => return None,
+            Form::Whole | Form::Lines | Form::Refused | Form::Nothing => return None,
         };
         let now = now_ms();
         Some(CacheRow {

@@ -10,6 +10,7 @@
 pub(crate) mod admission;
 mod attempts;
 pub(crate) mod cache;
+pub(crate) mod counting;
 pub(crate) mod downlink;
 mod hedging;
 mod holding;
@@ -23,6 +24,7 @@ mod simulation;
 pub(crate) mod stream;
 mod structured;
 pub(crate) mod taping;
+pub(crate) mod told_as;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,13 +44,14 @@ use crate::exchange::admission::{Admission, Place};
 pub(crate) use crate::exchange::attempts::NobodyTakesIt;
 use crate::exchange::attempts::{Picked, Picker, Policy};
 use crate::exchange::cache::{Cache, Caching, Lookup, Verdict};
+use crate::exchange::counting::Counting;
 use crate::exchange::downlink::{Downlink, Interrupted, Pieces};
 use crate::exchange::record::{Ending, Recorder, Subject};
 use crate::exchange::seam::{Graft, Told};
 use crate::protocol::dialect::Native;
 use crate::protocol::openai::chunk::Usage;
 use crate::protocol::openai::request::ChatRequest;
-use crate::protocol::openai::{answer, build, continuation, tokens};
+use crate::protocol::openai::{answer, build, continuation};
 use crate::protocol::recording::Form;
 use crate::protocol::sse;
 use crate::providers::tape::Tape;
@@ -74,6 +77,7 @@ pub(crate) struct Exchanges {
     pub(crate) retries: Arc<Budget>,
     /// Chance, for jitter.
     pub(crate) dice: Arc<Dice>,
+    pub(crate) counting: Counting,
 }
 
 /// What a request says of its own about how it is served (`x-qwarden-*`).
@@ -91,6 +95,8 @@ pub(crate) struct Incoming {
     pub(crate) request: ChatRequest,
     /// The request as it came, when that was in another dialect.
     pub(crate) native: Option<Native>,
+    /// Whether the request was made of one in another dialect: what only that one knows is not for other servers.
+    pub(crate) is_translated: bool,
     pub(crate) subject: Subject,
     pub(crate) connections: Connections,
     pub(crate) received: Instant,
@@ -232,8 +238,10 @@ impl Exchanges {
             router: self.router.clone(),
             retries: self.retries.clone(),
             dice: self.dice.clone(),
+            counting: self.counting.clone(),
             request: incoming.request,
             native: incoming.native,
+            is_translated: incoming.is_translated,
             request_id: incoming.subject.request_id,
             session: incoming.session,
             recorder,
@@ -264,6 +272,7 @@ pub(crate) fn question(request: &ChatRequest, session: Option<&str>, wishes: &Wi
 struct Exchange {
     request: ChatRequest,
     native: Option<Native>,
+    is_translated: bool,
     request_id: String,
     session: Option<String>,
     downlink: Downlink,
@@ -280,6 +289,7 @@ struct Exchange {
     router: Router,
     retries: Arc<Budget>,
     dice: Arc<Dice>,
+    counting: Counting,
     received: Instant,
     _guards: (Place, InFlight),
 }
@@ -425,7 +435,7 @@ impl Exchange {
         }
         Call {
             body: self.body_for(target),
-            is_translated: self.native.is_some(),
+            is_translated: self.is_translated,
             // What another upstream began is told in the chat request only.
             native: self.native.clone().filter(|_| self.told.content.is_empty()),
             model: target.upstream_model.clone(),
@@ -511,7 +521,7 @@ impl Exchange {
         self.recorder.first_content();
         let (usage, body) = match whole.usage {
             Some(usage) => (Some(usage), body),
-            None => self.estimated_whole(body),
+            None => self.estimated_whole(body).await,
         };
         self.recorder.answered(usage, whole.finish_reason, &body);
         self.downlink.note(Form::Whole, &body);
@@ -523,7 +533,7 @@ impl Exchange {
     }
 
     /// An answer whose upstream told no counts, with our own.
-    fn estimated_whole(&self, body: Bytes) -> (Option<Usage>, Bytes) {
+    async fn estimated_whole(&self, body: Bytes) -> (Option<Usage>, Bytes) {
         let Ok(serde_json::Value::Object(mut answer)) = serde_json::from_slice(&body) else {
             return (None, body);
         };
@@ -533,7 +543,8 @@ impl Exchange {
         let Some(message) = message else {
             return (None, body);
         };
-        let usage = tokens::estimate(&self.request.body, message);
+        let asked = self.request.body.clone();
+        let usage = self.counting.usage(asked, message.clone()).await;
         answer.insert("usage".to_owned(), build::usage_json(&usage));
         let body = serde_json::Value::Object(answer).to_string();
         (Some(usage), body.into())

@@ -19,6 +19,7 @@ use crate::db::history::{AttemptOutcome, AttemptRow, ExchangeStatus, OutcomeRow,
 use crate::db::ops::WriteOp;
 use crate::exchange::cache::{Given, Keeping};
 use crate::exchange::taping::Taping;
+use crate::protocol::dialect::Original;
 use crate::protocol::openai::answer::Assembled;
 use crate::protocol::openai::chunk::{Scan, Usage};
 use crate::protocol::openai::request::ChatRequest;
@@ -48,6 +49,8 @@ pub(crate) struct Subject {
     pub(crate) is_recorded: bool,
     /// What its dialect needs to tell the answer again, as JSON; none where no client may ask for that.
     pub(crate) kept: Option<String>,
+    /// What the client sent, where that was no chat request.
+    pub(crate) original: Option<Original>,
 }
 
 /// How an exchange ended.

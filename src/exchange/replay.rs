@@ -21,15 +21,18 @@ use crate::actors::router::target::Target;
 use crate::actors::{credentials, database, events, router, sessions};
 use crate::exchange::admission::Admission;
 use crate::exchange::cache::Cache;
+use crate::exchange::counting::Counting;
 use crate::exchange::downlink::refusal;
 use crate::exchange::qwen::QwenWeb;
 use crate::exchange::qwen::asked::Asked;
 use crate::exchange::record::{Subject, client_status};
 use crate::exchange::taping::DECISIVE;
+use crate::exchange::told_as::telling;
 use crate::exchange::{Content, Exchanges, Incoming, Refusal, Wishes};
 use crate::protocol::compare::{Change, Comparison, compare};
+use crate::protocol::dialect::{Dialect, Native, Retelling};
 use crate::protocol::openai::request;
-use crate::protocol::recording::{Attempt, Chunk, Data, Form, Received, Recording, Turn};
+use crate::protocol::recording::{Attempt, Chunk, Data, Form, Received, Recording, Sent, Turn};
 use crate::protocol::tools::notation::{NATIVE_JSON, NEUTRAL};
 use crate::providers::http::Http;
 use crate::providers::qwen::{DIRECT, Login};
@@ -102,9 +105,15 @@ async fn play(recording: &Recording) -> Result<Received, Unplayable> {
     if targets.is_empty() {
         return Err(Unplayable::NoCalls);
     }
+    let original = recording.original.as_ref().map(Sent::original);
+    let retelling = original.as_ref().and_then(|original| {
+        let (path, id) = (&recording.path, &recording.request_id);
+        telling(path, original, &request.body, id).map(Retelling::new)
+    });
     let incoming = Incoming {
         request,
-        native: None,
+        is_translated: Dialect::of_path(&recording.path) != Dialect::Chat,
+        native: original.and_then(|original| Native::of(original, &recording.path)),
         subject: Subject {
             request_id: recording.request_id.clone(),
             client_request_id: None,
@@ -116,6 +125,7 @@ async fn play(recording: &Recording) -> Result<Received, Unplayable> {
             user_agent: None,
             is_recorded: false,
             kept: None,
+            original: None,
         },
         connections: Connections::default(),
         received: Instant::now(),
@@ -148,22 +158,46 @@ async fn play(recording: &Recording) -> Result<Received, Unplayable> {
             .collect(),
     };
     match stage.exchanges().run(incoming).await {
-        Ok(delivery) => Ok(match delivery.content {
-            Content::Whole(body) => received(Form::Whole, vec![body]),
-            Content::Events(mut pieces) => {
-                let mut told = Vec::new();
-                while let Some(Ok(piece)) = pieces.next().await {
-                    told.push(piece);
+        Ok(delivery) => {
+            let (form, pieces) = match delivery.content {
+                Content::Whole(body) => (Form::Whole, vec![body]),
+                Content::Events(mut pieces) => {
+                    let mut told = Vec::new();
+                    while let Some(Ok(piece)) = pieces.next().await {
+                        told.push(piece);
+                    }
+                    (Form::Events, told)
                 }
-                received(Form::Events, told)
-            }
-        }),
+            };
+            let (form, pieces) = retold(retelling, form, pieces)?;
+            Ok(received(form, pieces))
+        }
         Err(Refusal::Upstream { error, .. }) => {
             let refusal = refusal(client_status(&error), error.code(), &error.to_string());
             Ok(received(Form::Refused, vec![refusal]))
         }
         Err(_) => Err(Unplayable::Broken),
     }
+}
+
+/// The answer in the dialect of its client.
+fn retold(
+    retelling: Option<Retelling>,
+    form: Form,
+    pieces: Vec<Bytes>,
+) -> Result<(Form, Vec<Bytes>), Unplayable> {
+    let Some(mut retelling) = retelling else {
+        return Ok((form, pieces));
+    };
+    let told = pieces.iter().map(|piece| match form {
+        Form::Whole => retelling.whole(piece).map_err(|_| Unplayable::Broken),
+        _ => retelling
+            .events(piece)
+            .map(Bytes::from)
+            .map_err(|_| Unplayable::Broken),
+    });
+    let told = told.collect::<Result<Vec<_>, _>>()?;
+    Ok((retelling.form(form), told))
 }
 
 /// What an exchange needs around it, without anything behind it.
@@ -228,6 +262,7 @@ impl Stage {
             tasks: self.tasks.clone(),
             admission: Admission::default(),
             cache: Cache::default(),
+            counting: Counting::default(),
             retries: Arc::default(),
             dice: Arc::new(Dice::new(0)),
         }
@@ -237,7 +272,7 @@ impl Stage {
         let replayed: Arc<dyn Provider> = match attempt.kind.as_str() {
             echo::KIND => Arc::new(echo::Echo),
             DIRECT => Arc::new(ReplayedSite::new(self.web.clone(), attempt)),
-            _ => match providers::build(&speaking_openai(attempt), &self.http) {
+            _ => match providers::build(&speaking(attempt), &self.http) {
                 Ok(adapter) => Arc::new(Replayed::new(adapter, attempt)),
                 // The definition is ours.
                 Err(_) => Arc::new(echo::Echo),
@@ -264,15 +299,27 @@ fn settings_of(recording: &Recording) -> Settings {
     Settings::resolve(&[], |_| None, &flags).0
 }
 
-fn speaking_openai(attempt: &Attempt) -> Definition {
+/// A provider that speaks as the one of the attempt did.
+fn speaking(attempt: &Attempt) -> Definition {
+    let by_kind = presets::find(&attempt.kind).map(|preset| preset.dialect);
+    let kind = match by_kind {
+        Some(Dialect::Anthropic) => presets::ANTHROPIC,
+        _ => presets::GENERIC,
+    };
     Definition {
         id: attempt.provider.clone(),
-        kind: presets::GENERIC.into(),
-        config: Map::from_iter([("baseURL".to_owned(), "http://replay.invalid/v1".into())]),
+        kind: kind.into(),
+        config: Map::from_iter([
+            ("baseURL".to_owned(), "http://replay.invalid/v1".into()),
+            (
+                "responses".to_owned(),
+                (attempt.dialect == Dialect::Responses).into(),
+            ),
+        ]),
     }
 }
 
-/// An upstream that speaks `OpenAI`'s format.
+/// An upstream with an address.
 struct Replayed {
     adapter: Arc<dyn Provider>,
     tape: Tape,
@@ -292,6 +339,10 @@ impl Replayed {
 impl Provider for Replayed {
     fn kind(&self) -> &'static str {
         self.adapter.kind()
+    }
+
+    fn speaks(&self) -> Dialect {
+        self.adapter.speaks()
     }
 
     fn knows_formats(&self) -> bool {

@@ -18,6 +18,7 @@ use crate::actors::router::plan;
 use crate::actors::router::resolve::Route;
 use crate::actors::router::target::Target;
 use crate::exchange::admission::Admission;
+use crate::exchange::counting::Counting;
 use crate::exchange::record::Subject;
 use crate::limits::routing::{PROBE_FIRST, PROBE_LONGEST};
 use crate::limits::upstreams::EVENT_LIMIT;
@@ -571,6 +572,7 @@ impl Run {
         ];
         let stage = Stage::new(Settings::resolve(&[], |_| None, &flags).0);
         let exchanges = Exchanges {
+            counting: Counting::default(),
             admission: Admission::default(),
             dice: Arc::new(Dice::new(seed ^ 1)),
             ..stage.exchanges()
@@ -623,6 +625,7 @@ impl Run {
         let mut incoming = Incoming {
             request: request::parse(body(number)).expect("a request"),
             native: None,
+            is_translated: false,
             subject: Subject {
                 request_id: format!("{number}"),
                 client_request_id: None,
@@ -632,6 +635,7 @@ impl Run {
                 user_agent: None,
                 is_recorded: false,
                 kept: None,
+                original: None,
                 account: None,
                 tags: std::collections::BTreeMap::new(),
             },

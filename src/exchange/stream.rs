@@ -11,9 +11,8 @@ use crate::exchange::downlink::Interrupted;
 use crate::exchange::holding::{Held, Holding};
 use crate::exchange::record::Ending;
 use crate::exchange::{Attempted, Exchange, progress_limit};
-use crate::limits::upstreams::EVENT_LIMIT;
-use crate::limits::upstreams::TRAILER;
-use crate::protocol::openai::{build, chunk, tokens};
+use crate::limits::upstreams::{EVENT_LIMIT, TRAILER};
+use crate::protocol::openai::{build, chunk};
 use crate::protocol::recording::Form;
 use crate::protocol::sse::{self, Frame, Reader};
 use crate::providers::{ByteStream, Deadlines, Phase, UpstreamError};
@@ -189,14 +188,17 @@ impl Exchange {
     }
 
     /// The usage chunk of an answer whose upstream told no counts.
-    fn estimated(&self) -> Option<Held> {
+    async fn estimated(&self) -> Option<Held> {
         let assembled = self.recorder.assembled();
         if assembled.usage().is_some() || assembled.is_empty() {
             return None;
         }
         let mut answer = assembled.to_json();
         let message = answer["choices"][0]["message"].take();
-        let usage = tokens::estimate(&self.request.body, &message);
+        let usage = self
+            .counting
+            .usage(self.request.body.clone(), message)
+            .await;
         answer["object"] = "chat.completion.chunk".into();
         answer["choices"] = serde_json::json!([]);
         answer["usage"] = build::usage_json(&usage);
@@ -246,7 +248,7 @@ impl Exchange {
                 Step::Go | Step::End(_) => {}
             }
         }
-        if let Some(held) = self.estimated() {
+        if let Some(held) = self.estimated().await {
             match self.release(held).await {
                 Step::Stop(attempted) => return attempted,
                 Step::Go | Step::End(_) => {}

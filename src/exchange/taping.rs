@@ -7,6 +7,8 @@ use crate::clock::now_ms;
 use crate::db::history::ExchangeStatus;
 use crate::db::recordings::Packed;
 use crate::exchange::record::Subject;
+use crate::exchange::told_as::telling;
+use crate::protocol::dialect::{Original, Retelling};
 use crate::protocol::openai::request::ChatRequest;
 use crate::protocol::recording::{Attempt, Recording};
 use crate::providers::Record;
@@ -24,7 +26,9 @@ pub(crate) struct Taping {
     is_asked: bool,
     most: usize,
     settings: BTreeMap<String, serde_json::Value>,
-    subject: (String, &'static str),
+    request_id: String,
+    path: &'static str,
+    original: Option<Original>,
     tape: Tape,
     /// The strongest word of the providers that were tried.
     keep: Record,
@@ -41,7 +45,9 @@ impl Taping {
             is_asked: subject.is_recorded,
             most: settings.size(settings::HISTORY_RECORD_MAX),
             settings: BTreeMap::from(decisive),
-            subject: (subject.request_id.clone(), subject.path),
+            request_id: subject.request_id.clone(),
+            path: subject.path,
+            original: subject.original.clone(),
             tape: Tape::default(),
             keep: Record::Off,
         }
@@ -59,15 +65,19 @@ impl Taping {
         }
         self.keep = self.keep.max(word);
         if !self.tape.is_on() {
-            let (request_id, path) = &self.subject;
             let settings = std::mem::take(&mut self.settings);
-            let recording = Recording::begun(request_id, path, now_ms(), settings);
-            self.tape = Tape::recording(recording, request.body.clone(), self.most);
+            let recording = Recording::begun(&self.request_id, self.path, now_ms(), settings);
+            let told_as = self.original.take().and_then(|original| {
+                let telling = telling(self.path, &original, &request.body, &self.request_id)?;
+                Some((original, Retelling::new(telling)))
+            });
+            self.tape = Tape::recording(recording, request.body.clone(), told_as, self.most);
         }
         self.tape.attempt(Attempt {
             number,
             provider: target.provider.clone(),
             kind: target.adapter.kind().to_owned(),
+            dialect: target.adapter.speaks(),
             upstream_model: target.upstream_model.clone(),
             calls: Vec::new(),
         });

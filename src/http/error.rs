@@ -1,24 +1,25 @@
 //! Every error a client can get: one table from cause to status, type, code, words and whether to try again.
 
+mod causes;
+mod told;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
 use hyper::header::{HeaderValue, SET_COOKIE, WWW_AUTHENTICATE};
-use serde_json::{Value, json};
+use serde_json::json;
 
+use self::causes::{db, no_target, unavailable, upstream};
+use self::told::INVALID;
+pub(crate) use self::told::{Retry, Told};
 use crate::actors::address::Unavailable;
-use crate::actors::backups::BackupError;
-use crate::actors::database::StoreError;
 use crate::actors::ports::PortTaken;
-use crate::actors::root::RestartError;
 use crate::actors::router::resolve::NoTarget;
 use crate::db::error::DbError;
-use crate::exchange::record::client_status;
-use crate::exchange::{NobodyTakesIt, Refusal};
-use crate::limits::connections::{LONGEST_WAIT, SOON};
-use crate::protocol::dialect::Dialect;
+use crate::exchange::NobodyTakesIt;
+use crate::limits::connections::SOON;
 use crate::protocol::openai::request::FieldError;
 use crate::providers::UpstreamError;
 
@@ -168,129 +169,6 @@ pub(crate) enum ApiError {
     Overloaded,
     ShuttingDown,
     Internal,
-}
-
-/// Whether trying again can help.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Retry {
-    Never,
-    After(Duration),
-    /// So late that no client should wait for it.
-    Later(Duration),
-}
-
-/// An error as the client reads it.
-pub(crate) struct Told {
-    pub(crate) status: StatusCode,
-    pub(crate) kind: String,
-    pub(crate) code: String,
-    pub(crate) message: String,
-    pub(crate) param: Option<String>,
-    pub(crate) errors: Vec<String>,
-    pub(crate) details: Option<Value>,
-    pub(crate) retry: Retry,
-}
-
-const INVALID: &str = "invalid_request_error";
-
-impl Told {
-    fn new(status: StatusCode, kind: &str, code: &str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            kind: kind.into(),
-            code: code.into(),
-            message: message.into(),
-            param: None,
-            errors: Vec::new(),
-            details: None,
-            retry: Retry::Never,
-        }
-    }
-
-    fn param(self, param: impl Into<String>) -> Self {
-        Self {
-            param: Some(param.into()),
-            ..self
-        }
-    }
-
-    fn retry(self, after: Duration) -> Self {
-        Self {
-            retry: Retry::After(after),
-            ..self
-        }
-    }
-
-    fn retry_or_later(self, after: Duration) -> Self {
-        let retry = if after > LONGEST_WAIT {
-            Retry::Later(after)
-        } else {
-            Retry::After(after)
-        };
-        Self { retry, ..self }
-    }
-
-    fn details(self, details: Value) -> Self {
-        Self {
-            details: Some(details),
-            ..self
-        }
-    }
-
-    fn errors(self, errors: Vec<String>) -> Self {
-        Self { errors, ..self }
-    }
-
-    /// `{"error":{..},"message","requestId"}` (management contract, 0.2).
-    pub(crate) fn body(&self, request_id: &str) -> Value {
-        let mut error = json!({
-            "message": self.message,
-            "type": self.kind,
-            "code": self.code,
-            "param": self.param,
-        });
-        if !self.errors.is_empty() {
-            error["errors"] = json!(self.errors);
-        }
-        if let Some(details) = &self.details {
-            error["details"] = details.clone();
-        }
-        json!({"error": error, "message": self.message, "requestId": request_id})
-    }
-
-    /// The body in the words of the client's dialect.
-    pub(crate) fn body_in(&self, dialect: Dialect, request_id: &str) -> Value {
-        match dialect {
-            Dialect::Chat | Dialect::Responses => self.body(request_id),
-            // Its SDKs read `error.type`, and show `error.message`.
-            Dialect::Anthropic => json!({
-                "type": "error",
-                "error": {
-                    "type": anthropic_type(self.status.as_u16()),
-                    "message": self.message,
-                    "code": self.code,
-                },
-                "request_id": request_id,
-            }),
-            Dialect::Ollama => json!({"error": self.message}),
-        }
-    }
-}
-
-/// The type of an error with this status in Anthropic's dialect (its documentation, "Errors").
-pub(crate) fn anthropic_type(status: u16) -> &'static str {
-    match status {
-        401 => "authentication_error",
-        402 => "billing_error",
-        403 => "permission_error",
-        404 => "not_found_error",
-        413 => "request_too_large",
-        429 => "rate_limit_error",
-        503 | 529 => "overloaded_error",
-        504 => "timeout_error",
-        status if status < 500 => "invalid_request_error",
-        _ => "api_error",
-    }
 }
 
 impl ApiError {
@@ -630,116 +508,6 @@ impl ApiError {
     }
 }
 
-fn no_target(reason: &NoTarget) -> Told {
-    let (status, code, param) = match reason {
-        NoTarget::UnknownModel { .. } => (StatusCode::NOT_FOUND, "model_not_found", Some("model")),
-        NoTarget::UnknownProvider { .. } => {
-            (StatusCode::NOT_FOUND, "provider_not_found", Some("model"))
-        }
-        NoTarget::ProviderDisabled { .. } => {
-            (StatusCode::NOT_FOUND, "provider_disabled", Some("model"))
-        }
-        NoTarget::Misconfigured { .. } => {
-            (StatusCode::UNPROCESSABLE_ENTITY, "invalid_config", None)
-        }
-        NoTarget::NoModel => (StatusCode::BAD_REQUEST, "missing_model", Some("model")),
-    };
-    let mut told = Told::new(status, INVALID, code, reason.to_string());
-    told.param = param.map(str::to_owned);
-    told
-}
-
-fn upstream(error: &UpstreamError, attempts: u32) -> Told {
-    let status = StatusCode::from_u16(client_status(error)).unwrap_or(StatusCode::BAD_GATEWAY);
-    let kind = match status.as_u16() {
-        429 => "rate_limit_error",
-        401 => "authentication_error",
-        403 => "permission_error",
-        404 => "not_found_error",
-        504 => "timeout_error",
-        502 | 503 => "connection_error",
-        _ => "provider_error",
-    };
-    let (kind, code, message) = match error.fault() {
-        Some(fault) => (
-            fault.kind.clone().unwrap_or_else(|| kind.to_owned()),
-            fault
-                .code
-                .clone()
-                .unwrap_or_else(|| error.code().to_owned()),
-            fault.message.clone(),
-        ),
-        None => (kind.to_owned(), error.code().to_owned(), error.to_string()),
-    };
-    let details = json!({"provider": error.provider(), "upstream_status": error.status(), "attempts": attempts});
-    let told = Told::new(status, &kind, &code, message).details(details);
-    if error.is_retryable() {
-        told.retry(error.retry_after().unwrap_or(SOON))
-    } else {
-        told
-    }
-}
-
-fn unavailable(reason: &Unavailable) -> Told {
-    let after = match reason {
-        Unavailable::Melted { retry_after, .. } => (*retry_after).max(SOON),
-        _ => SOON,
-    };
-    Told::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "server_error",
-        "unavailable",
-        format!("{reason}; try again shortly"),
-    )
-    .retry(after)
-}
-
-fn db(error: &DbError) -> Told {
-    match error {
-        DbError::Conflict { .. } => Told::new(
-            StatusCode::CONFLICT,
-            "conflict_error",
-            "conflict",
-            error.to_string(),
-        ),
-        DbError::Missing { .. } => Told::new(
-            StatusCode::NOT_FOUND,
-            "not_found_error",
-            "not_found",
-            error.to_string(),
-        ),
-        DbError::Invalid(_) => Told::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "validation_error",
-            "invalid_value",
-            error.to_string(),
-        ),
-        DbError::NotImportable(_) | DbError::Unwritable(_) | DbError::NotRestorable(_) => {
-            Told::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "validation_error",
-                error.code(),
-                error.to_string(),
-            )
-            .param("path")
-        }
-        DbError::Busy
-        | DbError::Full
-        | DbError::ReadOnly
-        | DbError::Io(_)
-        | DbError::Corrupt(_)
-        | DbError::Closed
-        | DbError::NewerSchema { .. }
-        | DbError::Other(_) => Told::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "server_error",
-            error.code(),
-            error.to_string(),
-        )
-        .retry(SOON),
-    }
-}
-
 impl IntoResponse for ApiError {
     /// Only marks the response: the outermost layer knows the request id and writes the body.
     fn into_response(self) -> Response {
@@ -753,55 +521,5 @@ impl IntoResponse for ApiError {
         }
         response.extensions_mut().insert(Arc::new(self));
         response
-    }
-}
-
-impl From<Unavailable> for ApiError {
-    fn from(reason: Unavailable) -> Self {
-        Self::Unavailable(reason)
-    }
-}
-
-impl From<StoreError> for ApiError {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Db(error) => Self::Db(error),
-            StoreError::Unavailable(reason) => Self::Unavailable(reason),
-        }
-    }
-}
-
-impl From<BackupError> for ApiError {
-    fn from(error: BackupError) -> Self {
-        match error {
-            BackupError::Running => Self::BackupRunning,
-            BackupError::Store(error) => error.into(),
-        }
-    }
-}
-
-impl From<RestartError> for ApiError {
-    fn from(error: RestartError) -> Self {
-        match error {
-            RestartError::Unknown { .. } => Self::UnknownActor(error.to_string()),
-            RestartError::Unavailable(reason) => Self::Unavailable(reason),
-        }
-    }
-}
-
-impl From<Refusal> for ApiError {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::NoTarget(reason) => Self::NoTarget(reason),
-            Refusal::Upstream { error, attempts } => Self::Upstream {
-                error: Box::new(error),
-                attempts,
-            },
-            Refusal::Closed(nobody) => Self::Closed(nobody),
-            Refusal::Unavailable(reason) => Self::Unavailable(reason),
-            Refusal::Overloaded => Self::Overloaded,
-            Refusal::ShuttingDown => Self::ShuttingDown,
-            Refusal::Broken => Self::Internal,
-        }
     }
 }

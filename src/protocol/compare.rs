@@ -161,6 +161,11 @@ fn normal_events(received: &Received) -> Vec<String> {
             events.extend(reader.finish().and_then(|frame| frame.event));
             events.iter().filter_map(normal_event).collect()
         }
+        Form::Lines => {
+            let whole = bytes.collect::<Vec<_>>().concat();
+            let whole = String::from_utf8_lossy(&whole);
+            whole.lines().filter_map(normal).collect()
+        }
     }
 }
 
@@ -181,32 +186,58 @@ fn normal(data: &str) -> Option<String> {
     if is_sign_of_life(&value) {
         return None;
     }
-    for key in ["id", "created"] {
-        if let Some(value) = value.get_mut(key).filter(|value| !value.is_null()) {
-            *value = "*".into();
-        }
-    }
-    let choices = value.get_mut("choices").and_then(Value::as_array_mut);
-    for choice in choices.into_iter().flatten() {
-        for said in ["delta", "message"] {
-            let calls = choice
-                .get_mut(said)
-                .and_then(|said| said.get_mut("tool_calls"))
-                .and_then(Value::as_array_mut);
-            for id in calls
-                .into_iter()
-                .flatten()
-                .filter_map(|call| call.get_mut("id"))
-                .filter(|id| !id.is_null())
-            {
-                *id = "*".into();
-            }
-        }
-    }
+    forget(&mut value);
+    // The order of members says nothing.
+    value.sort_all_objects();
     Some(value.to_string())
 }
 
+/// Members that are made anew each time, in whatever dialect.
+const ANEW: [&str; 10] = [
+    "id",
+    "item_id",
+    "call_id",
+    "created",
+    "created_at",
+    "completed_at",
+    "total_duration",
+    "load_duration",
+    "prompt_eval_duration",
+    "eval_duration",
+];
+/// Members whose own members are the model's or the client's words: there an `id` is no id of ours.
+const WORDS: [&str; 5] = ["input", "arguments", "tools", "metadata", "text"];
+
+fn forget(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(forget),
+        Value::Object(members) => {
+            for (key, value) in members {
+                if WORDS.contains(&key.as_str()) || value.is_null() {
+                    continue;
+                }
+                if ANEW.contains(&key.as_str()) {
+                    *value = "*".into();
+                } else {
+                    forget(value);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
 fn is_sign_of_life(value: &Value) -> bool {
+    if value["type"] == "ping" {
+        return true;
+    }
+    // Ollama's, which has no word for it.
+    let is_mute = |text: &Value| text.as_str().is_none_or(str::is_empty);
+    if value["done"] == false {
+        let said = value.get("message").unwrap_or(value);
+        let words = [&said["content"], &said["response"], &said["thinking"]];
+        return words.into_iter().all(is_mute) && said["tool_calls"].is_null();
+    }
     let choices = value.get("choices").and_then(Value::as_array);
     let is_empty = |choice: &Value| {
         choice["delta"]

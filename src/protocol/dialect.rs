@@ -5,9 +5,15 @@
 //! members that chat clients do not read; [`extra`] names them.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::limits::upstreams::EVENT_LIMIT;
+use crate::protocol::recording::Form;
+use crate::protocol::sse::{Reader, SseError};
 
 /// How a client or an upstream speaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Dialect {
     /// `OpenAI` chat completions.
     #[default]
@@ -40,6 +46,42 @@ pub(crate) struct Native {
     pub(crate) body: Bytes,
     /// Of Anthropic's dialect: the header `anthropic-beta`.
     pub(crate) beta: Option<String>,
+}
+
+/// A request as its client sent it, where that is no chat request: what is kept to ask it again, and to tell its answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Original {
+    pub(crate) body: Bytes,
+    /// What an upstream of the same dialect is sent, where that is not the body.
+    pub(crate) native: Option<Bytes>,
+    /// Of Anthropic's dialect: the header `anthropic-beta`.
+    pub(crate) beta: Option<String>,
+    /// When it came, in Unix seconds: some answers say so.
+    pub(crate) created: i64,
+}
+
+impl Native {
+    /// What an upstream of the dialect of `path` is sent; none where that is the chat request.
+    pub(crate) fn of(original: Original, path: &str) -> Option<Self> {
+        let dialect = Dialect::of_path(path);
+        matches!(dialect, Dialect::Anthropic | Dialect::Responses).then(|| Self {
+            dialect,
+            body: original.native.unwrap_or(original.body),
+            beta: original.beta,
+        })
+    }
+}
+
+impl Original {
+    /// One that is only translated.
+    pub(crate) fn translated(body: Bytes, created: i64) -> Self {
+        Self {
+            body,
+            native: None,
+            beta: None,
+            created,
+        }
+    }
 }
 
 /// Members of a chat completion (of its `message` or `delta`) with what only other dialects know.
@@ -77,5 +119,53 @@ pub(crate) trait Telling: Send {
     /// The content type of the stream.
     fn stream_type(&self) -> &'static str {
         "text/event-stream"
+    }
+}
+
+/// An answer on its way into the client's dialect.
+pub(crate) struct Retelling {
+    reader: Reader,
+    /// The stream is one of server-sent events.
+    has_comments: bool,
+    telling: Box<dyn Telling>,
+}
+
+impl Retelling {
+    pub(crate) fn new(telling: Box<dyn Telling>) -> Self {
+        Self {
+            reader: Reader::new(EVENT_LIMIT),
+            has_comments: telling.stream_type() == "text/event-stream",
+            telling,
+        }
+    }
+
+    /// The form of what is told of a chat's answer of this form.
+    pub(crate) fn form(&self, chat: Form) -> Form {
+        match chat {
+            Form::Events if !self.has_comments => Form::Lines,
+            form => form,
+        }
+    }
+
+    /// What the next bytes of a chat stream become.
+    pub(crate) fn events(&mut self, bytes: &[u8]) -> Result<Vec<u8>, SseError> {
+        let mut out = Vec::with_capacity(bytes.len());
+        for frame in self.reader.push(bytes)? {
+            match frame.event {
+                Some(event) if !event.data.is_empty() => self.telling.event(&event.data, &mut out),
+                _ if frame.raw.starts_with(b": waiting") => self.telling.silence(&mut out),
+                // Where there are no comments, what they say is left out.
+                _ if frame.raw.starts_with(b":") && self.has_comments => {
+                    out.extend_from_slice(&frame.raw);
+                }
+                _ => {}
+            }
+        }
+        Ok(out)
+    }
+
+    /// What a whole chat completion becomes.
+    pub(crate) fn whole(&mut self, completion: &[u8]) -> Result<Bytes, serde_json::Error> {
+        self.telling.whole(completion)
     }
 }

@@ -12,8 +12,12 @@ use memchr::memmem;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use crate::protocol::dialect::{Dialect, Original};
+
 /// Version of the document. Goes up with every change that an older reader would misunderstand.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
+/// The oldest that is still read: it had the chat form of a request only, and of its answer.
+const OLDEST: u32 = 1;
 
 /// One exchange. Times are milliseconds: `recorded_at` since 1970, the others since the beginning of the exchange or of
 /// the attempt. Has no `Debug`: bodies are never logged.
@@ -29,10 +33,49 @@ pub(crate) struct Recording {
     pub(crate) cut: bool,
     /// Settings that have a say in what the client gets.
     pub(crate) settings: BTreeMap<String, serde_json::Value>,
-    /// What the client asked; none when it was too long.
+    /// What the client asked, as a chat request; none when it was too long.
     pub(crate) request: Option<Box<RawValue>>,
+    /// What it sent, where that was no chat request; its dialect is that of the path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) original: Option<Sent>,
     pub(crate) attempts: Vec<Attempt>,
     pub(crate) client: Received,
+}
+
+/// A request as its client sent it.
+#[derive(Serialize, Deserialize, Clone)]
+pub(crate) struct Sent {
+    pub(crate) body: Box<RawValue>,
+    /// What an upstream of the same dialect was sent, where that is not the body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) native: Option<Box<RawValue>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) beta: Option<String>,
+    /// Unix seconds.
+    pub(crate) created: i64,
+}
+
+impl Sent {
+    /// None where it is no JSON.
+    pub(crate) fn of(original: &Original) -> Option<Self> {
+        let json = |bytes: &Bytes| serde_json::from_slice::<Box<RawValue>>(bytes).ok();
+        Some(Self {
+            body: json(&original.body)?,
+            native: original.native.as_ref().and_then(json),
+            beta: original.beta.clone(),
+            created: original.created,
+        })
+    }
+
+    pub(crate) fn original(&self) -> Original {
+        let bytes = |json: &RawValue| Bytes::from(json.get().to_owned());
+        Original {
+            body: bytes(&self.body),
+            native: self.native.as_deref().map(bytes),
+            beta: self.beta.clone(),
+            created: self.created,
+        }
+    }
 }
 
 /// One try at a target.
@@ -41,6 +84,9 @@ pub(crate) struct Attempt {
     pub(crate) number: u32,
     pub(crate) provider: String,
     pub(crate) kind: String,
+    /// What the provider speaks beside chat completions, or instead of them.
+    #[serde(default)]
+    pub(crate) dialect: Dialect,
     pub(crate) upstream_model: String,
     pub(crate) calls: Vec<Call>,
 }
@@ -195,6 +241,8 @@ pub(crate) struct Received {
 pub(crate) enum Form {
     /// Server-sent events.
     Events,
+    /// A JSON document on each line.
+    Lines,
     /// One document.
     Whole,
     /// An error instead of an answer: its code and message.
@@ -229,6 +277,7 @@ impl Recording {
             cut: false,
             settings,
             request: None,
+            original: None,
             attempts: Vec::new(),
             client: Received {
                 form: Form::Nothing,
@@ -259,7 +308,7 @@ impl Recording {
         }
         let malformed = |error: serde_json::Error| Unreadable::Malformed(error.to_string());
         let version: Versioned = serde_json::from_slice(text).map_err(malformed)?;
-        if version.format != u64::from(FORMAT) {
+        if !(u64::from(OLDEST)..=u64::from(FORMAT)).contains(&version.format) {
             return Err(Unreadable::Format(version.format));
         }
         serde_json::from_slice(text).map_err(malformed)
@@ -312,6 +361,18 @@ impl Recording {
             blank_chunks(chunks, secrets);
         }
         blank_json(&mut self.request, secrets);
+        if let Some(sent) = self.original.take() {
+            let mut body = Some(sent.body);
+            blank_json(&mut body, secrets);
+            let mut native = sent.native;
+            blank_json(&mut native, secrets);
+            // Without its body it says nothing.
+            self.original = body.map(|body| Sent {
+                body,
+                native,
+                ..sent
+            });
+        }
         for call in self
             .attempts
             .iter_mut()
@@ -413,10 +474,12 @@ mod tests {
             cut: false,
             settings: BTreeMap::new(),
             request: RawValue::from_string("{\"say\":\n \"sk-planted\"}".into()).ok(),
+            original: None,
             attempts: vec![Attempt {
                 number: 1,
                 provider: "p".into(),
                 kind: "generic-openai".into(),
+                dialect: Dialect::Chat,
                 upstream_model: "m".into(),
                 calls: vec![Call {
                     purpose: Purpose::Completion,

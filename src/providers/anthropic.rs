@@ -11,21 +11,18 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{RequestBuilder, Response};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
-use tokio::time::timeout;
 
 use super::config::Settings;
-use super::error::{Phase, UpstreamError};
+use super::error::UpstreamError;
 use super::http::Http;
-use super::openai::read_models;
 use super::response;
-use super::tape::{Sending, Tape};
-use super::{Answer, ByteStream, Call, Deadlines, Provider, UpstreamModel};
+use super::server::Server;
+use super::{Answer, ByteStream, Call, Provider, UpstreamModel};
 use crate::clock;
 use crate::limits::upstreams::EVENT_LIMIT;
-use crate::limits::upstreams::LIST_CONNECT;
-use crate::limits::upstreams::{MODELS_LIMIT, WHOLE_LIMIT};
+use crate::limits::upstreams::WHOLE_LIMIT;
 use crate::protocol::anthropic::stream::Translator;
 use crate::protocol::anthropic::{content, upstream};
 use crate::protocol::dialect::Dialect;
@@ -38,24 +35,19 @@ const VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 const BETA: HeaderName = HeaderName::from_static("anthropic-beta");
 
 pub(super) struct Anthropic {
-    settings: Settings,
-    http: Http,
+    server: Server,
 }
 
 impl Anthropic {
     pub(super) fn new(settings: Settings, http: Http) -> Self {
-        Self { settings, http }
+        Self {
+            server: Server::new(settings, http, sign),
+        }
     }
 
     async fn complete(&self, call: Call) -> Result<Answer, UpstreamError> {
-        let deadlines = match self.settings.timeout {
-            Some(timeout) => Deadlines {
-                first_byte: timeout,
-                idle: timeout,
-                ..call.deadlines
-            },
-            None => call.deadlines,
-        };
+        let server = &self.server;
+        let deadlines = server.deadlines(call.deadlines);
         let native = call
             .native
             .as_ref()
@@ -70,18 +62,16 @@ impl Anthropic {
                 .map_err(|error| error.to_string()),
         };
         // It was read when it came.
-        let body = body.map_err(|reason| self.malformed(reason))?;
+        let body = body.map_err(|reason| server.malformed(reason))?;
         let accept = if call.stream {
             "text/event-stream"
         } else {
             "application/json"
         };
-        let client = self
-            .http
-            .client_for(self.settings.kind, &self.settings.chat, deadlines.connect)
-            .map_err(|reason| self.unreachable(reason))?;
-        let mut request = client
-            .post(self.settings.chat.clone())
+        let url = &server.settings.chat;
+        let mut request = server
+            .client(url, deadlines)?
+            .post(url.clone())
             .header(CONTENT_TYPE, "application/json")
             .header(ACCEPT, accept)
             .body(body);
@@ -91,12 +81,9 @@ impl Anthropic {
         }
         let keeps_all = native.is_some();
         let listened = (&call.tape, Some(Purpose::Completion));
-        let response = self.send(listened, request, deadlines).await?;
-        if !response.status().is_success() {
-            return Err(response::status_error(self.id(), response).await);
-        }
+        let response = server.send(listened, request, deadlines).await?;
         if call.stream {
-            let answer = response::event_stream(self.id(), response, deadlines.idle).await?;
+            let answer = response::event_stream(server.id(), response, deadlines.idle).await?;
             Ok(match answer {
                 Answer::Stream {
                     status,
@@ -105,7 +92,7 @@ impl Anthropic {
                 } => Answer::Stream {
                     status,
                     headers,
-                    bytes: translated(self.id(), bytes, Translator::new(keeps_all, now())),
+                    bytes: translated(server.id(), bytes, Translator::new(keeps_all, now())),
                 },
                 whole @ Answer::Whole { .. } => whole,
             })
@@ -124,11 +111,12 @@ impl Anthropic {
             response.status().as_u16(),
             response::answer_headers(response.headers()),
         );
-        let body = response::collect(&self.settings.id, &mut response, WHOLE_LIMIT, idle).await?;
+        let server = &self.server;
+        let body = response::collect(&server.settings.id, &mut response, WHOLE_LIMIT, idle).await?;
         let message: Value = serde_json::from_slice(&body).unwrap_or_default();
         if !message.get("content").is_some_and(Value::is_array) {
             let what = "a body that is not a message";
-            return Err(response::not_an_answer(self.id(), &body, what));
+            return Err(response::not_an_answer(server.id(), &body, what));
         }
         let completion = content::completion(&message, keeps_all, now());
         Ok(Answer::Whole {
@@ -139,88 +127,32 @@ impl Anthropic {
     }
 
     async fn models(&self, deadline: Duration) -> Result<Vec<UpstreamModel>, UpstreamError> {
-        let deadlines = Deadlines {
-            connect: deadline.min(LIST_CONNECT),
-            first_byte: deadline,
-            idle: deadline,
-        };
-        let exchange = async {
-            let client = self
-                .http
-                .client_for(self.settings.kind, &self.settings.models, deadlines.connect)
-                .map_err(|reason| self.unreachable(reason))?;
-            let mut list = self.settings.models.clone();
-            // Twenty are listed otherwise.
-            list.query_pairs_mut().append_pair("limit", "1000");
-            let request = client.get(list).header(ACCEPT, "application/json");
-            let unheard = Tape::default();
-            let mut response = self.send((&unheard, None), request, deadlines).await?;
-            if !response.status().is_success() {
-                return Err(response::status_error(self.id(), response).await);
-            }
-            let body =
-                response::collect(&self.settings.id, &mut response, MODELS_LIMIT, deadline).await?;
-            read_models(&body).ok_or_else(|| {
-                let what = "the list of models is not JSON of the expected shape";
-                response::not_an_answer(self.id(), &body, what)
-            })
-        };
-        timeout(deadline, exchange).await.unwrap_or_else(|_| {
-            Err(UpstreamError::Timeout {
-                provider: self.id(),
-                phase: Phase::FirstByte,
-                after: deadline,
-            })
-        })
+        let mut list = self.server.settings.models.clone();
+        // Twenty are listed otherwise.
+        list.query_pairs_mut().append_pair("limit", "1000");
+        self.server.models(list, deadline).await
     }
+}
 
-    async fn send(
-        &self,
-        (tape, purpose): (&Tape, Option<Purpose>),
-        request: RequestBuilder,
-        deadlines: Deadlines,
-    ) -> Result<Response, UpstreamError> {
-        let mut request = request.header(VERSION, "2023-06-01");
-        if let Some(key) = &self.settings.key
-            && let Ok(mut key) = HeaderValue::from_str(key.expose_secret())
-        {
+fn sign(request: RequestBuilder, key: Option<&SecretString>) -> RequestBuilder {
+    let request = request.header(VERSION, "2023-06-01");
+    // The key was checked when the configuration was read.
+    match key.map(|key| HeaderValue::from_str(key.expose_secret())) {
+        Some(Ok(mut key)) => {
             key.set_sensitive(true);
-            request = request.header(API_KEY, key);
+            request.header(API_KEY, key)
         }
-        // The configured headers come last: a vendor that wants `authorization` gets it from there.
-        let request = request.headers(self.settings.headers.clone());
-        let sending = Sending {
-            provider: &self.settings.id,
-            purpose,
-            login: None,
-            turn: None,
-            deadlines,
-        };
-        tape.send(sending, request).await
-    }
-
-    fn id(&self) -> String {
-        self.settings.id.clone()
-    }
-
-    fn unreachable(&self, reason: String) -> UpstreamError {
-        UpstreamError::Connect {
-            provider: self.id(),
-            reason,
-        }
-    }
-
-    fn malformed(&self, reason: String) -> UpstreamError {
-        UpstreamError::Malformed {
-            provider: self.id(),
-            reason,
-        }
+        _ => request,
     }
 }
 
 impl Provider for Anthropic {
     fn kind(&self) -> &'static str {
-        self.settings.kind
+        self.server.settings.kind
+    }
+
+    fn speaks(&self) -> Dialect {
+        Dialect::Anthropic
     }
 
     fn complete(&self, call: Call) -> BoxFuture<'_, Result<Answer, UpstreamError>> {

@@ -14,6 +14,7 @@ mod quota;
 pub(crate) mod qwen;
 mod qwen_oauth;
 mod response;
+mod server;
 pub(crate) mod tape;
 
 use std::sync::Arc;
@@ -133,6 +134,11 @@ pub(crate) trait Provider: Send + Sync + 'static {
     /// Whether it tries again by itself what passes: then it is not asked once more for the same request.
     fn retries_itself(&self) -> bool {
         false
+    }
+
+    /// What it speaks beside chat completions, or instead of them: a request in that dialect goes out as it came.
+    fn speaks(&self) -> Dialect {
+        Dialect::Chat
     }
 
     /// Whether its models can be told by `response_format` what an answer is to be. Where not, they are told in words.

@@ -13,52 +13,53 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{RequestBuilder, Response};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
-use tokio::time::timeout;
 
 use self::native::Native;
 use super::address;
 use super::config::Settings;
-use super::error::{Phase, UpstreamError};
+use super::error::UpstreamError;
 use super::http::Http;
 use super::response::{self, ContentType};
-use super::tape::{Sending, Tape};
-use super::{Answer, Call, Deadlines, Pass, Passed, Provider, UpstreamModel, capabilities};
-use crate::limits::upstreams::{LIST_CONNECT, MODELS_LIMIT, WHOLE_LIMIT};
+use super::server::Server;
+use super::tape::Tape;
+use super::{Answer, Call, Pass, Passed, Provider, UpstreamModel, capabilities};
+use crate::limits::upstreams::WHOLE_LIMIT;
+use crate::protocol::dialect::Dialect;
 use crate::protocol::openai::request::roles;
 use crate::protocol::openai::{answer, plain};
 use crate::protocol::recording::Purpose;
 
 pub(super) struct OpenAi {
-    settings: Settings,
-    http: Http,
+    server: Server,
 }
 
 impl OpenAi {
     pub(super) fn new(settings: Settings, http: Http) -> Self {
-        Self { settings, http }
+        Self {
+            server: Server::new(settings, http, sign),
+        }
     }
 
     async fn complete(&self, call: Call) -> Result<Answer, UpstreamError> {
-        let deadlines = self.deadlines(call.deadlines);
-        let native = Native::of(&call, self.settings.responses.as_ref());
+        let server = &self.server;
+        let settings = &server.settings;
+        let deadlines = server.deadlines(call.deadlines);
+        let native = Native::of(&call, settings.responses.as_ref());
         let (url, body) = match &native {
             Some(native) => (native.url, native.body.clone()),
             None if call.is_translated => (
-                &self.settings.chat,
-                plain::request(&call.body, self.settings.kind, &call.model),
+                &settings.chat,
+                plain::request(&call.body, settings.kind, &call.model),
             ),
-            None => (&self.settings.chat, call.body),
+            None => (&settings.chat, call.body),
         };
-        let client = self
-            .http
-            .client_for(self.settings.kind, url, deadlines.connect)
-            .map_err(|reason| self.unreachable(reason))?;
+        let client = server.client(url, deadlines)?;
         let accept = if call.stream {
             "text/event-stream"
         } else {
             "application/json"
         };
-        let renamed = (!self.settings.developer)
+        let renamed = (!settings.developer)
             .then(|| roles::without_developer(&body))
             .flatten();
         let request = client
@@ -67,14 +68,11 @@ impl OpenAi {
             .header(ACCEPT, accept)
             .body(renamed.unwrap_or(body));
         let listened = (&call.tape, Some(Purpose::Completion));
-        let response = self.send(listened, request, deadlines).await?;
-        if !response.status().is_success() {
-            return Err(response::status_error(self.id(), response).await);
-        }
+        let response = server.send(listened, request, deadlines).await?;
         if call.stream {
-            let answer = response::event_stream(self.id(), response, deadlines.idle).await?;
+            let answer = response::event_stream(server.id(), response, deadlines.idle).await?;
             Ok(match &native {
-                Some(native) => native.streamed(answer, self.id()),
+                Some(native) => native.streamed(answer, server.id()),
                 None => answer,
             })
         } else {
@@ -83,87 +81,24 @@ impl OpenAi {
     }
 
     async fn pass(&self, pass: Pass) -> Result<Passed, UpstreamError> {
-        let deadlines = self.deadlines(pass.deadlines);
-        let url = self.settings.at(pass.path);
-        let client = self
-            .http
-            .client_for(self.settings.kind, &url, deadlines.connect)
-            .map_err(|reason| self.unreachable(reason))?;
-        let request = client
+        let server = &self.server;
+        let deadlines = server.deadlines(pass.deadlines);
+        let url = server.settings.at(pass.path);
+        let request = server
+            .client(&url, deadlines)?
             .post(url)
             .header(CONTENT_TYPE, pass.content_type)
             .body(pass.body);
         let unheard = Tape::default();
-        let response = self.send((&unheard, None), request, deadlines).await?;
-        if !response.status().is_success() {
-            return Err(response::status_error(self.id(), response).await);
-        }
+        let response = server.send((&unheard, None), request, deadlines).await?;
         let content_type = response.headers().get(CONTENT_TYPE);
         Ok(Passed {
             status: response.status().as_u16(),
             content_type: content_type
                 .and_then(|kind| kind.to_str().ok())
                 .map(str::to_owned),
-            bytes: response::byte_stream(self.id(), None, response, deadlines.idle),
+            bytes: response::byte_stream(server.id(), None, response, deadlines.idle),
         })
-    }
-
-    async fn models(&self, deadline: Duration) -> Result<Vec<UpstreamModel>, UpstreamError> {
-        let deadlines = Deadlines {
-            connect: deadline.min(LIST_CONNECT),
-            first_byte: deadline,
-            idle: deadline,
-        };
-        let exchange = async {
-            let client = self
-                .http
-                .client_for(self.settings.kind, &self.settings.models, deadlines.connect)
-                .map_err(|reason| self.unreachable(reason))?;
-            let request = client
-                .get(self.settings.models.clone())
-                .header(ACCEPT, "application/json");
-            let unheard = Tape::default();
-            let mut response = self.send((&unheard, None), request, deadlines).await?;
-            if !response.status().is_success() {
-                return Err(response::status_error(self.id(), response).await);
-            }
-            let body =
-                response::collect(&self.settings.id, &mut response, MODELS_LIMIT, deadline).await?;
-            read_models(&body).ok_or_else(|| {
-                response::not_an_answer(
-                    self.id(),
-                    &body,
-                    "the list of models is not JSON of the expected shape",
-                )
-            })
-        };
-        match timeout(deadline, exchange).await {
-            Ok(result) => result,
-            Err(_) => Err(self.late(Phase::FirstByte, deadline)),
-        }
-    }
-
-    /// Sends a request and waits for the headers of its answer.
-    async fn send(
-        &self,
-        (tape, purpose): (&Tape, Option<Purpose>),
-        request: RequestBuilder,
-        deadlines: Deadlines,
-    ) -> Result<Response, UpstreamError> {
-        // The configured headers come last: a vendor's own `authorization` replaces the key.
-        let request = match &self.settings.key {
-            Some(key) => request.header(AUTHORIZATION, bearer(key)),
-            None => request,
-        };
-        let request = request.headers(self.settings.headers.clone());
-        let sending = Sending {
-            provider: &self.settings.id,
-            purpose,
-            login: None,
-            turn: None,
-            deadlines,
-        };
-        tape.send(sending, request).await
     }
 
     async fn whole(
@@ -172,18 +107,16 @@ impl OpenAi {
         idle: Duration,
         native: Option<&Native<'_>>,
     ) -> Result<Answer, UpstreamError> {
+        let server = &self.server;
         let (status, headers) = (
             response.status().as_u16(),
             response::answer_headers(response.headers()),
         );
         if response::content_type(response.headers()) == ContentType::EventStream {
             let reason = "an event stream, which was not asked for".to_owned();
-            return Err(UpstreamError::Malformed {
-                provider: self.id(),
-                reason,
-            });
+            return Err(server.malformed(reason));
         }
-        let body = response::collect(&self.settings.id, &mut response, WHOLE_LIMIT, idle).await?;
+        let body = response::collect(&server.settings.id, &mut response, WHOLE_LIMIT, idle).await?;
         let body = match native {
             Some(native) => native.whole(body),
             None => body,
@@ -195,58 +128,36 @@ impl OpenAi {
                 body,
             }),
             Ok(whole) if whole.error.is_none() => Err(response::not_an_answer(
-                self.id(),
+                server.id(),
                 &body,
                 "JSON without `choices` instead of a completion",
             )),
             Ok(answer::Whole {
                 error: Some(fault), ..
             }) => Err(UpstreamError::InBand {
-                provider: self.id(),
+                provider: server.id(),
                 fault,
             }),
             Ok(_) | Err(_) => Err(response::not_an_answer(
-                self.id(),
+                server.id(),
                 &body,
                 "a body that is not a completion",
             )),
-        }
-    }
-
-    fn deadlines(&self, given: Deadlines) -> Deadlines {
-        match self.settings.timeout {
-            Some(timeout) => Deadlines {
-                first_byte: timeout,
-                idle: timeout,
-                ..given
-            },
-            None => given,
-        }
-    }
-
-    fn id(&self) -> String {
-        self.settings.id.clone()
-    }
-
-    fn unreachable(&self, reason: String) -> UpstreamError {
-        UpstreamError::Connect {
-            provider: self.id(),
-            reason,
-        }
-    }
-
-    fn late(&self, phase: Phase, after: Duration) -> UpstreamError {
-        UpstreamError::Timeout {
-            provider: self.id(),
-            phase,
-            after,
         }
     }
 }
 
 impl Provider for OpenAi {
     fn kind(&self) -> &'static str {
-        self.settings.kind
+        self.server.settings.kind
+    }
+
+    fn speaks(&self) -> Dialect {
+        if self.server.settings.responses.is_some() {
+            Dialect::Responses
+        } else {
+            Dialect::Chat
+        }
     }
 
     fn complete(&self, call: Call) -> BoxFuture<'_, Result<Answer, UpstreamError>> {
@@ -255,7 +166,7 @@ impl Provider for OpenAi {
 
     fn passes(&self) -> bool {
         // Our own Qwen proxy only chats.
-        self.settings.kind != address::QWEN_PROXY
+        self.server.settings.kind != address::QWEN_PROXY
     }
 
     fn pass(&self, pass: Pass) -> BoxFuture<'_, Result<Passed, UpstreamError>> {
@@ -266,7 +177,16 @@ impl Provider for OpenAi {
         &self,
         deadline: Duration,
     ) -> BoxFuture<'_, Result<Vec<UpstreamModel>, UpstreamError>> {
-        self.models(deadline).boxed()
+        self.server
+            .models(self.server.settings.models.clone(), deadline)
+            .boxed()
+    }
+}
+
+fn sign(request: RequestBuilder, key: Option<&SecretString>) -> RequestBuilder {
+    match key {
+        Some(key) => request.header(AUTHORIZATION, bearer(key)),
+        None => request,
     }
 }
 

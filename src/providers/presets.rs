@@ -7,6 +7,8 @@ use crate::protocol::dialect::Dialect;
 
 /// The kind reported for a server that is no preset.
 pub(crate) const GENERIC: &str = "generic-openai";
+/// Any server that speaks Anthropic's Messages.
+pub(crate) const ANTHROPIC: &str = "anthropic-compatible";
 
 /// The kinds that know the role `developer`. Others are told `system`, which all know.
 pub(crate) const KNOW_DEVELOPERS: [&str; 1] = ["openai"];
@@ -312,7 +314,7 @@ pub(crate) static PRESETS: &[Preset] = &[
         )
     },
     Preset {
-        kind: "anthropic-compatible",
+        kind: ANTHROPIC,
         label: "Anthropic-compatible server",
         description: "Any other server that speaks Anthropic's Messages",
         base_url: None,

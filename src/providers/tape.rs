@@ -19,8 +19,9 @@ use zeroize::Zeroizing;
 use super::Deadlines;
 use super::error::{Phase, UpstreamError};
 use super::http::reason;
+use crate::protocol::dialect::{Original, Retelling};
 use crate::protocol::recording::{
-    Attempt, Call, Chunk, Data, End, Failure, Form, Limits, Purpose, Recording, Turn,
+    Attempt, Call, Chunk, Data, End, Failure, Form, Limits, Purpose, Recording, Sent, Turn,
 };
 use crate::tasks::lock;
 
@@ -61,6 +62,8 @@ struct Reel {
     left: usize,
     /// What the client asked and what was asked upstream: read as JSON once nobody waits for bytes any more.
     asked: Option<Bytes>,
+    /// Of a client that speaks no chat: what it sent, and how its answer is told.
+    told_as: Option<(Original, Retelling)>,
     bodies: Vec<(Place, Bytes)>,
     secrets: Vec<Zeroizing<Vec<u8>>>,
     logins: Vec<String>,
@@ -94,8 +97,14 @@ impl fmt::Debug for Tape {
 }
 
 impl Tape {
-    /// Records an exchange that was asked `asked` onto `recording`, at most `most` bytes of bodies.
-    pub(crate) fn recording(recording: Recording, asked: Bytes, most: usize) -> Self {
+    /// Records an exchange that was asked `asked` onto `recording`, at most `most` bytes of bodies. What a client sent
+    /// that speaks no chat, and how its answer is told, is `told_as`.
+    pub(crate) fn recording(
+        recording: Recording,
+        asked: Bytes,
+        told_as: Option<(Original, Retelling)>,
+        most: usize,
+    ) -> Self {
         let now = Instant::now();
         let mut reel = Reel {
             recording,
@@ -103,11 +112,15 @@ impl Tape {
             attempt_began: now,
             left: most,
             asked: None,
+            told_as,
             bodies: Vec::new(),
             secrets: Vec::new(),
             logins: Vec::new(),
         };
-        reel.asked = reel.takes(asked.len()).then_some(asked);
+        let sent = reel.told_as.as_ref().map_or(0, |(original, _)| {
+            original.body.len() + original.native.as_ref().map_or(0, Bytes::len)
+        });
+        reel.asked = reel.takes(asked.len() + sent).then_some(asked);
         Self(Some(Arc::new(Mode::Recording(Box::new(Mutex::new(Some(
             reel,
         )))))))
@@ -133,9 +146,12 @@ impl Tape {
     /// The client is sent `bytes`.
     pub(crate) fn told(&self, form: Form, bytes: &Bytes) {
         self.on_reel(|reel| {
+            let Some((form, bytes)) = reel.as_told(form, bytes) else {
+                return;
+            };
             reel.recording.client.form = form;
             let at_ms = millis(reel.began.elapsed());
-            if let Some(chunk) = reel.chunk(at_ms, bytes) {
+            if let Some(chunk) = reel.chunk(at_ms, &bytes) {
                 reel.recording.client.chunks.push(chunk);
             }
         });
@@ -151,6 +167,8 @@ impl Tape {
         outcome.clone_into(&mut reel.recording.client.outcome);
         let json = |bytes: &Bytes| serde_json::from_slice::<Box<RawValue>>(bytes).ok();
         reel.recording.request = reel.asked.as_ref().and_then(json);
+        let sent = reel.told_as.take().filter(|_| reel.asked.is_some());
+        reel.recording.original = sent.and_then(|(original, _)| Sent::of(&original));
         for (place, body) in std::mem::take(&mut reel.bodies) {
             if let Some(call) = reel.call(place) {
                 call.request = json(&body);
@@ -257,6 +275,21 @@ impl Reel {
         self.left = left.unwrap_or_default();
         self.recording.cut |= left.is_none();
         !self.recording.cut
+    }
+
+    /// What `bytes` of a chat are to the client; none where that is nothing yet.
+    fn as_told(&mut self, form: Form, bytes: &Bytes) -> Option<(Form, Bytes)> {
+        let Some((_, retelling)) = &mut self.told_as else {
+            return Some((form, bytes.clone()));
+        };
+        let told = match form {
+            // It was read before: what cannot be is not told to the client either.
+            Form::Events => Bytes::from(retelling.events(bytes).ok()?),
+            Form::Whole => retelling.whole(bytes).ok()?,
+            Form::Lines | Form::Refused | Form::Nothing => return Some((form, bytes.clone())),
+        };
+        let form = retelling.form(form);
+        (!told.is_empty()).then_some((form, told))
     }
 
     fn chunk(&mut self, at_ms: u64, bytes: &Bytes) -> Option<Chunk> {

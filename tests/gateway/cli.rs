@@ -567,12 +567,25 @@ async fn every_tool_is_pointed_at_the_port_in_use() {
         ("aider", format!("export OPENAI_API_BASE={base}\n")),
         ("openai-python", format!("base_url=\"{base}\"")),
         ("openai-node", format!("baseURL: \"{base}\"")),
+        ("llm", format!("api_base: \"{base}\"\n")),
+        ("langchain", format!("base_url=\"{base}\"")),
+        ("continue", format!("apiBase: \"{base}\"\n")),
+        ("cline", format!("-m lab/m -b {base}\n")),
     ] {
         let printed = user.run(&["env", tool, "--model", "lab/m"]).await.ok();
         assert!(printed.out.contains(&said), "{tool}: {printed:?}");
         assert!(printed.out.contains("lab/m"), "{tool}: {printed:?}");
         assert!(printed.err.contains("then: "), "{tool}: {printed:?}");
     }
+    let closed = user.run(&words("env ollama")).await.ok();
+    assert!(closed.out.contains("OLLAMA_HOST=http://127.0.0.1:11434"));
+    assert!(closed.err.contains("ollama.port"), "{closed:?}");
+    let port = crate::support::free_port().to_string();
+    user.run(&["settings", "set", "ollama.port", &port])
+        .await
+        .ok();
+    let open = user.run(&words("env ollama")).await.ok();
+    assert!(open.out.contains(&gateway.ollama("")), "{open:?}");
     let qwen = user.run(&words("env opencode --qwen --model m")).await.ok();
     assert!(qwen.out.contains(&gateway.qwen("/v1")), "{qwen:?}");
     user.run(&words("settings set active_model lab/active"))
@@ -618,6 +631,12 @@ async fn a_tools_file_is_written_and_what_else_is_in_it_stays() {
             ".env",
             "OPENAI_BASE_URL=http://127.0.0.1:3001/v1",
         ),
+        (
+            "llm",
+            ".config/io.datasette.llm/extra-openai-models.yaml",
+            "- model_id: qwarden\n  model_name: \"m\"\n",
+        ),
+        ("continue", ".continue/config.yaml", "model: \"m\"\n"),
     ] {
         let args = ["env", tool, "--model", "m", "--write", "--yes"];
         user.run(&args).await.ok();
@@ -626,6 +645,34 @@ async fn a_tools_file_is_written_and_what_else_is_in_it_stays() {
             "{tool}: {}",
             user.read(path)
         );
+    }
+    // A row of a list takes its own place, and other rows stay.
+    let rows = "- model_id: mine\n  model_name: x\n- model_id: qwarden\n  model_name: old\n  vision: true\n- model_id: last\n";
+    std::fs::write(user.file("rows.yaml"), rows).expect("written");
+    let args = words("env llm --model m --write --yes --path rows.yaml");
+    user.run(&args).await.ok();
+    let rows = user.read("rows.yaml");
+    assert!(
+        rows.starts_with(
+            "- model_id: mine\n  model_name: x\n- model_id: last\n- model_id: qwarden\n"
+        )
+    );
+    assert!(!rows.contains("old") && !rows.contains("vision"), "{rows}");
+    for (tool, what) in [("continue", "of your own"), ("cline", "by the tool itself")] {
+        std::fs::write(user.file("mine.yaml"), "name: mine\n").expect("written");
+        let args = [
+            "env",
+            tool,
+            "--model",
+            "m",
+            "--write",
+            "--yes",
+            "--path",
+            "mine.yaml",
+        ];
+        let refused = user.run(&args).await.fails(1);
+        assert!(refused.err.contains(what), "{refused:?}");
+        assert_eq!(user.read("mine.yaml"), "name: mine\n");
     }
     std::fs::write(user.file("mine.json"), "{ // a comment\n}").expect("written");
     let commented = words("env opencode --model m --write --yes --path mine.json");

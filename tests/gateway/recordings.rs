@@ -25,7 +25,7 @@ fn replay(file: &Path) -> (Option<i32>, Value) {
     (run.status.code(), told)
 }
 
-fn replay_document(document: &Value) -> (Option<i32>, Value) {
+pub fn replay_document(document: &Value) -> (Option<i32>, Value) {
     let dir = TempDir::new().expect("a temporary directory");
     let file = dir.path().join("recording.json");
     std::fs::write(&file, document.to_string()).expect("it is written");
@@ -207,7 +207,7 @@ async fn a_recording_tells_both_sides_and_its_replay_is_equal() {
     let (_, document) = recording(&gateway, &id).await;
     assert_eq!(
         (&document["format"], &document["cut"]),
-        (&json!(1), &json!(false))
+        (&json!(2), &json!(false))
     );
     assert_eq!(document["request"], asked);
     let attempt = &document["attempts"][0];

@@ -898,16 +898,45 @@ async fn an_upstream_of_the_same_dialect_gets_the_request_as_it_is() {
         json!([
             ["message", "system"],
             ["message", "user"],
+            ["reasoning", null],
             ["message", "assistant"],
             ["reasoning", null],
             ["message", "user"]
         ])
     );
     assert_eq!(
-        asked["input"][3].get("id"),
+        asked["input"][4].get("id"),
         None,
         "what is sealed names its own"
     );
+    // What was sealed stays with what is stored, and goes back to its author with the next turn.
+    let (status, stored) = gateway
+        .get(&gateway.router(&format!(
+            "/v1/responses/{}",
+            first["id"].as_str().expect("an id")
+        )))
+        .await;
+    assert_eq!(status, 200, "{stored}");
+    assert_eq!(stored["output"], first["output"]);
+    assert_eq!(stored["output"][0]["encrypted_content"], "sealed");
+    let next = json!({"model": "p/fake", "stream": true, "previous_response_id": first["id"], "input": "and?"});
+    let second = streamed(&gateway, &next).await;
+    let second = second.last().expect("events")["response"]["id"].clone();
+    let next = json!({"model": "p/fake", "previous_response_id": second, "input": "and then?", "stream": true});
+    streamed(&gateway, &next).await;
+    let asked = upstream.requests_for("/v1/responses")[3].json();
+    let sealed: Vec<&Value> = asked["input"]
+        .as_array()
+        .expect("items")
+        .iter()
+        .filter(|item| item["type"] == "reasoning")
+        .collect();
+    assert_eq!(sealed.len(), 2, "one of each turn: {asked}");
+    for item in sealed {
+        assert_eq!(item["encrypted_content"], "sealed");
+        assert_eq!(item["summary"][0]["text"], "hm");
+        assert_eq!(item.get("id"), None);
+    }
     // The history has it as the chat that it is inside, and a chat still goes as one.
     let id = first["id"]
         .as_str()
@@ -935,6 +964,50 @@ async fn an_upstream_of_the_same_dialect_gets_the_request_as_it_is() {
         200
     );
     assert_eq!(upstream.completions().len(), 1);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_native_answer_is_recorded_and_asked_for_again_in_its_dialect() {
+    let (gateway, upstream) = before_native(|request| {
+        if request.json()["stream"] == true {
+            return vec![sse_head(), Step::Chunk(native_stream().into()), Step::End];
+        }
+        let response = json!({"id": "resp_up", "object": "response", "created_at": 9, "model": "fake", "status": "completed",
+            "output": [{"type": "message", "id": "m", "role": "assistant", "content": [{"type": "output_text", "text": "again"}]}]});
+        vec![json_answer(200, &response)]
+    })
+    .await;
+    let asked = gateway
+        .client
+        .post(gateway.router("/v1/responses"))
+        .header("x-qwarden-record", "true")
+        .json(&codex());
+    let response = asked.send().await.expect("an answer");
+    let id = response.headers()["x-request-id"].to_str().expect("text");
+    let id = id.to_owned();
+    let told = response.text().await.expect("a body");
+    assert!(told.contains("sealed"), "a recording changes nothing");
+    let replay = |what: &str| {
+        let url = gateway.api(&format!("/api/requests/{id}/{what}"));
+        let asked = gateway.client.post(url).send();
+        async move {
+            let response = asked.await.expect("an answer");
+            response.json::<Value>().await.expect("JSON")
+        }
+    };
+    let compared = replay("recording/replay").await;
+    assert_eq!(compared["is_equal"], true, "{compared}");
+    let again = replay("replay").await;
+    assert_eq!(
+        again["response"]["choices"][0]["message"]["content"], "again",
+        "{again}"
+    );
+    let asked = upstream.requests_for("/v1/responses");
+    let (mut first, second) = (asked[0].json(), asked[1].json());
+    first["stream"] = json!(false);
+    assert_eq!(second, first);
+    assert_eq!(second["include"], codex()["include"]);
     gateway.stop().await;
 }
 

@@ -1,5 +1,6 @@
 //! What each tool wants to be told, and where it looks. As measured with the tools themselves: OpenCode 1.18, Claude
-//! Code 2.1, Codex 0.169, Qwen Code 0.15, aider 0.86, openai-python 3, openai-node 6.
+//! Code 2.1, Codex 0.169, Qwen Code 0.15, aider 0.86, openai-python 3, openai-node 6, llm 0.36, `langchain-openai`
+//! 1.7, Continue 1.5, Cline 3.0.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -31,6 +32,16 @@ pub(crate) enum Tool {
     OpenaiPython,
     /// Node's package `openai`.
     OpenaiNode,
+    /// llm (extra-openai-models.yaml).
+    Llm,
+    /// What speaks to Ollama alone (a variable).
+    Ollama,
+    /// Python's package `langchain-openai`.
+    Langchain,
+    /// Continue (config.yaml).
+    Continue,
+    /// Cline (a command of its own).
+    Cline,
 }
 
 /// Where requests go, and for which model.
@@ -115,6 +126,39 @@ impl Setup {
                 change: sdk(&base),
                 then: "npm install openai".into(),
             },
+            Tool::Llm => llm(&base, model),
+            Tool::Ollama => {
+                let variables = variables(&[("OLLAMA_HOST", &target.root)]);
+                Self {
+                    text: exports(&variables),
+                    change: Change::Lines("=", variables),
+                    then: format!("curl {}/api/tags", word(&target.root)),
+                }
+            }
+            Tool::Langchain => Self {
+                text: format!(
+                    "from langchain_openai import ChatOpenAI\n\n\
+                     model = ChatOpenAI(base_url={base}, api_key={KEY:?}, model={model}, max_retries=0)\n\
+                     print(model.invoke(\"Hello there\").content)\n",
+                    base = literal(&base),
+                    model = literal(model),
+                ),
+                change: Change::Lines(
+                    "=",
+                    variables(&[("OPENAI_API_BASE", &base), ("OPENAI_API_KEY", KEY)]),
+                ),
+                then: "pip install langchain-openai".into(),
+            },
+            Tool::Continue => continue_(&base, model),
+            Tool::Cline => Self {
+                text: format!(
+                    "cline auth -p openai-compatible -k {KEY} -m {} -b {}\n",
+                    word(model),
+                    word(&base)
+                ),
+                change: Change::Nothing,
+                then: "cline \"Say hello\"".into(),
+            },
         }
     }
 }
@@ -182,6 +226,43 @@ fn codex(base: &str, model: &str) -> Setup {
     }
 }
 
+fn llm(base: &str, model: &str) -> Setup {
+    let first = format!("- model_id: {PROVIDER}");
+    let text = format!(
+        "{first}\n  model_name: {}\n  api_base: {}\n  supports_tools: true\n",
+        literal(model),
+        literal(base)
+    );
+    Setup {
+        text: text.clone(),
+        change: Change::Row { first, text },
+        then: format!("OPENAI_API_KEY={KEY} llm -m {PROVIDER} \"Hello there\""),
+    }
+}
+
+fn continue_(base: &str, model: &str) -> Setup {
+    let first = format!("name: {PROVIDER}");
+    let text = format!(
+        "{first}\n\
+         version: 1.0.0\n\
+         schema: v1\n\
+         models:\n  \
+           - name: {PROVIDER}\n    \
+             provider: openai\n    \
+             model: {}\n    \
+             apiBase: {}\n    \
+             apiKey: {KEY}\n    \
+             roles: [chat, edit, apply]\n",
+        literal(model),
+        literal(base)
+    );
+    Setup {
+        text: text.clone(),
+        change: Change::Whole { first, text },
+        then: "cn --config ~/.continue/config.yaml".into(),
+    }
+}
+
 /// Both packages read these of their own accord.
 fn sdk(base: &str) -> Change {
     Change::Lines(
@@ -239,7 +320,16 @@ pub(crate) fn path(tool: Tool) -> Result<PathBuf, Failure> {
         Tool::QwenCode => home.join(".qwen").join(".env"),
         Tool::Aider => home.join(".aider.conf.yml"),
         // Of the project one stands in.
-        Tool::OpenaiPython | Tool::OpenaiNode => PathBuf::from(".env"),
+        Tool::OpenaiPython | Tool::OpenaiNode | Tool::Ollama | Tool::Langchain => {
+            PathBuf::from(".env")
+        }
+        Tool::Llm => named(
+            "LLM_USER_PATH",
+            home.join(".config").join("io.datasette.llm"),
+        )
+        .join("extra-openai-models.yaml"),
+        Tool::Continue => home.join(".continue").join("config.yaml"),
+        Tool::Cline => home.join(".cline"),
     })
 }
 
@@ -255,13 +345,13 @@ mod tests {
     }
 
     #[test]
-    fn claude_code_gets_the_address_without_v1_and_the_others_with_it() {
+    fn the_address_has_v1_but_for_claude_code_and_ollamas_clients() {
         for tool in Tool::value_variants() {
             let text = Setup::of(*tool, &target("m")).text;
             assert!(text.contains("http://127.0.0.1:3001"), "{tool:?}: {text}");
             assert_eq!(
                 text.contains("http://127.0.0.1:3001/v1"),
-                *tool != Tool::ClaudeCode,
+                !matches!(tool, Tool::ClaudeCode | Tool::Ollama),
                 "{tool:?}: {text}"
             );
         }
@@ -275,6 +365,9 @@ mod tests {
             (Tool::Codex, r#"model = "a'b\"c $d""#),
             (Tool::OpenaiPython, r#"model="a'b\"c $d","#),
             (Tool::Opencode, r#""model": "qwarden/a'b\"c $d""#),
+            (Tool::Llm, r#"model_name: "a'b\"c $d""#),
+            (Tool::Continue, r#"model: "a'b\"c $d""#),
+            (Tool::Cline, r#"-m 'a'\''b"c $d' "#),
         ] {
             let text = Setup::of(tool, &odd).text;
             assert!(text.contains(said), "{tool:?}: {text}");

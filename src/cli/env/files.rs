@@ -23,6 +23,12 @@ pub(crate) enum Change {
         /// Its heading included.
         table: String,
     },
+    /// One entry of a YAML list, known by its first line.
+    Row { first: String, text: String },
+    /// All of it; what has another first line is somebody else's.
+    Whole { first: String, text: String },
+    /// The tool writes it itself, by the command that is printed.
+    Nothing,
 }
 
 impl Change {
@@ -50,6 +56,13 @@ impl Change {
                 heading,
                 table,
             } => with_table(old, top, heading, table),
+            Self::Row { first, text } => Ok(with_row(old, first, text)),
+            Self::Whole { first, text } => {
+                let is_ours = old.trim().is_empty() || old.lines().next() == Some(first);
+                let whole = is_ours.then(|| text.clone());
+                whole.ok_or_else(|| "is a configuration of your own".into())
+            }
+            Self::Nothing => Err("is written by the tool itself".into()),
         }
     }
 }
@@ -94,6 +107,24 @@ fn with_lines(old: &str, between: &str, pairs: &[(String, String)]) -> String {
         let _ = writeln!(text, "{key}{between}{value}");
     }
     text
+}
+
+/// The list with the row in the place of the one that begins alike, or at its end.
+fn with_row(old: &str, first: &str, row: &str) -> String {
+    let mut text = String::new();
+    let mut in_own = false;
+    for line in old.lines() {
+        if line.starts_with('-') {
+            in_own = line.trim_end() == first;
+        } else if !line.starts_with(char::is_whitespace) {
+            in_own = false;
+        }
+        if !in_own {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    text + row
 }
 
 /// Line by line: a TOML file is written by hand, and its comments and order are its owner's.

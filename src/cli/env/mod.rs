@@ -15,6 +15,8 @@ use crate::cli::failure::{Exit, Failure, Outcome};
 
 const ROUTER_PORT: u16 = 3001;
 const QWEN_PORT: u16 = 3000;
+/// Where Ollama's clients look.
+const OLLAMA_PORT: u16 = 11434;
 /// Of a gateway that cannot be asked.
 const MODEL: &str = "qwen3-max";
 /// Built in; it only repeats what it hears.
@@ -111,6 +113,9 @@ async fn target(options: &Options, client: &Client) -> Result<Target, Failure> {
         }
         status => Some(status?),
     };
+    if matches!(options.tool, Tool::Ollama) {
+        return ollama(options, client).await;
+    }
     let (key, usual) = if options.qwen {
         ("qwenProxy", QWEN_PORT)
     } else {
@@ -136,6 +141,27 @@ async fn target(options: &Options, client: &Client) -> Result<Target, Failure> {
         }
         (None, None) => MODEL.to_owned(),
     };
+    Ok(Target {
+        root: there.url(),
+        model,
+    })
+}
+
+/// Ollama's API has a port of its own.
+async fn ollama(options: &Options, client: &Client) -> Result<Target, Failure> {
+    let call = client.get(&["api", "settings", "ollama.port"]);
+    let port = match call.send().await {
+        Err(Failure::NotRunning { .. }) => None,
+        setting => setting?["value"].as_u64(),
+    };
+    let port = port.and_then(|port| u16::try_from(port).ok());
+    if port.is_none_or(|port| port == 0) {
+        Console::note(
+            "the port of Ollama's API is off; open it with: qwarden settings set ollama.port 11434",
+        );
+    }
+    let there = client.beside(port.filter(|port| *port > 0).unwrap_or(OLLAMA_PORT));
+    let model = options.model.clone().unwrap_or_default();
     Ok(Target {
         root: there.url(),
         model,

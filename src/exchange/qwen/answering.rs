@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use crate::actors::sessions::Lease;
+use crate::actors::leases::Lease;
 use crate::exchange::qwen::malformed;
 use crate::exchange::qwen::refused::nothing;
 use crate::exchange::qwen::seen::{Again, Another, Seen};
@@ -50,7 +50,6 @@ pub(crate) struct Chat {
     pub(crate) id: String,
     pub(crate) session_id: String,
     /// Nobody else asks this chat meanwhile.
-    #[expect(dead_code, reason = "held for its end")]
     pub(crate) lease: Lease,
     /// One of its login's places.
     #[expect(dead_code, reason = "held for its end")]
@@ -296,22 +295,23 @@ impl Answering {
     }
 }
 
-/// Tells the site to stop when dropped before the answer is whole, so that its chat is free again.
+/// Tells the site to stop when dropped before the answer is whole, so that its chat is free again. Until that was told
+/// nobody else has the chat: a stop that comes late would end the next answer.
 pub(crate) struct StopGuard {
     pub(crate) tasks: Tasks,
     pub(crate) site: Site,
     pub(crate) login: Arc<Login>,
-    pub(crate) chat_id: String,
+    pub(crate) chat: Arc<Chat>,
     pub(crate) response_id: String,
     pub(crate) is_armed: bool,
 }
 
 impl StopGuard {
     async fn tell(&self, response_id: Option<&str>) {
-        let body = request::stop(&self.chat_id, response_id.unwrap_or_default());
+        let body = request::stop(&self.chat.id, response_id.unwrap_or_default());
         if self
             .site
-            .stop(&self.login, &self.chat_id, &body)
+            .stop(&self.login, &self.chat.id, &body)
             .await
             .is_err()
         {
@@ -325,11 +325,12 @@ impl Drop for StopGuard {
         if !self.is_armed {
             return;
         }
+        self.chat.lease.leave();
         let again = Self {
             tasks: self.tasks.clone(),
             site: self.site.clone(),
             login: self.login.clone(),
-            chat_id: std::mem::take(&mut self.chat_id),
+            chat: self.chat.clone(),
             response_id: std::mem::take(&mut self.response_id),
             is_armed: false,
         };

@@ -105,17 +105,22 @@ impl Asked {
 
     /// What a chat may know of this history, the longest first.
     pub(crate) fn prefixes(&self, account: &str, notation: &Notation) -> Vec<Prefix> {
-        let known = chain::prefixes(self.root(account, notation), &self.messages);
+        let (known, whole) = chain::prefixes(self.root(account, notation), &self.messages);
+        let question: Arc<str> = whole.to_string().into();
         // A history that ends in an answer asks for nothing new: it is told as a whole.
         let new = known
             .into_iter()
             .filter(|(messages, _)| *messages < self.messages.len());
-        let named = |messages, hash| {
-            let hashes = self.names(&hash).into_iter();
-            hashes.map(move |hash| Prefix { messages, hash })
+        let prefix = |messages, hash| Prefix {
+            messages,
+            hash,
+            question: question.clone(),
         };
-        new.flat_map(|(messages, hash)| named(messages, hash))
-            .collect()
+        new.flat_map(|(messages, hash)| {
+            let hashes = self.names(&hash).into_iter();
+            hashes.map(move |hash| prefix(messages, hash))
+        })
+        .collect()
     }
 
     /// The hashes under which this history with `answer` at its end is known.

@@ -397,7 +397,7 @@ impl Talk {
             tasks: self.inner.tasks.clone(),
             site: site.clone(),
             login: login.clone(),
-            chat_id: chat.id.clone(),
+            chat: chat.clone(),
             response_id: String::new(),
             is_armed: true,
         };

@@ -26,11 +26,9 @@ use crate::http::clients::Allowed;
 use crate::http::completions::chat;
 use crate::http::envelope::RequestId;
 use crate::http::error::ApiError;
-use crate::limits::upstreams::EVENT_LIMIT;
-use crate::protocol::dialect::{Native, Telling};
+use crate::protocol::dialect::{Dialect, Native, Original, Retelling, Telling};
 use crate::protocol::openai::request;
 use crate::protocol::openai::request::named::Named;
-use crate::protocol::sse::Reader;
 use crate::settings;
 
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -57,6 +55,8 @@ pub(crate) struct Spoken {
     pub(crate) session: Option<String>,
     /// How the answer is told; none where that is as a chat completion.
     pub(crate) telling: Option<Box<dyn Telling>>,
+    /// What the client sent, where that is not the chat request.
+    pub(crate) original: Option<Original>,
 }
 
 impl Spoken {
@@ -67,6 +67,7 @@ impl Spoken {
             native: None,
             session: None,
             telling: None,
+            original: None,
         }
     }
 }
@@ -100,6 +101,7 @@ impl Asking {
             user_agent: chat::header(headers, &USER_AGENT),
             is_recorded: chat::header(headers, &chat::RECORD).as_deref() == Some("true"),
             kept: None,
+            original: None,
         };
         Ok(Self {
             subject,
@@ -166,7 +168,8 @@ impl Asking {
     }
 
     /// Completes it.
-    pub(crate) async fn answer(self, app: &App, spoken: Spoken) -> Result<Response, ApiError> {
+    pub(crate) async fn answer(mut self, app: &App, spoken: Spoken) -> Result<Response, ApiError> {
+        self.subject.original = spoken.original;
         let parsed = request::parse(spoken.chat).map_err(ApiError::Fields)?;
         self.check(app, parsed.model.as_deref())?;
         let caching = Caching {
@@ -175,6 +178,7 @@ impl Asking {
         };
         let incoming = Incoming {
             request: parsed,
+            is_translated: Dialect::of_path(self.subject.path) != Dialect::Chat,
             native: spoken.native,
             caching: Some(caching),
             subject: self.subject,
@@ -209,7 +213,10 @@ fn respond(delivery: Delivery, telling: Option<Box<dyn Telling>>) -> Result<Resp
         (Content::Events(pieces), None) => ("text/event-stream", Body::from_stream(pieces), true),
         (Content::Events(pieces), Some(telling)) => (
             telling.stream_type(),
-            Body::from_stream(Retold::new(pieces, telling)),
+            Body::from_stream(Retold {
+                pieces,
+                retelling: Retelling::new(telling),
+            }),
             true,
         ),
     };
@@ -236,38 +243,7 @@ fn respond(delivery: Delivery, telling: Option<Box<dyn Telling>>) -> Result<Resp
 /// A chat stream on its way out in another dialect. What is one piece there is one piece here, so nothing waits for more.
 struct Retold {
     pieces: Pieces,
-    reader: Reader,
-    /// The stream is one of server-sent events.
-    has_comments: bool,
-    telling: Box<dyn Telling>,
-}
-
-impl Retold {
-    fn new(pieces: Pieces, telling: Box<dyn Telling>) -> Self {
-        Self {
-            pieces,
-            reader: Reader::new(EVENT_LIMIT),
-            has_comments: telling.stream_type() == "text/event-stream",
-            telling,
-        }
-    }
-
-    fn tell(&mut self, bytes: &[u8]) -> Result<Vec<u8>, CutShort> {
-        let mut out = Vec::with_capacity(bytes.len());
-        // What the exchange sends was read by the same reader before.
-        for frame in self.reader.push(bytes).map_err(|_| CutShort)? {
-            match frame.event {
-                Some(event) if !event.data.is_empty() => self.telling.event(&event.data, &mut out),
-                _ if frame.raw.starts_with(b": waiting") => self.telling.silence(&mut out),
-                // Where there are no comments, what they say is left out.
-                _ if frame.raw.starts_with(b":") && self.has_comments => {
-                    out.extend_from_slice(&frame.raw);
-                }
-                _ => {}
-            }
-        }
-        Ok(out)
-    }
+    retelling: Retelling,
 }
 
 impl Stream for Retold {
@@ -276,7 +252,8 @@ impl Stream for Retold {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
             let told = match ready!(Pin::new(&mut self.pieces).poll_next(cx)) {
-                Some(Ok(bytes)) => self.tell(&bytes),
+                // What the exchange sends was read by the same reader before.
+                Some(Ok(bytes)) => self.retelling.events(&bytes).map_err(|_| CutShort),
                 Some(Err(cut)) => Err(cut),
                 None => return Poll::Ready(None),
             };

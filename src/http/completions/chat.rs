@@ -14,12 +14,14 @@ use hyper::header::{AGE, HeaderName, HeaderValue};
 
 use crate::actors::ports::Port;
 use crate::actors::router::plan::RoutePlan;
+use crate::clock::now_ms;
 use crate::exchange::Wishes;
 use crate::exchange::cache::{Verdict, Wish};
 use crate::http::App;
 use crate::http::completions::asking::{Asking, Spoken};
 use crate::http::error::ApiError;
 use crate::http::extract;
+use crate::protocol::dialect::Original;
 use crate::protocol::openai::functions::{self, FunctionTelling};
 use crate::protocol::openai::request::FieldError;
 use crate::settings;
@@ -75,6 +77,7 @@ pub(crate) async fn complete_with(
 fn spoken(body: Bytes) -> Spoken {
     match functions::modern(&body) {
         Some(modern) => Spoken {
+            original: Some(Original::translated(body, now_ms() / 1_000)),
             telling: Some(Box::new(FunctionTelling)),
             ..Spoken::chat(modern)
         },

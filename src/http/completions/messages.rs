@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::actors::ports::Port;
 use crate::actors::router::plan::RoutePlan;
+use crate::clock::now_ms;
 use crate::http::App;
 use crate::http::completions::asking::{Asking, Spoken};
 use crate::http::completions::chat;
@@ -18,8 +19,8 @@ use crate::http::error::ApiError;
 use crate::http::extract;
 use crate::protocol::anthropic::request::{self, Read};
 use crate::protocol::anthropic::telling::Messages;
-use crate::protocol::dialect::{Dialect, Native};
-use crate::protocol::openai::{self, tokens};
+use crate::protocol::dialect::{Native, Original};
+use crate::protocol::openai;
 use crate::settings;
 
 const PATH: &str = "/v1/messages";
@@ -58,13 +59,16 @@ pub(crate) async fn complete_with(
     // A stream's first event cannot wait for a better count; its last ones have one.
     let (_, tokens) = openai::request::estimate(&chat);
     let telling = Messages::new(asking.id(), model, tokens);
+    let original = Original {
+        body,
+        native: None,
+        beta,
+        created: now_ms() / 1_000,
+    };
     let spoken = Spoken {
+        native: Native::of(original.clone(), PATH),
+        original: Some(original),
         chat: chat.into(),
-        native: Some(Native {
-            dialect: Dialect::Anthropic,
-            body,
-            beta,
-        }),
         session,
         telling: Some(Box::new(telling)),
     };
@@ -77,6 +81,6 @@ async fn count_tokens(State(app): State<App>, request: Request) -> Result<Json<V
     let body = extract::json_bytes(request, limit).await?;
     let read = request::read(&body).map_err(ApiError::Fields)?;
     Ok(Json(
-        json!({"input_tokens": tokens::of_request(&read.chat)}),
+        json!({"input_tokens": app.exchanges.counting.request(read.chat, body.len()).await}),
     ))
 }

@@ -1,7 +1,5 @@
 //! Ollama's API on a port of its own, for tools that speak nothing else.
 
-use std::time::Instant;
-
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -13,6 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::actors::router::catalogue::Offer;
 use crate::actors::router::resolve::closest;
 use crate::clock::{now_ms, rfc3339};
+use crate::exchange::told_as;
 use crate::hex;
 use crate::http::App;
 use crate::http::clients::Allowed;
@@ -20,7 +19,8 @@ use crate::http::completions::asking::{Asking, Spoken};
 use crate::http::completions::chat;
 use crate::http::error::ApiError;
 use crate::http::extract;
-use crate::protocol::ollama::answer::{Moment, OllamaTelling, Shape};
+use crate::protocol::dialect::Original;
+use crate::protocol::ollama::answer::{OllamaTelling, Shape};
 use crate::protocol::ollama::catalogue::{self, Known};
 use crate::protocol::ollama::embedding::Embed;
 use crate::protocol::ollama::request::{self, Asked};
@@ -113,7 +113,7 @@ async fn answer(
     read: fn(&[u8]) -> Result<Asked, Vec<FieldError>>,
 ) -> Result<Response, ApiError> {
     let asking = Asking::of(&app.ollama_port, &request, path, None)?;
-    let clock = clock();
+    let clock = told_as::clock();
     let body = body(app, request).await?;
     match read(&body).map_err(ApiError::Fields)? {
         Asked::Load { model, unloads } => {
@@ -128,6 +128,7 @@ async fn answer(
             let telling =
                 OllamaTelling::new(shape, completion.model, completion.shows_thinking, clock);
             let spoken = Spoken {
+                original: Some(Original::translated(body, now_ms() / 1_000)),
                 telling: Some(Box::new(telling)),
                 ..Spoken::chat(chat)
             };
@@ -146,7 +147,7 @@ async fn embeddings(State(app): State<App>, request: Request) -> Result<Response
 
 async fn vectors(app: &App, request: Request, path: &'static str) -> Result<Response, ApiError> {
     let asking = Asking::of(&app.ollama_port, &request, path, None)?;
-    let clock = clock();
+    let clock = told_as::clock();
     let body = body(app, request).await?;
     let embed = Embed::read(&body, path == EMBEDDINGS).map_err(ApiError::Fields)?;
     let named = real_name(app, &embed.model).await?;
@@ -156,15 +157,6 @@ async fn vectors(app: &App, request: Request, path: &'static str) -> Result<Resp
     asking
         .pass(app, (named, json), "embeddings", Some(telling))
         .await
-}
-
-/// Counts from now.
-fn clock() -> Box<dyn Fn() -> Moment + Send> {
-    let began = Instant::now();
-    Box::new(move || Moment {
-        at: rfc3339(now_ms()),
-        since: began.elapsed(),
-    })
 }
 
 /// Ollama looks at no content type, and its documentation's own examples send that of a form. A page that posts a form

@@ -9,11 +9,13 @@ use axum::routing::post;
 use hyper::header::CONTENT_TYPE;
 
 use crate::actors::ports::Port;
+use crate::clock::now_ms;
 use crate::exchange::passing::{can_pass, question};
 use crate::http::App;
 use crate::http::completions::asking::{Asking, Spoken};
 use crate::http::error::ApiError;
 use crate::http::extract;
+use crate::protocol::dialect::Original;
 use crate::protocol::openai::completion::{self, CompletionTelling};
 use crate::protocol::openai::request::named::{self, Named};
 use crate::settings;
@@ -121,6 +123,7 @@ pub(crate) async fn complete_as_chat(
 fn as_chat(named: &Named) -> Result<Spoken, ApiError> {
     let chat = completion::chat(&named.body).map_err(ApiError::Fields)?;
     Ok(Spoken {
+        original: Some(Original::translated(named.body.clone(), now_ms() / 1_000)),
         telling: Some(Box::new(CompletionTelling)),
         ..Spoken::chat(chat)
     })

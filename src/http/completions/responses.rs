@@ -21,7 +21,7 @@ use crate::http::error::ApiError;
 use crate::http::extract;
 use crate::http::management::changes::{self, Change};
 use crate::http::params::Params;
-use crate::protocol::dialect::{Dialect, Native};
+use crate::protocol::dialect::{Native, Original};
 use crate::protocol::openai::request::FieldError;
 use crate::protocol::responses::answer::{Head, Status};
 use crate::protocol::responses::back;
@@ -67,25 +67,27 @@ pub(crate) async fn respond_with(
     let before = before(&app, &asked, &asking.allowed).await?;
     let translated = asked.chat(&before).map_err(ApiError::Fields)?;
     let earlier = back::items(&before.messages, &translated.names);
-    let native = Native {
-        dialect: Dialect::Responses,
-        body: asked.native(earlier, &before.items),
-        beta: None,
-    };
     if asked.store
         && let Ok(kept) = serde_json::to_string(&Kept::of(&translated))
     {
         asking.keep(kept);
     }
+    let original = Original {
+        body,
+        native: Some(asked.native(earlier, &before.items)),
+        beta: None,
+        created: now_ms() / 1_000,
+    };
     let head = Head {
         request_id: asking.id().to_owned(),
-        created: now_ms() / 1_000,
+        created: original.created,
         echo: translated.echo,
         model: asked.model().unwrap_or_default(),
     };
     let spoken = Spoken {
+        native: Native::of(original.clone(), PATH),
+        original: Some(original),
         chat: translated.chat,
-        native: Some(native),
         session: asked.session,
         telling: Some(Box::new(Teller::new(head, translated.names))),
     };

@@ -52,7 +52,8 @@ async fn play(
     })
 }
 
-async fn find(app: &App, id: &str) -> Result<Recording, ApiError> {
+/// The recording of the exchange `id`.
+pub(crate) async fn find(app: &App, id: &str) -> Result<Recording, ApiError> {
     let exchange = requests::find(app, id).await?;
     let read = move |conn: &_| recordings::find(conn, exchange.id);
     let packed = app.handles.database.read(read).await?;

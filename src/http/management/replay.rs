@@ -21,8 +21,11 @@ use crate::http::error::ApiError;
 use crate::http::extract;
 use crate::http::management::bodies::ReplayBody;
 use crate::http::management::fields::Fields;
+use crate::http::management::recordings;
 use crate::http::management::requests::find;
+use crate::protocol::dialect::{Dialect, Native, Original};
 use crate::protocol::openai::request;
+use crate::protocol::recording::Sent;
 
 const PATH: &str = "/v1/chat/completions";
 
@@ -70,6 +73,7 @@ async fn replay(
     fields.end()?;
     let stored = find(&app, &id).await?;
     let mut asked = asked(&stored)?;
+    let original = original(&app, &stored).await?;
     let is_redirected = provider.is_some() || model.is_some();
     if let Some(model) = wanted_model(&app, &stored.model, provider, model).await? {
         asked.insert("model".into(), model.into());
@@ -87,6 +91,7 @@ async fn replay(
         tags: BTreeMap::new(),
         is_recorded: false,
         kept: None,
+        original: None,
         path: PATH,
         port: stored.port.unwrap_or_default(),
         user_agent: Some(concat!("qwarden/", env!("CARGO_PKG_VERSION")).into()),
@@ -94,7 +99,8 @@ async fn replay(
     let request_id = subject.request_id.clone();
     let incoming = Incoming {
         request: parsed.map_err(ApiError::Fields)?,
-        native: None,
+        is_translated: Dialect::of_path(&stored.path) != Dialect::Chat,
+        native: original.and_then(|original| Native::of(original, &stored.path)),
         subject,
         connections: Connections::default(),
         received: Instant::now(),
@@ -169,6 +175,25 @@ fn asked(stored: &StoredExchange) -> Result<Map<String, Value>, ApiError> {
                 .into(),
         }),
     }
+}
+
+/// What a client of another dialect sent, asking for a whole answer. Only a recording has it: the history keeps the chat
+/// request, or it would hold each such conversation twice.
+async fn original(app: &App, stored: &StoredExchange) -> Result<Option<Original>, ApiError> {
+    if !stored.has_recording {
+        return Ok(None);
+    }
+    let recording = recordings::find(app, &stored.request_id).await?;
+    let Some(mut original) = recording.original.as_ref().map(Sent::original) else {
+        return Ok(None);
+    };
+    let sent = original.native.as_ref().unwrap_or(&original.body);
+    let Ok(mut members) = serde_json::from_slice::<Map<String, Value>>(sent) else {
+        return Ok(None);
+    };
+    members.insert("stream".into(), false.into());
+    original.native = Some(Value::Object(members).to_string().into());
+    Ok(Some(original))
 }
 
 /// The model to ask for; none when it stays.

@@ -125,9 +125,10 @@ mod tests {
         };
         let embed =
             Embed::read(br#"{"model":"m","input":["a","b"],"dimensions":1}"#, false).unwrap();
+        let asked: Value = serde_json::from_slice(&embed.request("x")).unwrap();
         assert_eq!(
-            embed.request("x"),
-            br#"{"dimensions":1,"input":["a","b"],"model":"x"}"#.as_slice()
+            asked,
+            json!({"dimensions": 1, "input": ["a", "b"], "model": "x"})
         );
         let told: Value =
             serde_json::from_slice(&embed.telling(clock()).whole(answer.as_bytes()).unwrap())

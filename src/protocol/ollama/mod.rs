@@ -5,3 +5,5 @@ pub(crate) mod catalogue;
 mod content;
 pub(crate) mod embedding;
 pub(crate) mod request;
+#[cfg(test)]
+mod roundtrip;

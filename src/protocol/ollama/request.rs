@@ -336,7 +336,7 @@ mod tests {
                     {"role": "user", "content": [{"type": "text", "text": "what is this?"},
                         {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}]},
                     {"role": "assistant", "content": "", "reasoning_content": "hm", "tool_calls": [
-                        {"id": "call_0", "type": "function", "function": {"name": "f", "arguments": "{\"a\":2,\"b\":1}"}},
+                        {"id": "call_0", "type": "function", "function": {"name": "f", "arguments": "{\"b\":1,\"a\":2}"}},
                         {"id": "c9", "type": "function", "function": {"name": "g", "arguments": "{}"}}]},
                     {"role": "tool", "tool_call_id": "c9", "content": "G"},
                     {"role": "tool", "tool_call_id": "call_0", "content": "F"}

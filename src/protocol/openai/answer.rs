@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::chunk::{ChoiceDelta, Scan, ToolCallDelta, Usage};
 use super::error::{self, UpstreamFault};
 use super::{build, lenient};
+use crate::protocol::dialect::extra;
 
 /// Most bytes of text kept of one answer, unless the caller says otherwise.
 pub(crate) const DEFAULT_TEXT_LIMIT: usize = 1024 * 1024;
@@ -34,6 +35,8 @@ struct Choice {
     reasoning: Option<String>,
     refusal: Option<String>,
     calls: Vec<Call>,
+    /// See [`extra::ITEMS`].
+    items: Vec<Value>,
     finish_reason: Option<String>,
 }
 
@@ -152,6 +155,11 @@ impl Assembled {
         for call in &delta.tool_calls {
             self.add_call(&mut choice.calls, call);
         }
+        for item in &delta.items {
+            if self.take(ENTRY_COST + size(item)) {
+                choice.items.push(item.clone());
+            }
+        }
         if delta.finish_reason.is_some() {
             choice.finish_reason.clone_from(&delta.finish_reason);
         }
@@ -202,6 +210,19 @@ impl Assembled {
     }
 }
 
+/// About the bytes of a value.
+fn size(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(|item| 1 + size(item)).sum(),
+        Value::Object(members) => members
+            .iter()
+            .map(|(key, value)| 4 + key.len() + size(value))
+            .sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 4,
+    }
+}
+
 /// QUIRK(gemini): several calls, each whole, all with the same index; they differ in their ids.
 fn is_another(call: &Call, delta: &ToolCallDelta) -> bool {
     delta.name.is_some() && delta.id.is_some() && call.id.is_some() && call.id != delta.id
@@ -223,6 +244,9 @@ impl Choice {
         if !self.calls.is_empty() {
             let calls: Vec<Value> = self.calls.iter().map(Call::to_json).collect();
             message.insert("tool_calls".into(), Value::Array(calls));
+        }
+        if !self.items.is_empty() {
+            message.insert(extra::ITEMS.into(), json!(self.items));
         }
         json!({ "index": index, "message": message, "finish_reason": self.finish_reason })
     }

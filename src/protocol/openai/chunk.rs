@@ -82,6 +82,8 @@ pub(crate) struct ChoiceDelta {
     pub(crate) reasoning: Option<String>,
     pub(crate) refusal: Option<String>,
     pub(crate) tool_calls: Vec<ToolCallDelta>,
+    /// Items of a response that a chat has no word for, as they came: what its author sealed among them.
+    pub(crate) items: Vec<Value>,
     pub(crate) finish_reason: Option<String>,
     pub(crate) has_role: bool,
 }
@@ -176,6 +178,9 @@ struct WireDelta {
     refusal: Text,
     #[serde(default, deserialize_with = "lenient::list")]
     tool_calls: Vec<WireToolCall>,
+    /// See [`extra::ITEMS`].
+    #[serde(default, deserialize_with = "lenient::list")]
+    responses_items: Vec<Value>,
 }
 
 #[derive(Deserialize)]
@@ -203,6 +208,7 @@ impl WireChoice {
             reasoning: delta.reasoning_content.0.or(delta.reasoning.0),
             refusal: delta.refusal.0,
             tool_calls: calls.map(|(call, place)| call.into_delta(place)).collect(),
+            items: delta.responses_items,
             finish_reason: self.finish_reason.0.filter(|reason| !reason.is_empty()),
             has_role: delta.role.0.is_some(),
         }

@@ -183,7 +183,7 @@ mod tests {
         FunctionTelling.event("[DONE]", &mut out);
         let text = String::from_utf8(out).unwrap();
         assert!(
-            text.contains(r#""delta":{"function_call":{"arguments":"{}","name":"f"}}"#),
+            text.contains(r#""delta":{"function_call":{"name":"f","arguments":"{}"}}"#),
             "{text}"
         );
         assert!(text.ends_with("data: [DONE]\n\n"));

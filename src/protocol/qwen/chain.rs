@@ -53,8 +53,8 @@ pub(crate) fn root(system: &str, fingerprint: &str, model: &str, account: &str) 
     digest.end()
 }
 
-/// The prefixes of `messages` that end in an answer, with their lengths, the longest first.
-pub(crate) fn prefixes(root: Hash, messages: &[Message]) -> Vec<(usize, Hash)> {
+/// The prefixes of `messages` that end in an answer, with their lengths, the longest first; and all of it.
+pub(crate) fn prefixes(root: Hash, messages: &[Message]) -> (Vec<(usize, Hash)>, Hash) {
     let mut places = Places::default();
     let mut hash = root;
     let mut found = Vec::new();
@@ -65,7 +65,7 @@ pub(crate) fn prefixes(root: Hash, messages: &[Message]) -> Vec<(usize, Hash)> {
         }
     }
     found.reverse();
-    found
+    (found, hash)
 }
 
 /// The history `messages` with `answer` at its end.
@@ -148,10 +148,10 @@ fn canonical(arguments: &str) -> String {
     if arguments.is_empty() {
         return "{}".to_owned();
     }
-    // The map of `serde_json` without `preserve_order` is sorted.
     match serde_json::from_str::<Value>(arguments) {
         Ok(mut value) => {
             shorten(&mut value);
+            value.sort_all_objects();
             value.to_string()
         }
         Err(_) => arguments.to_owned(),
@@ -305,7 +305,7 @@ mod tests {
             root("s", "t", "M", "a"),
             root("s", "t", "m", "A"),
         ] {
-            assert_ne!(prefixes(other, &messages)[0].1.to_string(), hashes[0]);
+            assert_ne!(prefixes(other, &messages).0[0].1.to_string(), hashes[0]);
         }
     }
 
@@ -516,9 +516,9 @@ mod tests {
             let root = root("", "", "", "");
             for length in (2..=messages.len()).step_by(2) {
                 let kept = after_answer(root, &messages[..length - 1], &messages[length - 1]);
-                let found = prefixes(root, &messages);
+                let found = prefixes(root, &messages).0;
                 prop_assert!(found.contains(&(length, kept)));
-                let own = prefixes(root, &messages[..length]);
+                let own = prefixes(root, &messages[..length]).0;
                 prop_assert_eq!(own.first(), Some(&(length, kept)));
                 prop_assert!(found.windows(2).all(|pair| pair[0].0 > pair[1].0));
             }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::names::Names;
 use super::tools;
+use crate::protocol::dialect::extra;
 
 /// The items that `messages` say, without ids.
 pub(crate) fn items(messages: &[Value], names: &Names) -> Vec<Value> {
@@ -56,11 +57,17 @@ impl Back<'_> {
 
     fn answer(&mut self, message: &Value) {
         let said = |key: &str| message[key].as_str().filter(|text| !text.is_empty());
-        if let Some(text) = said("reasoning_content").or_else(|| said("reasoning")) {
+        let kept = message[extra::ITEMS].as_array();
+        let kept = kept.map(Vec::as_slice).unwrap_or_default();
+        // What its author sealed has the text with it.
+        let is_sealed = kept.iter().any(|item| item["type"] == "reasoning");
+        let told = said("reasoning_content").or_else(|| said("reasoning"));
+        if let Some(text) = told.filter(|_| !is_sealed) {
             let summary = json!([{"type": "summary_text", "text": text}]);
             self.items
                 .push(json!({"type": "reasoning", "summary": summary}));
         }
+        self.items.extend_from_slice(kept);
         let content: Vec<Value> = parts(&message["content"], "output_text")
             .into_iter()
             .filter(|part| part["text"] != "")

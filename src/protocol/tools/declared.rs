@@ -93,7 +93,9 @@ impl Tools {
             .into_iter()
             .map(|tool| json!({"name": tool.name, "description": tool.description, "parameters": tool.parameters}))
             .collect();
-        Value::Array(all).to_string()
+        let mut all = Value::Array(all);
+        all.sort_all_objects();
+        all.to_string()
     }
 
     fn only(&self, fits: impl Fn(&Tool) -> bool) -> Option<&Tool> {

@@ -204,10 +204,10 @@ mod tests {
         let text = instructions(&tools(), &Choice::Auto, true, &NATIVE_JSON);
         for part in [
             "### now\nTells the time.\narguments: {}\n",
-            "### edit\nChanges a file.\narguments: {\n  at: {\n    line: integer\n  }\n",
-            "  path: string // Where\n",
+            "### edit\nChanges a file.\narguments: {\n  path: string // Where\n",
+            "  at: {\n    line: integer\n  }\n",
             "  rest?: string\n}\n",
-            "<tool_call>\n{\"name\": \"edit\", \"arguments\": {\"at\":{\"line\":1},\"lines\":[1],\"mode\":\"a\",\"path\":\"...\"}}\n</tool_call>\n",
+            "<tool_call>\n{\"name\": \"edit\", \"arguments\": {\"path\":\"...\",\"mode\":\"a\",\"lines\":[1],\"at\":{\"line\":1}}}\n</tool_call>\n",
             "<tool_response>",
             "several such blocks",
         ] {

@@ -340,7 +340,7 @@ mod tests {
             "properties": {"node": {"$ref": "#/$defs/Node"}, "gone": {"$ref": "#/$defs/Gone"}},
             "$defs": {"Node": {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}}}}
         }));
-        assert_eq!(text, "{\n  gone?: any\n  node?: {\n    next?: any\n  }\n}");
+        assert_eq!(text, "{\n  node?: {\n    next?: any\n  }\n  gone?: any\n}");
     }
 
     #[test]

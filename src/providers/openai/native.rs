@@ -19,16 +19,12 @@ pub(super) struct Native<'a> {
 }
 
 impl<'a> Native<'a> {
-    /// None where the request goes out as a chat request. What is recorded does: a recording holds the chat request only,
-    /// and its replay must read the answer as that.
+    /// None where the request goes out as a chat request.
     pub(super) fn of(call: &Call, url: Option<&'a Url>) -> Option<Self> {
         let native = call
             .native
             .as_ref()
             .filter(|native| native.dialect == Dialect::Responses)?;
-        if call.tape.is_on() {
-            return None;
-        }
         Some(Self {
             url: url?,
             body: native::request(&native.body, &call.model)?,

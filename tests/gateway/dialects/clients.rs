@@ -12,9 +12,15 @@ pub enum Client {
     Chat,
     Messages,
     Responses,
+    Ollama,
 }
 
-pub const CLIENTS: [Client; 3] = [Client::Chat, Client::Messages, Client::Responses];
+pub const CLIENTS: [Client; 4] = [
+    Client::Chat,
+    Client::Messages,
+    Client::Responses,
+    Client::Ollama,
+];
 
 /// What a client heard.
 #[derive(Debug, Default)]
@@ -94,6 +100,7 @@ impl Client {
             Self::Chat => ("/v1/chat/completions", chat_request(model, scenario)),
             Self::Messages => ("/v1/messages", messages_request(model, scenario)),
             Self::Responses => ("/v1/responses", responses_request(model, scenario)),
+            Self::Ollama => ("/api/chat", ollama_request(model, scenario)),
         }
     }
 
@@ -102,6 +109,7 @@ impl Client {
             Self::Chat => chat_stream(body),
             Self::Messages => messages_stream(body),
             Self::Responses => responses_stream(body),
+            Self::Ollama => ollama_stream(body),
         }
     }
 
@@ -112,6 +120,12 @@ impl Client {
             if self == Self::Messages {
                 assert_eq!(body["type"], "error", "{body}");
             }
+            if self == Self::Ollama {
+                // A text is all there is.
+                assert!(body["error"].is_string(), "{body}");
+                heard.errors.push(reason(&body["error"]));
+                return heard;
+            }
             heard.fail(&body["error"]);
             return heard;
         }
@@ -119,6 +133,7 @@ impl Client {
             Self::Chat => chat_whole(&body, &mut heard),
             Self::Messages => messages_whole(&body, &mut heard),
             Self::Responses => responses_whole(&body, &mut heard),
+            Self::Ollama => ollama_said(&body, &mut heard),
         }
         heard
     }
@@ -418,4 +433,94 @@ fn responses_whole(body: &Value, heard: &mut Transcript) {
     heard.end = Some(end.to_owned());
     let count = |name: &str| body["usage"][name].as_u64().expect("a count");
     heard.usage = (count("input_tokens"), count("output_tokens"));
+}
+
+fn ollama_request(model: &str, scenario: Scenario) -> Value {
+    let mut user = json!({"role": "user", "content": "Hello."});
+    if scenario == Scenario::Image {
+        user = json!({"role": "user", "content": "What is this?", "images": [IMAGE]});
+    }
+    let mut body =
+        json!({"model": model, "messages": [{"role": "system", "content": "Be brief."}, user]});
+    // Unlike the others it streams unless it is told not to.
+    if !scenario.streams() {
+        body["stream"] = json!(false);
+    }
+    if scenario.has_tools() {
+        body["tools"] = tools()
+            .map(|(name, schema)| json!({"type": "function", "function": {"name": name, "description": format!("Use {name}."), "parameters": schema}}))
+            .to_vec()
+            .into();
+    }
+    if scenario == Scenario::Thinking {
+        body["think"] = json!(true);
+    }
+    body
+}
+
+fn ollama_stream(body: &str) -> Transcript {
+    let mut heard = Transcript::default();
+    for line in body.lines() {
+        let line: Value = serde_json::from_str(line).expect("every line is JSON");
+        assert_eq!(heard.end, None, "nothing follows the end: {line}");
+        if line["error"].is_string() {
+            heard.events.push("error".into());
+            heard.errors.push(reason(&line["error"]));
+            continue;
+        }
+        let message = &line["message"];
+        for (name, kind) in [
+            ("thinking", "thinking"),
+            ("content", "content"),
+            ("tool_calls", "calls"),
+        ] {
+            let is_there = message[name].as_str().is_some_and(|text| !text.is_empty())
+                || message[name].is_array();
+            if is_there {
+                heard.events.push(kind.into());
+            }
+        }
+        if line["done"] == true {
+            heard.events.push("done".into());
+        }
+        ollama_said(&line, &mut heard);
+    }
+    heard
+}
+
+/// An error without the words of what is below the gateway.
+fn reason(error: &Value) -> Value {
+    let text = error.as_str().expect("a text");
+    json!(text.split(": ").next())
+}
+
+/// One line of a stream, or all of an answer.
+fn ollama_said(line: &Value, heard: &mut Transcript) {
+    assert!(
+        line["model"].is_string() && line["created_at"].is_string(),
+        "{line}"
+    );
+    let message = &line["message"];
+    assert_eq!(message["role"], "assistant", "{line}");
+    heard.think(&message["thinking"]);
+    heard.say(&message["content"]);
+    for call in message["tool_calls"].as_array().into_iter().flatten() {
+        // Ollama's arguments are an object, not a text.
+        assert!(call["function"]["arguments"].is_object(), "{call}");
+        heard.call(
+            &call["function"]["name"],
+            call["function"]["arguments"].clone(),
+        );
+    }
+    if line["done"] == true {
+        // It has no word of its own for an end with calls.
+        let has_calls = heard.order.contains(&"call");
+        heard.end = Some(match line["done_reason"].as_str().expect("a reason") {
+            "stop" if has_calls => "calls".to_owned(),
+            reason => reason.to_owned(),
+        });
+        let count = |name: &str| line[name].as_u64().expect("a count");
+        heard.usage = (count("prompt_eval_count"), count("eval_count"));
+        assert!(line["total_duration"].is_u64(), "{line}");
+    }
 }

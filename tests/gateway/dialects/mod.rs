@@ -5,6 +5,7 @@
 
 mod clients;
 mod providers;
+mod recorded;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -76,7 +77,7 @@ pub fn calls(scenario: Scenario) -> Vec<(&'static str, Value)> {
 
 async fn cell(client: Client, provider: Provider, scenario: Scenario) {
     let name = format!("{client:?}-{provider:?}-{}", scenario.name()).to_lowercase();
-    let played = Played::start(provider, scenario).await;
+    let played = Played::start(client, provider, scenario).await;
     let (path, body) = client.request(played.model(), scenario);
     let asked = played.gateway.client.post(played.url(path)).json(&body);
     let response = asked.send().await.expect("the gateway answers");
@@ -95,7 +96,7 @@ async fn cell(client: Client, provider: Provider, scenario: Scenario) {
         drop(heard);
         played.upstream().hung_up(Duration::from_secs(1)).await;
         played.check(&name);
-        compare(&name, &json!({"asked": played.asked(), "status": status}));
+        compare(&name, json!({"asked": played.asked(), "status": status}));
         return;
     }
     let text = response.text().await.expect("the body ends in order");
@@ -113,7 +114,7 @@ async fn cell(client: Client, provider: Provider, scenario: Scenario) {
     );
     played.check(&name);
     let seen = json!({"asked": played.asked(), "status": status, "heard": transcript.to_json()});
-    compare(&name, &seen);
+    compare(&name, seen);
 }
 
 /// What holds for a scenario in whatever dialect.
@@ -185,7 +186,10 @@ fn check(
     assert_eq!(order, due, "{name}");
 }
 
-fn compare(name: &str, seen: &Value) {
+fn compare(name: &str, seen: Value) {
+    let mut seen = seen;
+    // So that a file changes only with what it says.
+    seen.sort_all_objects();
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join(format!("tests/golden/dialects/{name}.json"));
     let seen = format!("{seen:#}\n");
@@ -224,9 +228,78 @@ async fn every_client_over_qwens_web_chat() {
     row(PROVIDERS[2]).await;
 }
 
+/// Puts properties into every schema of `body` that has `filePath`, in an order that is not the alphabet's.
+fn disorder(body: &mut Value) {
+    match body {
+        Value::Array(items) => items.iter_mut().for_each(disorder),
+        Value::Object(members) => {
+            if members.contains_key("filePath") {
+                for name in ["zeta", "alpha", "mid"] {
+                    let schema = json!({"type": "string", "description": format!("The {name}.")});
+                    members.insert(name.to_owned(), schema);
+                }
+            }
+            members.values_mut().for_each(disorder);
+        }
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn models_see_the_properties_of_a_schema_in_the_order_they_were_written() {
+    for client in CLIENTS {
+        for provider in PROVIDERS {
+            let played = Played::start(client, provider, Scenario::Tools).await;
+            let (path, mut body) = client.request(played.model(), Scenario::Tools);
+            disorder(&mut body);
+            let response = played.gateway.post(&played.url(path), &body).await;
+            assert_eq!(response.status(), 200, "{client:?} {provider:?}");
+            response.text().await.expect("the body ends in order");
+            let seen = played.seen();
+            let places: Vec<Option<usize>> = ["filePath", "zeta", "alpha", "mid"]
+                .iter()
+                .map(|name| seen.find(name))
+                .collect();
+            assert!(
+                places.iter().all(Option::is_some) && places.is_sorted(),
+                "{client:?} {provider:?}: {places:?} in {seen}"
+            );
+            played.gateway.stop().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_first_event_counts_an_image_as_one_and_not_as_text() {
+    let played = Played::start(Client::Messages, PROVIDERS[0], Scenario::Stream).await;
+    let first = |image: usize| {
+        let source =
+            json!({"type": "base64", "media_type": "image/png", "data": "A".repeat(image)});
+        let content =
+            json!([{"type": "text", "text": "What is this?"}, {"type": "image", "source": source}]);
+        let body = json!({"model": played.model(), "max_tokens": 9, "stream": true,
+            "messages": [{"role": "user", "content": content}]});
+        let (gateway, url) = (&played.gateway, played.url("/v1/messages"));
+        async move {
+            let told = gateway.post(&url, &body).await.text().await;
+            let told = told.expect("the body ends in order");
+            let data = told.lines().find_map(|line| line.strip_prefix("data: "));
+            let event: Value = serde_json::from_str(data.expect("an event")).expect("JSON");
+            assert_eq!(event["type"], "message_start");
+            event["message"]["usage"]["input_tokens"]
+                .as_u64()
+                .expect("a count")
+        }
+    };
+    let (small, large) = (first(64).await, first(400_000).await);
+    assert_eq!(small, large, "however many bytes it has");
+    assert!((1_000..1_200).contains(&small), "{small}");
+    played.gateway.stop().await;
+}
+
 #[tokio::test]
 async fn a_request_reaches_a_provider_of_its_dialect_byte_for_byte() {
-    let played = Played::start(PROVIDERS[1], Scenario::Plain).await;
+    let played = Played::start(Client::Messages, PROVIDERS[1], Scenario::Plain).await;
     let body = r#"{ "max_tokens":9, "model":"up/fake", "messages":[{"role":"user","content":[{"type":"text","text":"hi","cache_control":{"type":"ephemeral"}}]}], "a_new_member": {"z":1, "a":2} }"#;
     let response = played
         .gateway

@@ -2,11 +2,12 @@
 
 use serde_json::{Value, json};
 
+use super::clients::Client;
 use super::{IMAGE, Scenario, TEXT, THOUGHT, calls};
 use crate::qwen::log_in;
-use crate::support::TestGateway;
 use crate::support::site::{Play, Site};
 use crate::support::upstream::{DONE, Step, Upstream, finish, json_answer, sse_head, usage};
+use crate::support::{TestGateway, free_port};
 
 /// How an upstream speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,7 @@ pub const PROVIDERS: [Provider; 3] = [Provider::OpenAi, Provider::Anthropic, Pro
 /// A gateway in front of such an upstream.
 pub struct Played {
     pub gateway: TestGateway,
+    client: Client,
     provider: Provider,
     scenario: Scenario,
     upstream: Option<Upstream>,
@@ -28,21 +30,29 @@ pub struct Played {
 }
 
 impl Played {
-    pub async fn start(provider: Provider, scenario: Scenario) -> Self {
+    pub async fn start(client: Client, provider: Provider, scenario: Scenario) -> Self {
+        let mut settings = Vec::new();
+        if client == Client::Ollama {
+            settings.push(("ollama.port", json!(free_port())));
+        }
         if provider == Provider::Qwen {
             let site = Site::start(move |_| qwen(scenario)).await;
-            let settings = [("qwen.baseUrl", json!(site.upstream.origin()))];
+            settings.push(("qwen.baseUrl", json!(site.upstream.origin())));
             let gateway = TestGateway::with(&settings).await;
             log_in(&gateway, "default", "user").await;
+            let web = json!({"id": "web", "name": "web", "type": "qwen-direct", "config": {}});
+            let made = gateway.post(&gateway.api("/api/providers"), &web).await;
+            assert_eq!(made.status(), 201);
             return Self {
                 gateway,
+                client,
                 provider,
                 scenario,
                 upstream: None,
                 site: Some(site),
             };
         }
-        let gateway = TestGateway::start().await;
+        let gateway = TestGateway::with(&settings).await;
         let upstream = Upstream::start(move |_| match provider {
             Provider::Anthropic => anthropic(scenario),
             _ => openai(scenario),
@@ -58,6 +68,7 @@ impl Played {
         assert_eq!(response.status(), 201);
         Self {
             gateway,
+            client,
             provider,
             scenario,
             upstream: Some(upstream),
@@ -66,15 +77,18 @@ impl Played {
     }
 
     pub fn model(&self) -> &'static str {
-        match self.provider {
-            Provider::Qwen => "qwen3-max",
+        match (self.provider, self.client) {
+            // Ollama's port reaches what the router's does, of which the web chat is one provider.
+            (Provider::Qwen, Client::Ollama) => "web/qwen3-max",
+            (Provider::Qwen, _) => "qwen3-max",
             _ => "up/fake",
         }
     }
 
     pub fn url(&self, path: &str) -> String {
-        match self.provider {
-            Provider::Qwen => self.gateway.qwen(path),
+        match (self.client, self.provider) {
+            (Client::Ollama, _) => self.gateway.ollama(path),
+            (_, Provider::Qwen) => self.gateway.qwen(path),
             _ => self.gateway.router(path),
         }
     }
@@ -100,6 +114,15 @@ impl Played {
         let first = asked.first().expect("a completion");
         let path = first.path.clone();
         json!({"path": path, "body": first.json()})
+    }
+
+    /// What the model was told, as text.
+    pub fn seen(&self) -> String {
+        if let Some(site) = &self.site {
+            return site.turns().first().expect("a turn").content.clone();
+        }
+        let asked = self.upstream().asked();
+        String::from_utf8_lossy(&asked.first().expect("a completion").body).into_owned()
     }
 
     /// The upstream got what it needs.

@@ -6,6 +6,7 @@ mod conversations;
 mod interception;
 mod logins;
 mod oauth;
+mod repeats;
 mod tools;
 
 use serde_json::{Value, json};

@@ -19,6 +19,12 @@ use tempfile::TempDir;
 
 pub use talk::{Heard, PATIENCE, client, hear, read_cell, say, say_streamed};
 
+/// A port that nobody has at the moment.
+pub fn free_port() -> u16 {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    socket.local_addr().expect("an address").port()
+}
+
 /// A gateway of this process, on free ports, with a database of its own.
 pub struct TestGateway {
     pub gateway: Gateway,
@@ -72,6 +78,12 @@ impl TestGateway {
 
     pub fn qwen(&self, path: &str) -> String {
         format!("http://{}{path}", self.gateway.qwen_address())
+    }
+
+    /// Of Ollama's port, which the setting `ollama.port` opens.
+    pub fn ollama(&self, path: &str) -> String {
+        let address = self.gateway.ollama_address().expect("it is on");
+        format!("http://{address}{path}")
     }
 
     pub fn api(&self, path: &str) -> String {
