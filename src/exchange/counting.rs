@@ -1,6 +1,6 @@
 //! Counts of tokens for answers whose upstream told none.
 //!
-//! The tokenizer takes milliseconds for each 100 KB, and prompts of agents are that long: what is longer than a few KB is
+//! The tokenizer takes 5 ms for 100 KB (release build), and prompts of agents are that long: what is longer than a few KB is
 //! counted off the threads that carry all other streams, a few texts at a time.
 
 use std::sync::Arc;
