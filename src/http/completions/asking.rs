@@ -16,6 +16,7 @@ use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, USER_A
 use crate::actors::ports::{Connections, Port};
 use crate::actors::router::plan::RoutePlan;
 use crate::clock::new_id;
+use crate::exchange::admission::Buffering;
 use crate::exchange::cache::{Caching, Wish};
 use crate::exchange::downlink::{CutShort, Pieces};
 use crate::exchange::passing::Passing;
@@ -26,6 +27,7 @@ use crate::http::clients::Allowed;
 use crate::http::completions::chat;
 use crate::http::envelope::RequestId;
 use crate::http::error::ApiError;
+use crate::http::intake::Intake;
 use crate::limits::upstreams::EVENT_LIMIT;
 use crate::protocol::dialect::{Native, Telling};
 use crate::protocol::openai::request;
@@ -45,6 +47,7 @@ pub(crate) struct Asking {
     wish: Result<Wish, ApiError>,
     pub(crate) allowed: Allowed,
     plan: Option<RoutePlan>,
+    buffering: Option<Buffering>,
 }
 
 /// What the body of a request means.
@@ -110,6 +113,10 @@ impl Asking {
             wish: chat::wish(headers),
             allowed,
             plan,
+            buffering: request
+                .extensions()
+                .get::<Intake>()
+                .map(|intake| intake.buffering.clone()),
         })
     }
 
@@ -161,6 +168,7 @@ impl Asking {
             received: self.received,
             wishes: self.wishes,
             plan: self.plan,
+            buffering: self.buffering,
         };
         respond(app.exchanges.pass(passing).await?, telling)
     }
@@ -183,6 +191,7 @@ impl Asking {
             session: self.session.or(spoken.session),
             wishes: self.wishes,
             plan: self.plan,
+            buffering: self.buffering,
         };
         let delivery = app.exchanges.run(incoming).await?;
         respond(delivery, spoken.telling)
