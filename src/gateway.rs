@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -41,6 +42,9 @@ use crate::http::access::Gate;
 use crate::http::management::conventions::Turns;
 use crate::http::metrics::Metrics;
 use crate::http::{App, Integrity, ports, serve};
+use crate::limits::connections::{
+    DESCRIPTORS_KEPT, LEAST_CONNECTIONS, MOST_CONNECTIONS, MOST_MANAGERS,
+};
 use crate::limits::lifecycle::{
     BACKUP_GRACE, CHANGES_GRACE, CHECK_DEADLINE, FLUSH_DEADLINE, MANAGEMENT_GRACE, TASKS_GRACE,
 };
@@ -194,6 +198,8 @@ impl Gateway {
             }
         });
         let services: Arc<OnceLock<Services>> = Arc::default();
+        let clients = Arc::new(Semaphore::new(room_for_clients()));
+        let managers = Arc::new(Semaphore::new(MOST_MANAGERS));
         let tree = Tree::new(Seed {
             database: instance.database().to_owned(),
             http: http.clone(),
@@ -202,18 +208,23 @@ impl Gateway {
             direct: direct.clone(),
             settings: settings.clone(),
             tasks: tasks.clone(),
-            qwen: (qwen.clone(), serving(&services, |services| &services.qwen)),
+            qwen: (
+                qwen.clone(),
+                serving(&services, &settings, &clients, |services| &services.qwen),
+            ),
             router: (
                 router.clone(),
-                serving(&services, |services| &services.router),
+                serving(&services, &settings, &clients, |services| &services.router),
             ),
             ollama: (
                 ollama.clone(),
-                serving(&services, |services| &services.ollama),
+                serving(&services, &settings, &clients, |services| &services.ollama),
             ),
             management: (
                 management.clone(),
-                serving(&services, |services| &services.management),
+                serving(&services, &settings, &managers, |services| {
+                    &services.management
+                }),
             ),
         });
         let handles = tree.handles.clone();
@@ -263,6 +274,7 @@ impl Gateway {
             started,
             integrity,
             changes: Turns::default(),
+            managing: Admission::default(),
             binding: Binding::new(
                 exposure,
                 all_ports.clone(),
@@ -466,17 +478,38 @@ fn seed() -> u64 {
     hash(new_id().as_bytes())
 }
 
-fn serving(services: &Arc<OnceLock<Services>>, pick: fn(&Services) -> &serve::Service) -> Serve {
-    let services = services.clone();
-    Arc::new(move |stream, connections| {
+fn serving(
+    services: &Arc<OnceLock<Services>>,
+    settings: &watch::Receiver<Arc<Settings>>,
+    room: &Arc<Semaphore>,
+    pick: fn(&Services) -> &serve::Service,
+) -> Serve {
+    let (services, settings) = (services.clone(), settings.clone());
+    let serve = Arc::new(move |stream, connections| -> BoxFuture<'static, ()> {
         let service = services.get().map(|services| pick(services).clone());
+        let client_timeout = settings.borrow().millis(settings::SERVER_CLIENT_TIMEOUT);
         Box::pin(async move {
             // Set before the tree starts, so before anything is accepted.
             if let Some(service) = service {
-                serve::connection(stream, service, connections).await;
+                serve::connection(stream, service, connections, client_timeout).await;
             }
         })
-    })
+    });
+    Serve {
+        serve,
+        turn_away: |stream| Box::pin(serve::turn_away(stream)),
+        room: room.clone(),
+    }
+}
+
+/// How many connections of clients may be open at once: each may need another one, to its upstream.
+fn room_for_clients() -> usize {
+    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let descriptors = descriptors.map_or(usize::MAX, |most| {
+        usize::try_from(most).unwrap_or(usize::MAX)
+    });
+    let left = descriptors.saturating_sub(DESCRIPTORS_KEPT) / 2;
+    left.clamp(LEAST_CONNECTIONS, MOST_CONNECTIONS)
 }
 
 /// The database before the tree opens it.

@@ -25,6 +25,7 @@ pub(crate) mod hex;
 pub(crate) mod limits;
 pub(crate) mod secrets;
 pub(crate) mod settings;
+pub(crate) mod sink;
 pub(crate) mod tasks;
 
 pub(crate) mod protocol;

@@ -66,7 +66,19 @@ pub(crate) mod connections {
     pub(crate) const FAREWELL: Duration = Duration::from_secs(1);
     /// How long a port may take to answer us before it counts as silent.
     pub(crate) const PROBE_DEADLINE: Duration = Duration::from_millis(500);
-    /// Connections one port holds at once; more wait in the kernel's queue.
+    /// How long a connection that is one too many is told so.
+    pub(crate) const TURNING_AWAY: Duration = Duration::from_secs(1);
+    /// So many are told at once; others are closed without a word.
+    pub(crate) const MOST_TURNED_AWAY: usize = 64;
+    /// Connections to management at once.
+    pub(crate) const MOST_MANAGERS: usize = 1_024;
+    /// Connections of clients at once, however few descriptors there are.
+    pub(crate) const LEAST_CONNECTIONS: usize = 8;
+    /// Descriptors that connections of clients leave to everything else: management, the database, logs.
+    pub(crate) const DESCRIPTORS_KEPT: usize = 96;
+    /// Between two warnings that a connection could not be accepted.
+    pub(crate) const ACCEPT_WARNED: Duration = Duration::from_secs(5);
+    /// Connections all ports for clients hold at once; more are told to come again.
     pub(crate) const MOST_CONNECTIONS: usize = 16_384;
     /// Pause after a failed accept: out of file descriptors passes when connections end, and must not spin.
     pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -89,6 +101,10 @@ pub(crate) mod connections {
     pub(crate) const LONGEST_HEADERS: usize = 64 << 10;
     /// Longest management body (S15).
     pub(crate) const MANAGEMENT_LIMIT: usize = 1 << 20;
+    /// Requests to management that are served at once.
+    pub(crate) const MOST_MANAGING: usize = 256;
+    /// How long a body may take as a whole: one that comes byte by byte never stalls.
+    pub(crate) const BODY_DEADLINE: Duration = Duration::from_mins(5);
     /// How long a body may stall between two reads (R28).
     pub(crate) const BODY_STALL: Duration = Duration::from_secs(30);
     /// What is read and thrown away of a body that is too long, so that a client that is still sending gets to read why.
@@ -131,6 +147,16 @@ pub(crate) mod management {
     pub(crate) const TELLING: Duration = Duration::from_millis(200);
     /// How long a part may take to answer before we do not count as ready.
     pub(crate) const READY_DEADLINE: Duration = Duration::from_secs(2);
+}
+
+/// The log.
+pub(crate) mod logs {
+    use std::time::Duration;
+
+    /// Lines that may wait for a sink that takes none; more are dropped and counted (R32).
+    pub(crate) const LINES_WAITING: usize = 4_096;
+    /// How long the last lines may take at the end.
+    pub(crate) const FLUSH: Duration = Duration::from_secs(1);
 }
 
 /// Work beside serving: backups, retention.
@@ -314,8 +340,8 @@ pub(crate) mod exchanges {
 
     /// Events that wait for a slow client before its upstream is made to wait too (R21).
     pub(crate) const EVENTS_WAITING: usize = 32;
-    /// A client that takes nothing for this long is cut (R21).
-    pub(crate) const STALLED: Duration = Duration::from_mins(2);
+    /// And their bytes, but for one event that is longer.
+    pub(crate) const BYTES_WAITING: usize = 32 << 10;
     /// What a lookup in the cache may take before it counts as a miss.
     pub(crate) const LOOKUP_PATIENCE: Duration = Duration::from_millis(100);
     /// Bytes of the largest answer that the cache keeps.

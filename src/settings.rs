@@ -82,6 +82,10 @@ pub(crate) const SERVER_KEEP_ALIVE: &str = "server.keepAlive";
 pub(crate) const SERVER_DRAIN_TIMEOUT: &str = "server.drainTimeout";
 pub(crate) const SERVER_MAX_IN_FLIGHT: &str = "server.maxInFlight";
 pub(crate) const SERVER_MAX_BODY: &str = "server.maxBody";
+pub(crate) const SERVER_MAX_BUFFERED: &str = "server.maxBuffered";
+pub(crate) const SERVER_MAX_STREAM: &str = "server.maxStream";
+pub(crate) const SERVER_STREAM_TIMEOUT: &str = "server.streamTimeout";
+pub(crate) const SERVER_CLIENT_TIMEOUT: &str = "server.clientTimeout";
 pub(crate) const HISTORY_COMMIT_WAIT: &str = "history.commitWait";
 pub(crate) const HISTORY_MAX_BODY: &str = "history.maxBody";
 pub(crate) const HISTORY_SEARCH: &str = "history.search";
@@ -209,6 +213,34 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Fallback::Integer(32 << 20),
         None,
         "bytes of one completion request",
+    ),
+    setting(
+        SERVER_MAX_BUFFERED,
+        Kind::Integer(1 << 20, 64 << 30),
+        Fallback::Integer(256 << 20),
+        None,
+        "bytes of completion requests held at once",
+    ),
+    setting(
+        SERVER_MAX_STREAM,
+        Kind::Integer(1_024, 64 << 30),
+        Fallback::Integer(1 << 30),
+        None,
+        "bytes an upstream may stream for one answer",
+    ),
+    setting(
+        SERVER_STREAM_TIMEOUT,
+        Kind::Integer(1_000, 86_400_000),
+        Fallback::Integer(3_600_000),
+        None,
+        "ms one answer of an upstream may take as a whole",
+    ),
+    setting(
+        SERVER_CLIENT_TIMEOUT,
+        Kind::Integer(100, 3_600_000),
+        Fallback::Integer(120_000),
+        None,
+        "ms a client may take nothing of its answer",
     ),
     setting(
         HISTORY_COMMIT_WAIT,

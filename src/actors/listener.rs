@@ -5,6 +5,7 @@
 //! connection.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::future::BoxFuture;
 use tokio::net::TcpStream;
@@ -14,11 +15,19 @@ use crate::actors::address::Message as ActorMessage;
 use crate::actors::behaviour::{Behaviour, Fatal, Own};
 use crate::actors::ports::{Connections, Port};
 use crate::actors::supervisor::ChildSpec;
-use crate::limits::connections::{ACCEPT_PAUSE, LISTENER_MAILBOX, MOST_CONNECTIONS};
+use crate::limits::connections::{ACCEPT_PAUSE, ACCEPT_WARNED, LISTENER_MAILBOX, MOST_TURNED_AWAY};
 use crate::tasks::{Owned, Tasks};
 
-/// Serves one connection to its end. Given from above, so that no actor knows HTTP.
-pub(crate) type Serve = Arc<dyn Fn(TcpStream, Connections) -> BoxFuture<'static, ()> + Send + Sync>;
+/// What is done with connections. Given from above, so that no actor knows HTTP.
+#[derive(Clone)]
+pub(crate) struct Serve {
+    /// Serves one to its end.
+    pub(crate) serve: Arc<dyn Fn(TcpStream, Connections) -> BoxFuture<'static, ()> + Send + Sync>,
+    /// Tells one that it is too many.
+    pub(crate) turn_away: fn(TcpStream) -> BoxFuture<'static, ()>,
+    /// Places of those that are served, which ports may share.
+    pub(crate) room: Arc<Semaphore>,
+}
 
 /// What an incarnation serves.
 #[derive(Clone)]
@@ -67,17 +76,14 @@ impl Behaviour for ListenerActor {
             }
             return Err(format!("the port of the {} is closed", port.name).into());
         };
-        let limit = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        let turning_away = Arc::new(Semaphore::new(MOST_TURNED_AWAY));
+        let mut warned: Option<Instant> = None;
         let spawner = tasks.clone();
         let accepting = connections.track_accepting({
             let connections = connections.clone();
             async move {
                 let mut ended = LoopEnded(Some(own));
                 loop {
-                    // Never closed, so this only waits.
-                    let Ok(permit) = limit.clone().acquire_owned().await else {
-                        break;
-                    };
                     let accepted = tokio::select! {
                         () = connections.closing.cancelled() => {
                             ended.0 = None;
@@ -88,17 +94,34 @@ impl Behaviour for ListenerActor {
                     match accepted {
                         Ok((stream, _)) => {
                             let _ = stream.set_nodelay(true);
-                            let serving = serve(stream, connections.clone());
+                            let Ok(place) = serve.room.clone().try_acquire_owned() else {
+                                // Told at once, rather than left in the kernel's queue (R27).
+                                if let Ok(place) = turning_away.clone().try_acquire_owned() {
+                                    let telling = (serve.turn_away)(stream);
+                                    spawner.spawn(
+                                        "turned away",
+                                        connections.track(async move {
+                                            telling.await;
+                                            drop(place);
+                                        }),
+                                    );
+                                }
+                                continue;
+                            };
+                            let serving = (serve.serve)(stream, connections.clone());
                             spawner.spawn(
                                 "connection",
                                 connections.track(async move {
                                     serving.await;
-                                    drop(permit);
+                                    drop(place);
                                 }),
                             );
                         }
                         Err(error) => {
-                            tracing::warn!(%error, "a connection could not be accepted");
+                            if warned.is_none_or(|at| at.elapsed() >= ACCEPT_WARNED) {
+                                warned = Some(Instant::now());
+                                tracing::warn!(%error, "a connection could not be accepted");
+                            }
                             tokio::time::sleep(ACCEPT_PAUSE).await;
                         }
                     }

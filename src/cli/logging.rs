@@ -3,11 +3,15 @@
 use std::io::IsTerminal;
 
 use anyhow::Context;
+use serde_json::json;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt};
+
+use crate::limits::logs::FLUSH;
+use crate::sink::Lines;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -18,13 +22,22 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Changes the level while the process runs.
-pub(crate) struct Level(reload::Handle<EnvFilter, Registry>);
+/// Changes the level while the process runs. At its end, the last lines go out.
+pub(crate) struct Level {
+    filter: reload::Handle<EnvFilter, Registry>,
+    lines: Lines,
+}
+
+impl Drop for Level {
+    fn drop(&mut self) {
+        self.lines.flush(FLUSH);
+    }
+}
 
 impl Level {
     /// `level` is one of the words of the setting `logging.level`.
     pub(crate) fn set(&self, level: &str) {
-        let _ = self.0.reload(filter(level));
+        let _ = self.filter.reload(filter(level));
     }
 }
 
@@ -37,15 +50,21 @@ pub(crate) fn start(format: Format, level: &str) -> anyhow::Result<Level> {
         Format::Auto => std::io::stderr().is_terminal(),
     };
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let queue = Lines::to(std::io::stderr(), move |count| missed(pretty, count))
+        .context("no thread for the log")?;
+    let to_queue = {
+        let queue = queue.clone();
+        move || queue.clone()
+    };
     let lines = if pretty {
         fmt::layer()
-            .with_writer(std::io::stderr)
+            .with_writer(to_queue)
             .with_ansi(colour)
             .with_target(false)
             .boxed()
     } else {
         fmt::layer()
-            .with_writer(std::io::stderr)
+            .with_writer(to_queue)
             .json()
             .flatten_event(true)
             .boxed()
@@ -55,7 +74,21 @@ pub(crate) fn start(format: Format, level: &str) -> anyhow::Result<Level> {
         .with(lines)
         .try_init()
         .context("logging could not be started")?;
-    Ok(Level(handle))
+    Ok(Level {
+        filter: handle,
+        lines: queue,
+    })
+}
+
+/// What the log says of lines that are not in it.
+fn missed(pretty: bool, count: u64) -> String {
+    let message = format!("{count} log lines were dropped: what takes the log took none");
+    if pretty {
+        format!("{message}\n")
+    } else {
+        let line = json!({"level": "WARN", "message": message, "dropped": count});
+        format!("{line}\n")
+    }
 }
 
 /// Ours at `level`; libraries only when they warn, since their lines may hold what ours never do.

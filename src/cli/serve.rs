@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -74,6 +75,7 @@ pub(crate) fn run(options: Options) -> anyhow::Result<ExitCode> {
         sockets,
         ..options.config()?
     };
+    raise_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -112,6 +114,19 @@ pub(crate) fn run(options: Options) -> anyhow::Result<ExitCode> {
     // Whatever still runs now was told to end and did not: it must not hold up the exit.
     runtime.shutdown_background();
     code
+}
+
+/// A soft limit is a default of shells, often 1,024; two descriptors per stream need more. Failing is no reason not to serve:
+/// fewer connections are taken then.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "the limit of file descriptors stays as it is");
+    }
 }
 
 async fn either(terminate: &mut Signal, interrupt: &mut Signal) {

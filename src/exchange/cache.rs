@@ -21,7 +21,7 @@ use crate::db::cache::{self, Bounds, CacheRow, Kept, Key, PackedAnswer};
 use crate::db::history::AttemptRow;
 use crate::db::ops::WriteOp;
 use crate::exchange::admission::Place;
-use crate::exchange::downlink::{Downlink, Interrupted};
+use crate::exchange::downlink::{Clocks, Downlink, Interrupted};
 use crate::exchange::record::{Ending, Recorder};
 use crate::exchange::{Delivery, Exchanges, Incoming, Refusal};
 use crate::limits::exchanges::{LARGEST_KEPT, LOOKUP_PATIENCE};
@@ -206,9 +206,9 @@ impl Exchanges {
         recorder.given(hit.key, hit.given.clone());
         let (head, delivered) = oneshot::channel();
         let in_flight = incoming.connections.enter();
-        let keep_alive = settings.millis(settings::SERVER_KEEP_ALIVE);
         let is_stream = incoming.request.stream;
-        let mut downlink = Downlink::new(head, &incoming.connections, keep_alive, is_stream);
+        let mut downlink =
+            Downlink::new(head, &incoming.connections, Clocks::of(settings), is_stream);
         downlink.giving(&hit.given);
         downlink.keeping(Keeping::hit(hit.age));
         let giving = Giving {

@@ -2,23 +2,25 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::actors::ports::Connections;
 use crate::actors::router::target::Target;
 use crate::exchange::cache::{Given, Keeping};
 use crate::exchange::{Content, Delivery, Refusal};
-use crate::limits::exchanges::{EVENTS_WAITING, STALLED};
+use crate::limits::exchanges::{BYTES_WAITING, EVENTS_WAITING};
 use crate::protocol::recording::Form;
 use crate::protocol::sse;
 use crate::providers::tape::Tape;
+use crate::settings::{self, Settings};
 
 /// Why an exchange stops before its upstream does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub(crate) enum Interrupted {
 pub(crate) struct Downlink {
     head: Option<oneshot::Sender<Result<Delivery, Refusal>>>,
     pieces: mpsc::Sender<Piece>,
+    /// Bytes that may wait for the client: each piece takes its own with it.
+    room: Arc<Semaphore>,
     /// Until the head is sent.
     receiver: Option<mpsc::Receiver<Piece>>,
     /// Of the target that is being tried.
@@ -40,7 +44,7 @@ pub(crate) struct Downlink {
     ignored: Vec<&'static str>,
     content_type: Option<String>,
     aborting: CancellationToken,
-    keep_alive: Duration,
+    clocks: Clocks,
     /// Whether the client asked for events: only then can it be kept waiting with comments.
     streams: bool,
     tape: Tape,
@@ -48,23 +52,44 @@ pub(crate) struct Downlink {
 }
 
 /// What travels to the client's body.
-enum Piece {
-    More(Bytes),
+struct Piece {
+    bytes: Bytes,
     /// The end marker: only after it is the body complete.
-    Last(Bytes),
+    is_last: bool,
+    /// Given back when the connection takes the piece.
+    _room: OwnedSemaphorePermit,
+}
+
+/// How long a client waits, and is waited for.
+#[derive(Clone, Copy)]
+pub(crate) struct Clocks {
+    /// A streaming client that hears nothing for so long gets a comment.
+    keep_alive: Duration,
+    /// One that takes nothing for so long is cut (R21).
+    stalled: Duration,
+}
+
+impl Clocks {
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Self {
+            keep_alive: settings.millis(settings::SERVER_KEEP_ALIVE),
+            stalled: settings.millis(settings::SERVER_CLIENT_TIMEOUT),
+        }
+    }
 }
 
 impl Downlink {
     pub(crate) fn new(
         head: oneshot::Sender<Result<Delivery, Refusal>>,
         connections: &Connections,
-        keep_alive: Duration,
+        clocks: Clocks,
         streams: bool,
     ) -> Self {
         let (pieces, receiver) = mpsc::channel(EVENTS_WAITING);
         Self {
             head: Some(head),
             pieces,
+            room: Arc::new(Semaphore::new(BYTES_WAITING)),
             receiver: Some(receiver),
             provider: String::new(),
             upstream_model: String::new(),
@@ -72,7 +97,7 @@ impl Downlink {
             ignored: Vec::new(),
             content_type: None,
             aborting: connections.aborting.clone(),
-            keep_alive,
+            clocks,
             streams,
             tape: Tape::default(),
             keeping: Keeping::default(),
@@ -123,7 +148,7 @@ impl Downlink {
         let aborting = self.aborting.clone();
         loop {
             let streams = self.streams;
-            let keep_alive = self.keep_alive;
+            let keep_alive = self.clocks.keep_alive;
             tokio::select! {
                 biased;
                 done = &mut work => return Ok(done),
@@ -146,13 +171,13 @@ impl Downlink {
     pub(crate) async fn send(&mut self, bytes: Bytes) -> Result<(), Interrupted> {
         self.open();
         self.note(Form::Events, &bytes);
-        self.push(Piece::More(bytes)).await
+        self.push(bytes, false).await
     }
 
     /// Sends the end marker, which is noted already; the body is complete then.
     pub(crate) async fn end(&mut self, bytes: Bytes) -> Result<(), Interrupted> {
         self.open();
-        self.push(Piece::Last(bytes)).await
+        self.push(bytes, true).await
     }
 
     /// What tells of a failure inside the stream and ends it: the OpenAI SDKs raise the error (R16). None when the client
@@ -207,14 +232,30 @@ impl Downlink {
         }
     }
 
-    async fn push(&mut self, piece: Piece) -> Result<(), Interrupted> {
-        match self.pieces.try_send(piece) {
-            Ok(()) => Ok(()),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(Interrupted::ClientGone),
-            Err(mpsc::error::TrySendError::Full(piece)) => tokio::select! {
-                sent = self.pieces.send_timeout(piece, STALLED) => sent.map_err(|_| Interrupted::ClientGone),
-                () = self.aborting.cancelled() => Err(Interrupted::ShuttingDown),
-            },
+    async fn push(&mut self, bytes: Bytes, is_last: bool) -> Result<(), Interrupted> {
+        // An event that is longer than the room takes all of it.
+        let weight = bytes.len().min(BYTES_WAITING);
+        let weight = u32::try_from(weight).unwrap_or(u32::MAX);
+        let room = self.room.clone();
+        let sending = async {
+            // Never closed.
+            let Ok(room) = room.acquire_many_owned(weight).await else {
+                return Err(Interrupted::ClientGone);
+            };
+            let piece = Piece {
+                bytes,
+                is_last,
+                _room: room,
+            };
+            let sent = self.pieces.send(piece).await;
+            sent.map_err(|_| Interrupted::ClientGone)
+        };
+        tokio::select! {
+            biased;
+            sent = sending => sent,
+            () = self.aborting.cancelled() => Err(Interrupted::ShuttingDown),
+            () = self.pieces.closed() => Err(Interrupted::ClientGone),
+            () = tokio::time::sleep(self.clocks.stalled) => Err(Interrupted::ClientGone),
         }
     }
 
@@ -257,10 +298,9 @@ impl Stream for Pieces {
             return Poll::Ready(None);
         }
         self.receiver.poll_recv(cx).map(|piece| match piece {
-            Some(Piece::More(bytes)) => Some(Ok(bytes)),
-            Some(Piece::Last(bytes)) => {
-                self.ended = true;
-                Some(Ok(bytes))
+            Some(piece) => {
+                self.ended = piece.is_last;
+                Some(Ok(piece.bytes))
             }
             None => {
                 self.ended = true;

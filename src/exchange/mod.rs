@@ -40,12 +40,12 @@ use crate::actors::router::Router;
 use crate::actors::router::plan::{Question, RoutePlan};
 use crate::actors::router::resolve::NoTarget;
 use crate::actors::router::target::Target;
-use crate::exchange::admission::{Admission, Place};
+use crate::exchange::admission::{Admission, Buffering, Place};
 pub(crate) use crate::exchange::attempts::NobodyTakesIt;
 use crate::exchange::attempts::{Picked, Picker, Policy};
 use crate::exchange::cache::{Cache, Caching, Lookup, Verdict};
 use crate::exchange::counting::Counting;
-use crate::exchange::downlink::{Downlink, Interrupted, Pieces};
+use crate::exchange::downlink::{Clocks, Downlink, Interrupted, Pieces};
 use crate::exchange::record::{Ending, Recorder, Subject};
 use crate::exchange::seam::{Graft, Told};
 use crate::protocol::dialect::Native;
@@ -55,7 +55,7 @@ use crate::protocol::openai::{answer, build, continuation};
 use crate::protocol::recording::Form;
 use crate::protocol::sse;
 use crate::providers::tape::Tape;
-use crate::providers::{Answer, AnswerHeaders, Call, Deadlines, UpstreamError};
+use crate::providers::{Answer, AnswerHeaders, Call, Deadlines, Phase, UpstreamError};
 use crate::routing::dice::{self, Dice};
 use crate::routing::needs::Needs;
 use crate::routing::retry::Budget;
@@ -107,6 +107,8 @@ pub(crate) struct Incoming {
     pub(crate) plan: Option<RoutePlan>,
     /// What the cache may do for it; none when it is not to be asked.
     pub(crate) caching: Option<Caching>,
+    /// Counts its body; none where that is not held for a client.
+    pub(crate) buffering: Option<Buffering>,
 }
 
 /// What goes to the client.
@@ -218,7 +220,7 @@ impl Exchanges {
         let mut downlink = Downlink::new(
             head,
             &incoming.connections,
-            settings.millis(settings::SERVER_KEEP_ALIVE),
+            Clocks::of(&settings),
             incoming.request.stream,
         );
         downlink.keeping(keeping);
@@ -229,6 +231,7 @@ impl Exchanges {
                 first_byte: silence.unwrap_or(settings.millis(settings::SERVER_TIMEOUT)),
                 idle: silence.unwrap_or(settings.millis(settings::SERVER_TIMEOUT)),
             },
+            caps: Caps::of(&settings),
             has_own_deadline: silence.is_some(),
             // Who wants to watch calls being written takes them as they come.
             holds_calls: policy.mid_stream
@@ -246,7 +249,7 @@ impl Exchanges {
             session: incoming.session,
             recorder,
             received: incoming.received,
-            _guards: (place, in_flight),
+            _guards: (place, in_flight, incoming.buffering),
         };
         self.tasks.spawn("exchange", exchange.drive(plan, policy));
         delivered.await.unwrap_or(Err(Refusal::Broken))
@@ -278,6 +281,7 @@ struct Exchange {
     downlink: Downlink,
     recorder: Recorder,
     deadlines: Deadlines,
+    caps: Caps,
     /// The client said how long it waits; that beats a provider's own timeout.
     has_own_deadline: bool,
     /// Calls are sent when they are whole.
@@ -291,7 +295,33 @@ struct Exchange {
     dice: Arc<Dice>,
     counting: Counting,
     received: Instant,
-    _guards: (Place, InFlight),
+    _guards: (Place, InFlight, Option<Buffering>),
+}
+
+/// What one answer of an upstream may be (S15).
+#[derive(Clone, Copy)]
+pub(crate) struct Caps {
+    /// Of a stream; what is whole has its own, smaller bound.
+    pub(crate) bytes: usize,
+    /// From the beginning of the attempt to its end.
+    pub(crate) time: Duration,
+}
+
+impl Caps {
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Self {
+            bytes: settings.size(settings::SERVER_MAX_STREAM),
+            time: settings.millis(settings::SERVER_STREAM_TIMEOUT),
+        }
+    }
+}
+
+fn too_long(target: &Target, after: Duration) -> UpstreamError {
+    UpstreamError::Timeout {
+        provider: target.provider.clone(),
+        phase: Phase::Whole,
+        after,
+    }
 }
 
 /// How one attempt ended.
@@ -333,12 +363,19 @@ impl Exchange {
             let hedge = (number == 1 && policy.hedge && !self.request.stream)
                 .then(|| hedging::patience(&target, tokens))
                 .flatten();
-            let attempted = match hedge {
-                Some(patience) => {
-                    self.hedged(&mut chances, &mut picked, &mut number, tape, patience)
-                        .await
+            let longest = self.caps.time;
+            let trying = async {
+                match hedge {
+                    Some(patience) => {
+                        self.hedged(&mut chances, &mut picked, &mut number, tape, patience)
+                            .await
+                    }
+                    None => self.attempt(&picked, tape).await,
                 }
-                None => self.attempt(&picked, tape).await,
+            };
+            let attempted = match tokio::time::timeout(longest, trying).await {
+                Ok(attempted) => attempted,
+                Err(_) => Attempted::Failed(too_long(&target, longest)),
             };
             // Of two that were asked one is left.
             let target = picked.target.clone();

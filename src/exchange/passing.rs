@@ -5,7 +5,7 @@
 //! can still be tried: nothing was sent to the client.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -17,11 +17,11 @@ use crate::actors::ports::{Connections, InFlight};
 use crate::actors::router::Router;
 use crate::actors::router::plan::{Question, RoutePlan};
 use crate::actors::router::target::Target;
-use crate::exchange::admission::Place;
+use crate::exchange::admission::{Buffering, Place};
 use crate::exchange::attempts::{NobodyTakesIt, Picker, Policy};
-use crate::exchange::downlink::{Downlink, Interrupted};
+use crate::exchange::downlink::{Clocks, Downlink, Interrupted};
 use crate::exchange::record::{self, Ending, Recorder, Subject};
-use crate::exchange::{Delivery, Exchanges, Refusal, Wishes};
+use crate::exchange::{Caps, Delivery, Exchanges, Refusal, Wishes, too_long};
 use crate::limits::upstreams::{MOST_PASSED, MOST_WHOLE};
 use crate::protocol::openai::answer;
 use crate::protocol::openai::request::named::Named;
@@ -42,6 +42,7 @@ pub(crate) struct Passing {
     pub(crate) wishes: Wishes,
     /// Where it goes, when that was asked before.
     pub(crate) plan: Option<RoutePlan>,
+    pub(crate) buffering: Option<Buffering>,
 }
 
 /// What the router has to know of a request that is passed on.
@@ -97,9 +98,8 @@ impl Exchanges {
         let silence = passing.wishes.timeout;
         let (head, delivered) = oneshot::channel();
         let in_flight = passing.connections.enter();
-        let keep_alive = settings.millis(settings::SERVER_KEEP_ALIVE);
         // Comments are for chats: what is passed on is only what comes.
-        let downlink = Downlink::new(head, &passing.connections, keep_alive, false);
+        let downlink = Downlink::new(head, &passing.connections, Clocks::of(&settings), false);
         let courier = Courier {
             named: passing.named,
             path: passing.path,
@@ -111,11 +111,12 @@ impl Exchanges {
                 first_byte: silence.unwrap_or(settings.millis(settings::SERVER_TIMEOUT)),
                 idle: silence.unwrap_or(settings.millis(settings::SERVER_TIMEOUT)),
             },
+            longest: Caps::of(&settings).time,
             router: self.router.clone(),
             retries: self.retries.clone(),
             dice: self.dice.clone(),
             received: passing.received,
-            _guards: (permit, in_flight),
+            _guards: (permit, in_flight, passing.buffering),
         };
         self.tasks.spawn("passing", courier.drive(plan, policy));
         delivered.await.unwrap_or(Err(Refusal::Broken))
@@ -149,11 +150,13 @@ struct Courier {
     downlink: Downlink,
     recorder: Recorder,
     deadlines: Deadlines,
+    /// What the whole of an attempt may take.
+    longest: Duration,
     router: Router,
     retries: Arc<Budget>,
     dice: Arc<Dice>,
     received: Instant,
-    _guards: (Place, InFlight),
+    _guards: (Place, InFlight, Option<Buffering>),
 }
 
 /// How one attempt ended.
@@ -188,7 +191,11 @@ impl Courier {
             self.recorder.begin_attempt(number, &target);
             self.downlink
                 .serving(&target, number, crate::providers::tape::Tape::default());
-            let ended = self.attempt(&target).await;
+            let longest = self.longest;
+            let ended = match tokio::time::timeout(longest, self.attempt(&target)).await {
+                Ok(ended) => ended,
+                Err(_) => Ended::Failed(too_long(&target, longest)),
+            };
             let now = tokio::time::Instant::now();
             match ended {
                 Ended::Over => {

@@ -144,6 +144,7 @@ async fn play(recording: &Recording) -> Result<Received, Unplayable> {
             is_once: true,
         }),
         caching: None,
+        buffering: None,
     };
     let received = |form, pieces: Vec<Bytes>| Received {
         form,

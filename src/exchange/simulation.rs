@@ -645,6 +645,7 @@ impl Run {
             wishes: Wishes::default(),
             plan: None,
             caching: None,
+            buffering: None,
         };
         let question = question(
             &incoming.request,

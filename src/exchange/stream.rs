@@ -70,6 +70,7 @@ impl Exchange {
         };
         let mut reader = Reader::new(EVENT_LIMIT);
         let mut progress = Instant::now();
+        let mut taken = 0_usize;
         loop {
             let (limit, phase) = if reading.has_content {
                 (progress_limit(deadlines.idle), Phase::Progress)
@@ -103,6 +104,13 @@ impl Exchange {
                 Ok(Ok(None)) => return self.ended(&mut reading, reader).await,
                 Ok(Ok(Some(Ok(chunk)))) => chunk,
             };
+            taken = taken.saturating_add(chunk.len());
+            if taken > self.caps.bytes {
+                return Attempted::Failed(UpstreamError::TooLarge {
+                    provider: reading.target().provider.clone(),
+                    limit: self.caps.bytes,
+                });
+            }
             let frames = match reader.push(&chunk) {
                 Ok(frames) => frames,
                 Err(error) => return Attempted::Failed(reading.malformed(&error.to_string())),

@@ -167,6 +167,9 @@ pub(crate) enum ApiError {
     UnknownActor(String),
     PortTaken(PortTaken),
     Overloaded,
+    /// The bodies that are held are too many bytes.
+    BodiesFull,
+    ManagementOverloaded,
     ShuttingDown,
     Internal,
 }
@@ -489,6 +492,20 @@ impl ApiError {
                 "overloaded_error",
                 "overloaded",
                 "too many completions run at once; try again shortly",
+            )
+            .retry(SOON),
+            Self::BodiesFull => Told::new(
+                S::SERVICE_UNAVAILABLE,
+                "overloaded_error",
+                "overloaded",
+                "too many bytes of requests are held at once (setting `server.maxBuffered`); try again shortly",
+            )
+            .retry(SOON),
+            Self::ManagementOverloaded => Told::new(
+                S::SERVICE_UNAVAILABLE,
+                "overloaded_error",
+                "overloaded",
+                "too many requests to management run at once; try again shortly",
             )
             .retry(SOON),
             Self::ShuttingDown => Told::new(

@@ -9,20 +9,26 @@ use hyper::body::Body as _;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use hyper::http::request::Parts;
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 
 use crate::http::error::ApiError;
-use crate::limits::connections::{BODY_STALL, DISCARD_DEADLINE, DISCARDED, MANAGEMENT_LIMIT};
+use crate::http::intake::Intake;
+use crate::limits::connections::{
+    BODY_DEADLINE, BODY_STALL, DISCARD_DEADLINE, DISCARDED, MANAGEMENT_LIMIT,
+};
 
 /// The whole body, at most `limit` bytes, whatever it is declared to be.
 pub(crate) async fn bytes(request: Request, limit: usize) -> Result<Bytes, ApiError> {
     not_encoded(request.headers())?;
-    collected(request.into_body(), limit).await
+    let intake = request.extensions().get::<Intake>().cloned();
+    collected(request.into_body(), limit, intake.as_ref()).await
 }
 
 /// The whole body, at most `limit` bytes, declared to be JSON.
 pub(crate) async fn json_bytes(request: Request, limit: usize) -> Result<Bytes, ApiError> {
     declared_json(request.headers())?;
-    collected(request.into_body(), limit).await
+    let intake = request.extensions().get::<Intake>().cloned();
+    collected(request.into_body(), limit, intake.as_ref()).await
 }
 
 /// A management request with its body read; what is not empty must be declared to be JSON.
@@ -31,19 +37,25 @@ pub(crate) async fn management_body(request: Request) -> Result<(Parts, Bytes), 
     if !body.is_end_stream() {
         declared_json(&parts.headers)?;
     }
-    let bytes = collected(body, MANAGEMENT_LIMIT).await?;
+    let bytes = collected(body, MANAGEMENT_LIMIT, None).await?;
     Ok((parts, bytes))
 }
 
-async fn collected(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
+async fn collected(
+    mut body: Body,
+    limit: usize,
+    intake: Option<&Intake>,
+) -> Result<Bytes, ApiError> {
     // A body that announces its length need not be read to know that it is too long.
     if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
         discard(body).await;
         return Err(ApiError::TooLarge { limit });
     }
     let mut collected = Collected::Nothing;
+    let until = Instant::now() + BODY_DEADLINE;
     loop {
-        let frame = match tokio::time::timeout(BODY_STALL, body.frame()).await {
+        let patience = BODY_STALL.min(until.saturating_duration_since(Instant::now()));
+        let frame = match tokio::time::timeout(patience, body.frame()).await {
             Err(_) => return Err(ApiError::BodyTooSlow),
             Ok(None) => return Ok(collected.finish()),
             Ok(Some(Err(_))) => return Err(ApiError::BodyBroken),
@@ -53,6 +65,12 @@ async fn collected(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
             if collected.len() + bytes.len() > limit {
                 discard(body).await;
                 return Err(ApiError::TooLarge { limit });
+            }
+            if let Some(intake) = intake
+                && !intake.buffering.take(bytes.len())
+            {
+                intake.let_come(body);
+                return Err(ApiError::BodiesFull);
             }
             collected = collected.and(bytes, body.size_hint().lower());
         }

@@ -1,4 +1,4 @@
-//! How long the head of a request may take (R28).
+//! How long the head of a request may take (R28), and how long a client may take nothing (R21).
 //!
 //! hyper has one clock for an idle connection and for a head that has begun. An idle connection may wait long; a head that
 //! comes byte by byte only holds a place. So what is read is watched, and a second clock runs while a head is under way.
@@ -7,6 +7,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -19,7 +20,16 @@ use crate::limits::connections::HEAD_DEADLINE;
 
 /// What a connection is about. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Heads(Arc<watch::Sender<Phase>>);
+pub(crate) struct Heads(Arc<watch::Sender<State>>);
+
+#[derive(Clone, Copy)]
+struct State {
+    phase: Phase,
+    /// What is written does not go out: the client reads nothing.
+    is_blocked: bool,
+    /// How often it went out after that.
+    moved: u32,
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -33,12 +43,16 @@ enum Phase {
 
 impl Heads {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(watch::Sender::new(Phase::Idle)))
+        Self(Arc::new(watch::Sender::new(State {
+            phase: Phase::Idle,
+            is_blocked: false,
+            moved: 0,
+        })))
     }
 
     /// The head is whole.
     pub(crate) fn arrived(&self) {
-        self.0.send_replace(Phase::Serving);
+        self.enter(Phase::Serving);
     }
 
     /// The answer's body; when it is over, the next head may begin.
@@ -51,21 +65,49 @@ impl Heads {
 
     /// Resolves when a head has taken too long.
     pub(crate) async fn late(&self) {
-        let mut phase = self.0.subscribe();
+        let mut state = self.0.subscribe();
         loop {
             // The sender lives as long as `self`.
-            let _ = phase.wait_for(|phase| *phase == Phase::Begun).await;
-            let whole = phase.wait_for(|phase| *phase != Phase::Begun);
+            let _ = state.wait_for(|state| state.phase == Phase::Begun).await;
+            let whole = state.wait_for(|state| state.phase != Phase::Begun);
             if tokio::time::timeout(HEAD_DEADLINE, whole).await.is_err() {
                 return;
             }
         }
     }
 
+    /// Resolves when the client has taken nothing for `patience` of what was written.
+    pub(crate) async fn stuck(&self, patience: Duration) {
+        let mut state = self.0.subscribe();
+        loop {
+            let blocked = state.wait_for(|state| state.is_blocked).await;
+            let Ok(moved) = blocked.map(|state| state.moved) else {
+                return;
+            };
+            let moving = state.wait_for(|state| !state.is_blocked || state.moved != moved);
+            if tokio::time::timeout(patience, moving).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.0.send_modify(|state| state.phase = phase);
+    }
+
     fn read(&self) {
         // Read first: most pieces are of bodies.
-        if *self.0.borrow() == Phase::Idle {
-            self.0.send_replace(Phase::Begun);
+        if self.0.borrow().phase == Phase::Idle {
+            self.enter(Phase::Begun);
+        }
+    }
+
+    fn wrote(&self, is_blocked: bool) {
+        if self.0.borrow().is_blocked != is_blocked {
+            self.0.send_modify(|state| {
+                state.is_blocked = is_blocked;
+                state.moved = state.moved.wrapping_add(u32::from(!is_blocked));
+            });
         }
     }
 }
@@ -98,7 +140,10 @@ impl AsyncWrite for Watched {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_write(context, bytes);
+        this.heads.wrote(polled.is_pending());
+        polled
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -114,7 +159,10 @@ impl AsyncWrite for Watched {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, slices)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
+        this.heads.wrote(polled.is_pending());
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -150,6 +198,6 @@ impl HttpBody for Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.heads.0.send_replace(Phase::Idle);
+        self.heads.enter(Phase::Idle);
     }
 }

@@ -14,6 +14,7 @@ use hyper::header::CONTENT_TYPE;
 use crate::actors::ports::PROBED;
 use crate::http::App;
 use crate::http::error::ApiError;
+use crate::sink;
 use crate::tasks::lock;
 
 /// Upper bounds in seconds: a chat may take long.
@@ -233,6 +234,13 @@ fn rendered(app: &App, sessions: i64) -> String {
         "counter",
         "History rows that could not be kept.",
         database.log_dropped_total,
+    );
+    let name = "qwarden_log_lines_dropped_total";
+    page.one(
+        name,
+        "counter",
+        "Log lines that found no room: what takes the log took none.",
+        sink::dropped(),
     );
     let name = "process_uptime_seconds";
     page.one(

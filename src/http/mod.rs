@@ -10,6 +10,7 @@ pub(crate) mod error;
 pub(crate) mod extract;
 pub(crate) mod guard;
 pub(crate) mod heads;
+pub(crate) mod intake;
 pub(crate) mod management;
 pub(crate) mod metrics;
 pub(crate) mod params;
@@ -31,6 +32,7 @@ use crate::actors::pulse::Pulse;
 use crate::actors::settings::SettingsStore;
 use crate::actors::tree::Handles;
 use crate::exchange::Exchanges;
+use crate::exchange::admission::Admission;
 use crate::exchange::qwen::QwenWeb;
 use crate::http::access::Gate;
 use crate::http::management::conventions::Turns;
@@ -62,6 +64,8 @@ pub(crate) struct App {
     pub(crate) ollama_port: Arc<Port>,
     /// Whose turn it is to change the configuration.
     pub(crate) changes: Turns,
+    /// Requests to management that are served now.
+    pub(crate) managing: Admission,
     /// Where the ports are.
     pub(crate) binding: Binding,
     pub(crate) keys: Keys,

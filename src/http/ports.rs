@@ -10,7 +10,7 @@ use crate::http::envelope::OfOllama;
 use crate::http::error::ApiError;
 use crate::http::metrics::Observed;
 use crate::http::{
-    App, access, aliases, clients, completions, dashboard, envelope, management, metrics,
+    App, access, aliases, clients, completions, dashboard, envelope, intake, management, metrics,
 };
 
 /// :3000, the Qwen proxy.
@@ -66,11 +66,17 @@ fn aliases(app: &App) -> Aliases {
 fn for_managers(routes: Router<App>, app: &App) -> Router {
     let conventions = from_fn_with_state(app.clone(), management::conventions::conventions);
     let access = from_fn_with_state(app.clone(), access::management);
-    around(routes, app).layer(conventions).layer(access)
+    let intake = from_fn_with_state(app.clone(), intake::managers);
+    around(routes, app)
+        .layer(conventions)
+        .layer(access)
+        .layer(intake)
 }
 
 fn for_clients(routes: Router<App>, app: &App) -> Router {
-    around(routes, app).layer(from_fn_with_state(app.clone(), clients::clients))
+    around(routes, app)
+        .layer(from_fn_with_state(app.clone(), clients::clients))
+        .layer(from_fn_with_state(app.clone(), intake::clients))
 }
 
 /// Layers on this see requests before they are routed: one can look at one route on behalf of another, and whoever is not

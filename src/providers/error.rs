@@ -14,6 +14,8 @@ pub(crate) enum Phase {
     Idle,
     /// Bytes came, but no event. Decided by whoever reads the events.
     Progress,
+    /// It did not come to its end.
+    Whole,
 }
 
 impl fmt::Display for Phase {
@@ -23,6 +25,7 @@ impl fmt::Display for Phase {
             Self::FirstByte => "to begin its answer",
             Self::Idle => "to send more",
             Self::Progress => "to get on with its answer",
+            Self::Whole => "to end its answer",
         })
     }
 }
@@ -187,6 +190,10 @@ impl UpstreamError {
                 phase: Phase::Idle | Phase::Progress,
                 ..
             } => "upstream_idle_timeout",
+            Self::Timeout {
+                phase: Phase::Whole,
+                ..
+            } => "upstream_too_long",
             Self::Status { fault, .. } | Self::InBand { fault, .. } if fault.is_quota() => {
                 "insufficient_quota"
             }

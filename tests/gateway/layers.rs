@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 /// Each layer may import those to its left, and itself.
 const LAYERS: &[&[&str]] = &[
-    &["settings", "limits", "tasks", "clock", "secrets", "hex"],
+    &[
+        "settings", "limits", "tasks", "clock", "secrets", "hex", "sink",
+    ],
     &["protocol"],
     &["providers"],
     &["routing"],

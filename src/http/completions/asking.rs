@@ -16,6 +16,7 @@ use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, USER_A
 use crate::actors::ports::{Connections, Port};
 use crate::actors::router::plan::RoutePlan;
 use crate::clock::new_id;
+use crate::exchange::admission::Buffering;
 use crate::exchange::cache::{Caching, Wish};
 use crate::exchange::downlink::{CutShort, Pieces};
 use crate::exchange::passing::Passing;
@@ -26,6 +27,7 @@ use crate::http::clients::Allowed;
 use crate::http::completions::chat;
 use crate::http::envelope::RequestId;
 use crate::http::error::ApiError;
+use crate::http::intake::Intake;
 use crate::protocol::dialect::{Dialect, Native, Original, Retelling, Telling};
 use crate::protocol::openai::request;
 use crate::protocol::openai::request::named::Named;
@@ -43,6 +45,7 @@ pub(crate) struct Asking {
     wish: Result<Wish, ApiError>,
     pub(crate) allowed: Allowed,
     plan: Option<RoutePlan>,
+    buffering: Option<Buffering>,
 }
 
 /// What the body of a request means.
@@ -112,6 +115,10 @@ impl Asking {
             wish: chat::wish(headers),
             allowed,
             plan,
+            buffering: request
+                .extensions()
+                .get::<Intake>()
+                .map(|intake| intake.buffering.clone()),
         })
     }
 
@@ -163,6 +170,7 @@ impl Asking {
             received: self.received,
             wishes: self.wishes,
             plan: self.plan,
+            buffering: self.buffering,
         };
         respond(app.exchanges.pass(passing).await?, telling)
     }
@@ -187,6 +195,7 @@ impl Asking {
             session: self.session.or(spoken.session),
             wishes: self.wishes,
             plan: self.plan,
+            buffering: self.buffering,
         };
         let delivery = app.exchanges.run(incoming).await?;
         respond(delivery, spoken.telling)

@@ -110,6 +110,7 @@ async fn replay(
         plan: (on_qwen_port && !is_redirected).then(|| app.qwen.plan()),
         // It is sent to see what comes.
         caching: None,
+        buffering: None,
     };
     let delivery = match app.exchanges.run(incoming).await {
         Ok(delivery) => delivery,
