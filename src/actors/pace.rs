@@ -7,8 +7,8 @@ use crate::actors::database::{Database, StoreError};
 use crate::db::ops::{WriteOp, Written};
 use crate::db::unwanted::Unwanted;
 
-/// What one piece should take, its commit and the wait for others' included; half of what it may.
-const PIECE: Duration = Duration::from_millis(10);
+/// What one piece should take, its commit and the wait for others' included; a third of what it may.
+pub(crate) const PIECE: Duration = Duration::from_millis(6);
 pub(crate) const LEAST_PAUSE: Duration = Duration::from_millis(2);
 /// Sizes of a first piece and of the largest: rows, or pages of the file.
 const FIRST: u32 = 4;
@@ -69,7 +69,7 @@ mod tests {
         let mut pace = Pace::new();
         pace.learn(Duration::from_micros(10));
         assert_eq!(pace.size, 8);
-        pace.learn(Duration::from_millis(10));
+        pace.learn(PIECE);
         assert_eq!(pace.size, 8);
         pace.learn(Duration::from_millis(80));
         assert_eq!(pace.size, 1);
