@@ -190,7 +190,7 @@ CREATE TABLE requests (
 ) STRICT;
 
 CREATE INDEX requests_by_time ON requests (timestamp DESC);
-CREATE INDEX requests_by_model ON requests (model, timestamp DESC);
+CREATE INDEX requests_by_model ON requests (model, timestamp DESC, stream);
 CREATE INDEX requests_by_provider ON requests (provider_id, timestamp DESC);
 CREATE INDEX requests_by_status ON requests (status, timestamp DESC);
 CREATE INDEX requests_by_session ON requests (session_id, timestamp DESC) WHERE session_id IS NOT NULL;
@@ -265,13 +265,15 @@ CREATE TABLE recordings (
     packed     BLOB    NOT NULL
 ) STRICT;
 
--- The words of exchanges, for the search; `rowid` is the request's id. Without the texts, which are in the bodies.
+-- The words of exchanges, for the search; `rowid` is the request's id. Without the texts, which are in the bodies. How words
+-- are written in it: `src/db/history/words.rs`.
 CREATE VIRTUAL TABLE history_words USING fts5 (
     prompt, answer, content = '', contentless_delete = 1, tokenize = 'unicode61 remove_diacritics 2'
 );
 
--- Or else deleting would make the index rewrite itself meanwhile; retention has it done in pieces.
-INSERT INTO history_words (history_words, rank) VALUES ('deletemerge', 0);
+-- Or else deleting would make the index rewrite itself meanwhile; retention has it done in pieces. Small pages: what adding
+-- words merges at once is counted in them.
+INSERT INTO history_words (history_words, rank) VALUES ('deletemerge', 0), ('pgsz', 1000);
 
 -- However an exchange goes, with its session too, its words go along.
 CREATE TRIGGER requests_take_their_words AFTER DELETE ON requests BEGIN
@@ -309,7 +311,49 @@ CREATE TABLE usage_latencies (
     PRIMARY KEY (hour, provider, model)
 ) STRICT, WITHOUT ROWID;
 
--- The same of conversations, histograms included; what belongs to none is not in it. Survives the deletion of the conversation
+-- The sums of days that are over (UTC), so that a question about months reads days: of each provider and model, and of each
+-- hour all of them together, histograms included. A day has all of its rows in both tables or none; they repeat what
+-- `usage_rollups` and `usage_latencies` say, and go as soon as something is counted for that day.
+CREATE TABLE usage_days (
+    day               INTEGER NOT NULL,
+    provider          TEXT    NOT NULL,
+    model             TEXT    NOT NULL,
+    requests          INTEGER NOT NULL,
+    completed         INTEGER NOT NULL,
+    failed            INTEGER NOT NULL,
+    client_closed     INTEGER NOT NULL,
+    attempts          INTEGER NOT NULL,
+    prompt_tokens     INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    total_tokens      INTEGER NOT NULL,
+    cached_tokens     INTEGER NOT NULL,
+    reasoning_tokens  INTEGER NOT NULL,
+    duration_ms       INTEGER NOT NULL,
+    cost_microusd     INTEGER NOT NULL,
+    durations         BLOB    NOT NULL,
+    first_contents    BLOB    NOT NULL,
+    PRIMARY KEY (day, provider, model)
+) STRICT;
+
+CREATE TABLE usage_hours (
+    hour              INTEGER NOT NULL PRIMARY KEY,
+    requests          INTEGER NOT NULL,
+    completed         INTEGER NOT NULL,
+    failed            INTEGER NOT NULL,
+    client_closed     INTEGER NOT NULL,
+    attempts          INTEGER NOT NULL,
+    prompt_tokens     INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    total_tokens      INTEGER NOT NULL,
+    cached_tokens     INTEGER NOT NULL,
+    reasoning_tokens  INTEGER NOT NULL,
+    duration_ms       INTEGER NOT NULL,
+    cost_microusd     INTEGER NOT NULL,
+    durations         BLOB    NOT NULL,
+    first_contents    BLOB    NOT NULL
+) STRICT;
+
+-- What `usage_rollups` and `usage_latencies` say of conversations, histograms included; what belongs to none is not in it. Survives the deletion of the conversation
 -- and of its history, for as long as the audit log is kept.
 CREATE TABLE usage_by_session (
     session_id        TEXT    NOT NULL,

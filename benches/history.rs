@@ -39,6 +39,7 @@ const QUESTIONS: &[&str] = &[
     "/api/requests?model=model-3&stream=true&fields=id",
     "/api/requests?has_error=true&fields=id",
     "/api/requests?offset=900000&limit=50&fields=id",
+    "/api/requests?q=question%20424242&fields=id",
 ];
 
 fn main() -> ExitCode {

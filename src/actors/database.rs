@@ -20,8 +20,8 @@ use crate::clock::now_ms;
 use crate::db::connections::{Committed, Connection, ReadConnections, WriteConnection};
 use crate::db::error::DbError;
 use crate::db::ops::{WriteOp, Written};
-use crate::db::retention::Upkeep;
 use crate::db::timings::Timings;
+use crate::db::upkeep::Upkeep;
 use crate::limits::database::{MAILBOX, READ_DEADLINE, REFUSED_PAUSE, STOP_GRACE, WRITE_DEADLINE};
 use crate::tasks::{Owned, Tasks, lock};
 

@@ -67,7 +67,7 @@ mod tests {
         let mut pace = Pace::new();
         pace.learn(Duration::from_micros(10));
         assert_eq!(pace.size, 8);
-        pace.learn(Duration::from_millis(10));
+        pace.learn(PIECE);
         assert_eq!(pace.size, 8);
         pace.learn(Duration::from_millis(80));
         assert_eq!(pace.size, 1);

@@ -1,4 +1,5 @@
-//! Retention: removes what the history has outlived, and gives the exchanges words that have none in the index.
+//! Retention: removes what the history has outlived, sums the days that are over, and gives the exchanges words that have none
+//! in the index.
 //!
 //! Owns: when that is done next, and the pass under way. Durable: nothing; the rules are settings, and what is outlived
 //! is looked up at each pass. A crash loses: a pass, made again by the next incarnation; whoever waited for one asks
@@ -24,11 +25,13 @@ use crate::actors::pace::Pace;
 use crate::actors::supervisor::ChildSpec;
 use crate::clock::now_ms;
 use crate::db::cache::Bounds;
+use crate::db::days::{self, DAY_MS};
 use crate::db::history::words;
 use crate::db::ops::{WriteOp, Written};
-use crate::db::retention::{self, Counts, FileSize, Outlived, Plan, Rules, Upkeep};
+use crate::db::retention::{self, Counts, Outlived, Plan, Rules};
+use crate::db::upkeep::{self, FileSize, Upkeep};
 use crate::limits::upkeep::{
-    BETWEEN, LEAST_PAUSE, PLAN_DEADLINE, RETENTION_MAILBOX, RUN_DEADLINE, TELLING,
+    BETWEEN, LEAST_PAUSE, PIECE, PLAN_DEADLINE, RETENTION_MAILBOX, RUN_DEADLINE, TELLING,
 };
 use crate::settings::{self, Settings};
 use crate::tasks::{Owned, Tasks};
@@ -38,11 +41,14 @@ const WORDS: usize = 6 << 10;
 /// Free pages below this stay: the next rows need them.
 const SLACK: i64 = 1 << 20;
 const MIB: i64 = 1 << 20;
-/// The index of words is written anew when one exchange left it for so many that are in it. That takes time by what stays:
-/// the more has left, the longer takes a piece.
+/// The index of words is written anew when one exchange left it for so many that are in it, at the latest and at the earliest.
+/// In between, when passing over those that left takes a piece: nothing can come between.
 const LEFT_FOR: i64 = 4;
+const LEFT_FOR_AT_LEAST: i64 = 64;
 /// Fewer are not worth it.
 const LEAST_GONE: i64 = 256;
+/// Pages of the index in one piece: its words are of unequal length, so that many short ones say little about what comes.
+const MOST_PAGES: u32 = 200;
 
 /// What a pass removed, or would remove.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
@@ -134,8 +140,7 @@ pub(crate) struct State {
     /// Ends with the incarnation, as the clock does.
     pass: Option<Owned>,
     queue: VecDeque<Waiting>,
-    /// Exchanges that left the index of words since it was last written anew.
-    gone: Arc<AtomicI64>,
+    gone: Arc<Gone>,
     _clock: Owned,
 }
 
@@ -256,15 +261,16 @@ async fn plan(database: &Database, rules: Rules) -> Result<Plan, StoreError> {
         .await
 }
 
-/// First what goes, then the words of what stays.
+/// First the sums of days, then what goes, then the words of what stays.
 async fn pass(
     database: &Database,
     settings: &Settings,
-    gone: &AtomicI64,
+    gone: &Gone,
     mut telling: Telling,
 ) -> Result<Report, StoreError> {
     let (rules, is_searched) = wishes(settings);
     let mut report = Report::default();
+    close_days(database).await?;
     let mut index = Index::new(database, gone).await?;
     let outlived = plan(database, rules).await?.outlived;
     telling.total = outlived.iter().map(|(_, count)| count).sum();
@@ -276,7 +282,7 @@ async fn pass(
     if is_searched {
         report.indexed = add_words(database).await?;
     }
-    report.file = database.read(retention::file_size).await?;
+    report.file = database.read(upkeep::file_size).await?;
     Ok(report)
 }
 
@@ -323,7 +329,7 @@ async fn keep_size(
     let mut pace = Pace::new();
     let mut removed = 0;
     loop {
-        let file = database.read(retention::file_size).await?;
+        let file = database.read(upkeep::file_size).await?;
         if retention::excess(&file, &rules) == 0 {
             return Ok(removed);
         }
@@ -369,17 +375,25 @@ impl Telling {
     }
 }
 
+/// Exchanges that left the index of words since it was last written anew.
+#[derive(Default)]
+struct Gone {
+    count: AtomicI64,
+    /// How many it takes a piece to pass over; 0 while that is not known.
+    fitting: AtomicI64,
+}
+
 /// The index of words while exchanges leave it: what left takes space, and can be read in the file, until it is written
 /// anew.
 struct Index<'a> {
     database: &'a Database,
-    gone: &'a AtomicI64,
+    gone: &'a Gone,
     /// How many may be gone.
     most: i64,
 }
 
 impl<'a> Index<'a> {
-    async fn new(database: &'a Database, gone: &'a AtomicI64) -> Result<Self, StoreError> {
+    async fn new(database: &'a Database, gone: &'a Gone) -> Result<Self, StoreError> {
         let mut index = Self {
             database,
             gone,
@@ -390,35 +404,53 @@ impl<'a> Index<'a> {
     }
 
     async fn look(&mut self) -> Result<(), StoreError> {
-        let left = self.database.read(retention::with_words).await?;
-        self.most = (left / LEFT_FOR).max(LEAST_GONE);
+        let left = self.database.read(upkeep::with_words).await?;
+        self.most = most_gone(left, self.gone.fitting.load(Ordering::Relaxed));
         Ok(())
     }
 
     async fn lost(&mut self, count: i64) -> Result<(), StoreError> {
-        let gone = self.gone.fetch_add(count, Ordering::Relaxed) + count;
+        let gone = self.gone.count.fetch_add(count, Ordering::Relaxed) + count;
         if gone < self.most {
             return Ok(());
         }
         let mut pace = Pace::new();
-        let mut upkeep = Upkeep::RewriteWords;
-        loop {
+        let began = Instant::now();
+        // The oldest words are the first, so this passes over most of what left.
+        let mut left = self.database.upkeep(Upkeep::RewriteWords).await?;
+        let took = began.elapsed();
+        self.gone
+            .fitting
+            .store(fitting(gone, took), Ordering::Relaxed);
+        pace.rest(took).await;
+        while left.is_some() {
             let began = Instant::now();
-            let left = self.database.upkeep(upkeep).await?;
+            let pages = pace.size.min(MOST_PAGES);
+            left = self.database.upkeep(Upkeep::GoOn { pages }).await?;
             pace.rest(began.elapsed()).await;
-            if left.is_none() {
-                break;
-            }
-            upkeep = Upkeep::GoOn { pages: pace.size };
         }
-        self.gone.store(0, Ordering::Relaxed);
+        self.gone.count.store(0, Ordering::Relaxed);
         self.look().await
     }
 }
 
+/// How many exchanges may be gone from the index that `left` are in.
+fn most_gone(left: i64, fitting: i64) -> i64 {
+    fitting
+        .clamp(left / LEFT_FOR_AT_LEAST, left / LEFT_FOR)
+        .max(LEAST_GONE)
+}
+
+/// How many fit into a piece, when passing over `gone` took so long.
+fn fitting(gone: i64, took: Duration) -> i64 {
+    let micros = |time: Duration| i128::try_from(time.as_micros()).unwrap_or(i128::MAX);
+    let fitting = i128::from(gone).saturating_mul(micros(PIECE)) / micros(took).max(1);
+    i64::try_from(fitting).unwrap_or(i64::MAX)
+}
+
 /// Gives free pages back to the disk, when it is worth it.
 async fn shrink(database: &Database) -> Result<(), StoreError> {
-    let mut free = database.read(retention::file_size).await?.free_bytes;
+    let mut free = database.read(upkeep::file_size).await?.free_bytes;
     if free < SLACK {
         return Ok(());
     }
@@ -430,6 +462,23 @@ async fn shrink(database: &Database) -> Result<(), StoreError> {
             _ => return Ok(()),
         }
         pace.rest(began.elapsed()).await;
+    }
+}
+
+/// Stores the sums of days that are over and have none.
+async fn close_days(database: &Database) -> Result<(), StoreError> {
+    let mut after = i64::MIN;
+    loop {
+        let now = now_ms();
+        let next = move |conn: &_| days::next_over(conn, after, now);
+        let Some(closed) = database.read(next).await? else {
+            return Ok(());
+        };
+        // Once each: a day for which something was counted meanwhile is left to the next pass.
+        after = closed.day + DAY_MS;
+        let began = Instant::now();
+        database.tend(WriteOp::CloseDay(Box::new(closed))).await?;
+        tokio::time::sleep(began.elapsed().max(LEAST_PAUSE)).await;
     }
 }
 
@@ -454,5 +503,26 @@ fn rows(written: Written) -> i64 {
     match written {
         Written::Rows(count) => i64::try_from(count).unwrap_or(i64::MAX),
         Written::Done | Written::Offered { .. } | Written::Imported(_) | Written::Removed(_) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_index_is_written_anew_before_what_left_takes_long_to_pass() {
+        for (left, fitting, most) in [
+            (0, 0, LEAST_GONE),
+            (1_000_000, 0, 15_625),
+            (1_000_000, 40_000, 40_000),
+            (1_000_000, i64::MAX, 250_000),
+            (2_000, i64::MAX, 500),
+        ] {
+            assert_eq!(most_gone(left, fitting), most, "{left} {fitting}");
+        }
+        assert_eq!(fitting(1_000, PIECE * 2), 500);
+        assert_eq!(fitting(1_000, PIECE / 3), 3_000);
+        assert!(fitting(i64::MAX, Duration::ZERO) > 0);
     }
 }

@@ -19,8 +19,8 @@ use crate::db::error::DbError;
 use crate::db::files;
 use crate::db::migrate::{self, Migrated};
 use crate::db::ops::{WriteOp, Written};
-use crate::db::retention::{self, Upkeep};
 use crate::db::timings::{self, Timings};
+use crate::db::upkeep::{self, Upkeep};
 
 /// For both kinds. The schema is ours, so functions in it need no trust; a busy timeout in ms sits out a foreign lock.
 const COMMON_PRAGMAS: &str = "
@@ -107,7 +107,7 @@ impl WriteConnection {
     pub(crate) async fn upkeep(&self, upkeep: Upkeep) -> Result<(Option<i64>, Duration), DbError> {
         let carry_out = move |conn: &mut Connection| {
             let began = Instant::now();
-            let left = retention::carry_out(conn, upkeep)?;
+            let left = upkeep::carry_out(conn, upkeep)?;
             Ok((left, began.elapsed()))
         };
         Ok(self.thread.call(carry_out).await?)

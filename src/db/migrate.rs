@@ -13,7 +13,7 @@ use crate::db::files;
 use crate::db::instance::BACKUPS;
 
 /// The version of `schema.sql`. Kept in a file as `user_version`.
-pub(crate) const SCHEMA_VERSION: i64 = 3;
+pub(crate) const SCHEMA_VERSION: i64 = 4;
 
 const CURRENT: Schema<'_> = Schema {
     version: SCHEMA_VERSION,
@@ -28,6 +28,11 @@ const CURRENT: Schema<'_> = Schema {
             from: 2,
             to: 3,
             sql: include_str!("migrate/v3.sql"),
+        },
+        Step {
+            from: 3,
+            to: 4,
+            sql: include_str!("migrate/v4.sql"),
         },
     ],
 };

@@ -10,6 +10,7 @@ pub(crate) mod body;
 pub(crate) mod cache;
 pub(crate) mod connections;
 pub(crate) mod credentials;
+pub(crate) mod days;
 pub(crate) mod error;
 pub(crate) mod files;
 pub(crate) mod filter;
@@ -32,8 +33,10 @@ pub(crate) mod retention;
 pub(crate) mod sessions;
 pub(crate) mod settings;
 pub(crate) mod stats;
+pub(crate) mod sums;
 pub(crate) mod timings;
 pub(crate) mod unwanted;
+pub(crate) mod upkeep;
 pub(crate) mod usage;
 pub(crate) mod virtual_models;
 

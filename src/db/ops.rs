@@ -10,6 +10,7 @@ use crate::db::audit::{self, AuditRow};
 use crate::db::body::Body;
 use crate::db::cache::{self, CacheRow};
 use crate::db::credentials::{self, CredentialRow};
+use crate::db::days::{self, ClosedDay};
 use crate::db::error::DbError;
 use crate::db::history::words::{self, WordsRow};
 use crate::db::history::{self, OutcomeRow, RequestRow};
@@ -168,6 +169,8 @@ pub(crate) enum WriteOp {
         what: Outlived,
         most: u32,
     },
+    /// The sums of a day that is over.
+    CloseDay(Box<ClosedDay>),
     /// Words of exchanges that have none in the index.
     AddWords(Vec<WordsRow>),
     /// An answer that can be given again.
@@ -213,6 +216,7 @@ impl WriteOp {
                 | Self::ForgetChat { .. }
                 | Self::PruneTurns { .. }
                 | Self::Retain { .. }
+                | Self::CloseDay(_)
                 | Self::AddWords(_)
                 | Self::KeepAnswer(_)
                 | Self::KeyUsed { .. }
@@ -291,6 +295,7 @@ impl WriteOp {
             }
             Self::PutKey(row) => row.allowed_models.as_ref().map_or(0, |list| strings(list)),
             Self::Import(chunk) => chunk.bytes,
+            Self::CloseDay(closed) => closed.weight(),
             Self::AddWords(rows) => rows
                 .iter()
                 .map(|row| 64 + row.prompt.len() + row.answer.len())
@@ -400,6 +405,7 @@ impl WriteOp {
             Self::KeyUsed { id, at } => keys::used(conn, id, *at).map(Written::Rows),
             Self::Import(chunk) => import::write::apply(conn, &chunk.rows).map(Written::Imported),
             Self::Retain { what, most } => retention::remove(conn, *what, *most).map(Written::Rows),
+            Self::CloseDay(closed) => days::close(conn, closed).map(Written::Rows),
             Self::AddWords(rows) => words::add(conn, rows).map(Written::Rows),
             Self::KeepAnswer(row) => cache::put(conn, row).map(done),
             Self::Discard { what, most } => {
@@ -453,6 +459,7 @@ impl WriteOp {
             Self::KeyUsed { .. } => "key used",
             Self::Import(_) => "import",
             Self::Retain { .. } => "retain",
+            Self::CloseDay(_) => "close day",
             Self::AddWords(_) => "add words",
             Self::KeepAnswer(_) => "keep answer",
             Self::Discard { .. } => "discard",

@@ -1,15 +1,14 @@
-//! Sums and percentiles, from the roll-ups, which survive the deletion of history.
+//! Sums and percentiles, from the roll-ups, which survive the deletion of history: by days where those are over, by hours else.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, Row, params_from_iter};
 
+use crate::db::days::{self, Span};
 use crate::db::error::DbError;
 use crate::db::filter::Filter;
-use crate::db::histogram::Histogram;
+use crate::db::sums::{self, Sums};
 use crate::db::usage::HOUR_MS;
-
-const DAY_MS: i64 = 24 * HOUR_MS;
 
 /// Which exchanges are meant; what is absent is not asked. Times are Unix ms; roll-ups count whole hours.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,40 +32,18 @@ pub(crate) enum GroupBy {
     Session,
 }
 
-/// Sums over exchanges that ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Sums {
-    pub(crate) requests: i64,
-    pub(crate) completed: i64,
-    pub(crate) failed: i64,
-    pub(crate) client_closed: i64,
-    pub(crate) attempts: i64,
-    pub(crate) prompt_tokens: i64,
-    pub(crate) completion_tokens: i64,
-    pub(crate) total_tokens: i64,
-    pub(crate) cached_tokens: i64,
-    pub(crate) reasoning_tokens: i64,
-    pub(crate) cost_microusd: i64,
-    pub(crate) duration_ms: i64,
-    pub(crate) durations: Histogram,
-    pub(crate) first_contents: Histogram,
-}
-
-// Rows are many: they are read by position, since names cost a search each, and the two tables in turn, since a join would
-// seek in the second one for every row of the first. All selects of sums begin with what `Sums::add_common` reads.
-const ROLLUPS: &str = "
-    SELECT attempts, prompt_tokens, completion_tokens, total_tokens, cached_tokens, reasoning_tokens, cost_microusd,
-           duration_ms, requests, completed, failed, client_closed, hour, provider, model
-      FROM usage_rollups";
-
-const LATENCIES: &str = "
+/// Where sums are read from: the columns after [`sums::COLUMNS`], and the table. The hours' histograms are a table of their
+/// own, read after their numbers, since a join would seek in it for every row.
+const HOURS: &str = ", hour, provider, model FROM usage_rollups";
+const HOURS_LATENCIES: &str = "
     SELECT durations, first_contents, hour, provider, model FROM usage_latencies";
+const CLOSED_DAYS: &str = ", day, provider, model, durations, first_contents FROM usage_days";
+const CLOSED_HOURS: &str = ", hour, '', '', durations, first_contents FROM usage_hours";
+const OF_SESSIONS: &str =
+    ", hour, provider, model, durations, first_contents FROM usage_by_session";
 
-const OF_SESSIONS: &str = "
-    SELECT attempts, prompt_tokens, completion_tokens, total_tokens, cached_tokens, reasoning_tokens, cost_microusd,
-           duration_ms, requests, completed, failed, client_closed, hour, provider, model, session_id, durations,
-           first_contents
-      FROM usage_by_session";
+/// In all of them but the first two.
+const LATENCIES_AT: usize = sums::AFTER + 3;
 
 /// By the index alone, unless a provider or a model is asked for.
 const LAST_USED: &str = "SELECT session_id FROM usage_by_session";
@@ -100,11 +77,16 @@ pub(crate) fn knows_session(conn: &Connection, session: &str) -> Result<bool, Db
     Ok(conn.prepare_cached(KNOWN)?.exists([session])?)
 }
 
+/// The first and the last hour that are meant: one of which only a part is meant counts whole.
+fn hours(wanted: &StatsFilter) -> (i64, i64) {
+    let from = wanted
+        .from
+        .map(|at| at.saturating_sub(at.rem_euclid(HOUR_MS)));
+    (from.unwrap_or(i64::MIN), wanted.until.unwrap_or(i64::MAX))
+}
+
 fn filter(wanted: &StatsFilter) -> Filter {
     let mut filter = Filter::default();
-    let hour = |at: i64| at - at.rem_euclid(HOUR_MS);
-    filter.and("hour >= ?", wanted.from.map(hour));
-    filter.and("hour <= ?", wanted.until);
     filter.and("provider = ?", wanted.provider.clone());
     filter.and("model = ?", wanted.model.clone());
     filter
@@ -115,17 +97,66 @@ fn of_all(
     wanted: &StatsFilter,
     by: Option<GroupBy>,
 ) -> Result<(Sums, BTreeMap<String, Sums>), DbError> {
-    let filter = filter(wanted);
-    let mut groups = BTreeMap::<String, Sums>::new();
-    let mut statement = conn.prepare_cached(&format!("{ROLLUPS}{}", filter.clause()))?;
+    let mut groups = BTreeMap::new();
+    let (from, until) = hours(wanted);
+    let is_of_all = wanted.provider.is_none() && wanted.model.is_none();
+    let spans = match by {
+        // What closed days say by hour, they say of all providers and models together.
+        Some(GroupBy::Hour) if !is_of_all => vec![Span {
+            from,
+            until,
+            is_closed: false,
+        }],
+        _ => days::spans(conn, from, until)?,
+    };
+    for span in spans {
+        let within = Some((span.from, span.until));
+        let mut filter = filter(wanted);
+        if !span.is_closed {
+            filter.and_two("hour >= ? AND hour <= ?", within);
+            add_rows(conn, HOURS, &filter, by, &mut groups)?;
+            add_latencies(conn, &filter, by, &mut groups)?;
+        } else if by == Some(GroupBy::Hour) {
+            filter.and_two("hour >= ? AND hour <= ?", within);
+            add_rows(conn, CLOSED_HOURS, &filter, by, &mut groups)?;
+        } else {
+            filter.and_two("day >= ? AND day <= ?", within);
+            add_rows(conn, CLOSED_DAYS, &filter, by, &mut groups)?;
+        }
+    }
+    Ok(totalled(groups, by))
+}
+
+/// Adds what one table says to the groups, with the histograms where it has them.
+fn add_rows(
+    conn: &Connection,
+    source: &str,
+    filter: &Filter,
+    by: Option<GroupBy>,
+    groups: &mut BTreeMap<String, Sums>,
+) -> Result<(), DbError> {
+    let sql = format!("{}{source}{}", sums::COLUMNS, filter.clause());
+    let mut statement = conn.prepare_cached(&sql)?;
+    let has_latencies = statement.column_count() > LATENCIES_AT;
     let mut rows = statement.query(params_from_iter(filter.values()))?;
     while let Some(row) = rows.next()? {
-        groups
-            .entry(key(row, 12, by)?)
-            .or_default()
-            .add_rollup(row)?;
+        let group = groups.entry(key(row, sums::AFTER, by)?).or_default();
+        group.add_row(row)?;
+        if has_latencies {
+            group.add_latencies(row, LATENCIES_AT)?;
+        }
     }
-    let mut statement = conn.prepare_cached(&format!("{LATENCIES}{}", filter.clause()))?;
+    Ok(())
+}
+
+/// Adds the histograms of hours.
+fn add_latencies(
+    conn: &Connection,
+    filter: &Filter,
+    by: Option<GroupBy>,
+    groups: &mut BTreeMap<String, Sums>,
+) -> Result<(), DbError> {
+    let mut statement = conn.prepare_cached(&format!("{HOURS_LATENCIES}{}", filter.clause()))?;
     let mut rows = statement.query(params_from_iter(filter.values()))?;
     while let Some(row) = rows.next()? {
         groups
@@ -133,20 +164,17 @@ fn of_all(
             .or_default()
             .add_latencies(row, 0)?;
     }
-    Ok(totalled(groups, by))
+    Ok(())
 }
 
-/// The group of a row whose hour, provider and model begin at column `at`.
+/// The group of a row whose hour or day, provider and model begin at column `at`.
 fn key(row: &Row<'_>, at: usize, by: Option<GroupBy>) -> Result<String, DbError> {
     Ok(match by {
         None | Some(GroupBy::Session) => String::new(),
         Some(GroupBy::Provider) => row.get(at + 1)?,
         Some(GroupBy::Model) => row.get(at + 2)?,
         Some(GroupBy::Hour) => padded(row.get(at)?),
-        Some(GroupBy::Day) => {
-            let hour: i64 = row.get(at)?;
-            padded(hour - hour.rem_euclid(DAY_MS))
-        }
+        Some(GroupBy::Day) => padded(days::beginning(row.get(at)?)),
     })
 }
 
@@ -168,7 +196,8 @@ fn totalled(groups: BTreeMap<String, Sums>, by: Option<GroupBy>) -> (Sums, BTree
 
 /// The conversations of a filter that were used last.
 fn last_used(conn: &Connection, wanted: &StatsFilter) -> Result<BTreeSet<String>, DbError> {
-    let filter = filter(wanted);
+    let mut filter = filter(wanted);
+    filter.and_two("hour >= ? AND hour <= ?", Some(hours(wanted)));
     let sql = format!("{LAST_USED}{} ORDER BY hour DESC", filter.clause());
     let mut statement = conn.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(filter.values()))?;
@@ -191,75 +220,15 @@ fn add_session(
     groups: &mut BTreeMap<String, Sums>,
 ) -> Result<(), DbError> {
     let mut filter = filter(wanted);
+    filter.and_two("hour >= ? AND hour <= ?", Some(hours(wanted)));
     filter.and("session_id = ?", Some(session.to_owned()));
-    let sql = format!("{OF_SESSIONS}{}", filter.clause());
-    let mut statement = conn.prepare_cached(&sql)?;
-    let mut rows = statement.query(params_from_iter(filter.values()))?;
-    while let Some(row) = rows.next()? {
-        let key = match by {
-            Some(GroupBy::Session) => session.to_owned(),
-            by => key(row, 12, by)?,
-        };
-        let group = groups.entry(key).or_default();
-        group.add_rollup(row)?;
-        group.add_latencies(row, 16)?;
+    if by == Some(GroupBy::Session) {
+        let mut whole = BTreeMap::new();
+        add_rows(conn, OF_SESSIONS, &filter, by, &mut whole)?;
+        groups.extend(whole.into_values().map(|sums| (session.to_owned(), sums)));
+        return Ok(());
     }
-    Ok(())
-}
-
-impl Sums {
-    fn add_rollup(&mut self, row: &Row<'_>) -> Result<(), DbError> {
-        self.add_common(row)?;
-        self.requests += row.get::<_, i64>(8)?;
-        self.completed += row.get::<_, i64>(9)?;
-        self.failed += row.get::<_, i64>(10)?;
-        self.client_closed += row.get::<_, i64>(11)?;
-        Ok(())
-    }
-
-    /// The histograms that begin at column `at`.
-    fn add_latencies(&mut self, row: &Row<'_>, at: usize) -> Result<(), DbError> {
-        self.durations
-            .merge(row.get_ref(at)?.as_blob().unwrap_or_default());
-        self.first_contents
-            .merge(row.get_ref(at + 1)?.as_blob().unwrap_or_default());
-        Ok(())
-    }
-
-    fn add_common(&mut self, row: &Row<'_>) -> Result<(), DbError> {
-        for (column, sum) in self.common().into_iter().enumerate() {
-            let number: Option<i64> = row.get(column)?;
-            *sum = sum.saturating_add(number.unwrap_or_default());
-        }
-        Ok(())
-    }
-
-    fn add_all(&mut self, other: &Self) {
-        let mut other = other.clone();
-        for (sum, more) in self.common().into_iter().zip(other.common()) {
-            *sum = sum.saturating_add(*more);
-        }
-        self.requests += other.requests;
-        self.completed += other.completed;
-        self.failed += other.failed;
-        self.client_closed += other.client_closed;
-        self.durations.add_all(&other.durations);
-        self.first_contents.add_all(&other.first_contents);
-    }
-
-    /// In the order of the columns.
-    fn common(&mut self) -> [&mut i64; 8] {
-        [
-            &mut self.attempts,
-            &mut self.prompt_tokens,
-            &mut self.completion_tokens,
-            &mut self.total_tokens,
-            &mut self.cached_tokens,
-            &mut self.reasoning_tokens,
-            &mut self.cost_microusd,
-            &mut self.duration_ms,
-        ]
-    }
+    add_rows(conn, OF_SESSIONS, &filter, by, groups)
 }
 
 /// Sorts as text as it does as a number.
@@ -270,6 +239,7 @@ fn padded(at: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::db::days::DAY_MS;
     use crate::db::history::{ExchangeStatus, OutcomeRow};
     use crate::db::ops::WriteOp;
     use crate::db::sessions::TurnRow;

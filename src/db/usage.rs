@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, named_params};
 
+use crate::db::days;
 use crate::db::error::DbError;
 use crate::db::histogram::Histogram;
 use crate::db::history::{ExchangeStatus, OutcomeRow};
@@ -192,6 +193,7 @@ fn add_to_all(conn: &Connection, spent: &Spent<'_>) -> Result<(), DbError> {
     );
     let is = |status| spent.status == status;
     let hour = hour(spent.finished_at);
+    days::reopen(conn, hour)?;
     add_latencies(conn, hour, spent)?;
     conn.prepare_cached(ADD)?.execute(named_params! {
         ":hour": hour,
@@ -291,20 +293,28 @@ pub(crate) struct Totals {
 
 const TOTALS: &str = "
     SELECT coalesce(sum(requests), 0) AS requests, coalesce(sum(completed), 0) AS completed,
-           coalesce(sum(failed), 0) AS failed, coalesce(sum(duration_ms), 0) AS duration_ms
-      FROM usage_rollups";
+           coalesce(sum(failed), 0) AS failed, coalesce(sum(duration_ms), 0) AS duration_ms";
 
 /// All exchanges there ever were.
 pub(crate) fn totals(conn: &Connection) -> Result<Totals, DbError> {
-    let mut statement = conn.prepare_cached(TOTALS)?;
-    Ok(statement.query_row([], |row| {
-        Ok(Totals {
-            requests: row.get("requests")?,
-            completed: row.get("completed")?,
-            failed: row.get("failed")?,
-            duration_ms: row.get("duration_ms")?,
-        })
-    })?)
+    let mut totals = Totals::default();
+    for span in days::spans(conn, i64::MIN, i64::MAX)? {
+        let table = if span.is_closed {
+            "usage_hours"
+        } else {
+            "usage_rollups"
+        };
+        let sql = format!("{TOTALS} FROM {table} WHERE hour >= ?1 AND hour <= ?2");
+        conn.prepare_cached(&sql)?
+            .query_row((span.from, span.until), |row| {
+                totals.requests += row.get::<_, i64>("requests")?;
+                totals.completed += row.get::<_, i64>("completed")?;
+                totals.failed += row.get::<_, i64>("failed")?;
+                totals.duration_ms += row.get::<_, i64>("duration_ms")?;
+                Ok(())
+            })?;
+    }
+    Ok(totals)
 }
 
 /// For how many tokens an exchange counts.

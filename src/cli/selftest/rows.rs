@@ -12,7 +12,7 @@ use crate::actors::root::Supervision;
 use crate::cli::failure::Failure;
 use crate::cli::selftest::upstream::{SILENCE_MS, TEXT, Upstream};
 use crate::db::connections;
-use crate::db::retention::Upkeep;
+use crate::db::upkeep::Upkeep;
 use crate::gateway::Gateway;
 
 /// Bytes of a row that does not fit.

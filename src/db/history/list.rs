@@ -149,11 +149,14 @@ const RESPONSE_COLUMNS: &str = "
 
 const ASKED: &str = "SELECT id, request_id, model, stream, timestamp FROM requests WHERE id = ?1";
 
+/// Each status by itself: so its index alone answers.
 const SINCE: &str = "
-    SELECT count(*) AS total, coalesce(sum(status = 'completed'), 0) AS completed,
-           coalesce(sum(status = 'failed'), 0) AS failed
-      FROM requests
-     WHERE timestamp >= ?1";
+    SELECT coalesce(sum(number), 0) AS total, coalesce(sum(number) FILTER (WHERE status = 'completed'), 0) AS completed,
+           coalesce(sum(number) FILTER (WHERE status = 'failed'), 0) AS failed
+      FROM (SELECT status, count(*) AS number
+              FROM requests
+             WHERE status IN ('in_progress', 'completed', 'failed', 'client_closed', 'interrupted') AND timestamp >= ?1
+             GROUP BY status)";
 
 const DELETE_REQUEST: &str = "DELETE FROM requests WHERE request_id = ?1";
 
@@ -373,10 +376,7 @@ fn request_filter(wanted: &RequestFilter) -> Filter {
         None => {}
     }
     let said = wanted.said.as_ref();
-    filter.and(
-        "requests.id IN (SELECT rowid FROM history_words WHERE history_words MATCH ?)",
-        said.map(|query| query.expression().to_owned()),
-    );
+    filter.and(words::SAID, said.map(|query| query.expression().to_owned()));
     filter
 }
 

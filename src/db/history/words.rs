@@ -1,6 +1,10 @@
 //! Table `history_words`: which exchange has which words, and how people ask for them.
 //!
 //! The texts themselves are in the bodies; a snippet is cut from there.
+//!
+//! Each word is stored behind the number of its exchange's bucket, and asked for in each bucket by itself. The index goes on
+//! with other work only between two words, so a word that every exchange has would else hold the database for as long as the
+//! history is; and it keeps words in order, so what is outlived lies together.
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -36,6 +40,23 @@ const BODIES: &str = "
       LEFT JOIN responses r ON r.request_id = q.id
      WHERE q.id = ?1";
 
+/// Exchanges whose words lie together: what one word of theirs takes to be copied is some ms, even when all have it often.
+const BUCKET: i64 = 4_096;
+
+/// Stands for the bucket in an expression. In a text it parts words, as a blank does.
+const MARK: char = '\u{1}';
+
+/// The exchanges that have what a [`Query`] asks for; `?` is its expression. In each bucket by itself.
+pub(super) const SAID: &str = "
+    requests.id IN (
+      WITH RECURSIVE buckets (number) AS (
+           SELECT min(id) / 4096 FROM requests
+            UNION ALL
+           SELECT number + 1 FROM buckets WHERE number < (SELECT max(id) / 4096 FROM requests))
+    SELECT words.rowid
+      FROM buckets CROSS JOIN history_words AS words
+        ON words.history_words MATCH replace(?, char(1), printf('%06x', number)))";
+
 /// Characters of a snippet before the word that was found, and in all.
 const BEFORE: usize = 60;
 const SNIPPET: usize = 200;
@@ -51,7 +72,7 @@ pub(crate) struct WordsRow {
 /// What somebody looks for: all of some words and phrases.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Query {
-    /// In the index's own syntax, made of quoted strings alone.
+    /// In the index's own syntax, made of quoted strings alone, with [`MARK`] for the bucket.
     expression: String,
     /// The beginnings of what is looked for, in small letters.
     marks: Vec<String>,
@@ -100,7 +121,9 @@ impl Query {
         }
         self.expression.push('"');
         // No quote is in it, so nothing leaves its string; a zero byte would end the whole expression.
-        self.expression.push_str(&spaced(term).replace('\0', " "));
+        let mark = MARK.encode_utf8(&mut [0; 4]).to_owned();
+        self.expression
+            .push_str(&marked(term, &mark).replace('\0', " "));
         self.expression.push_str(match end {
             End::Whole => "\"",
             End::Open => "\" *",
@@ -162,26 +185,53 @@ fn cut(text: &str, at: usize) -> String {
     snippet
 }
 
-/// Chinese, Japanese and Korean texts have no blanks between words: each character is made a word, and what is asked for
-/// in them a phrase.
-fn spaced(text: &str) -> String {
-    let mut spaced = String::with_capacity(text.len());
+/// The text with `mark` at the beginning of each word. Chinese, Japanese and Korean texts have no blanks between words: each
+/// character is made a word, and what is asked for in them a phrase.
+fn marked(text: &str, mark: &str) -> String {
+    let mut marked = String::with_capacity(text.len() * 2);
+    let mut is_within = false;
     for character in text.chars() {
-        if matches!(character, '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}'
-            | '\u{ac00}'..='\u{d7af}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3134f}')
-        {
-            spaced.extend([' ', character, ' ']);
-        } else {
-            spaced.push(character);
+        match character {
+            '\u{3040}'..='\u{30ff}'
+            | '\u{3400}'..='\u{4dbf}'
+            | '\u{4e00}'..='\u{9fff}'
+            | '\u{ac00}'..='\u{d7af}'
+            | '\u{f900}'..='\u{faff}'
+            | '\u{20000}'..='\u{3134f}' => {
+                marked.push(' ');
+                marked.push_str(mark);
+                marked.extend([character, ' ']);
+                is_within = false;
+            }
+            MARK => {
+                marked.push(' ');
+                is_within = false;
+            }
+            // An accent of its own is part of the letter before it.
+            '\u{300}'..='\u{36f}' if is_within => marked.push(character),
+            _ => {
+                let is_letter = character.is_alphanumeric();
+                if is_letter && !is_within {
+                    marked.push_str(mark);
+                }
+                marked.push(character);
+                is_within = is_letter;
+            }
         }
     }
-    spaced
+    marked
+}
+
+/// What stands before each word of the exchange `id`: as long for all of them.
+fn bucket(id: i64) -> String {
+    format!("{:06x}", id / BUCKET)
 }
 
 /// Puts the words of the exchange `id` in the place of those it had.
 pub(super) fn put(conn: &Connection, id: i64, prompt: &str, answer: &str) -> Result<(), DbError> {
+    let bucket = bucket(id);
     conn.prepare_cached(PUT)?
-        .execute((id, spaced(prompt), spaced(answer)))?;
+        .execute((id, marked(prompt, &bucket), marked(answer, &bucket)))?;
     Ok(())
 }
 
@@ -205,7 +255,9 @@ pub(in crate::db) fn add(conn: &Connection, rows: &[WordsRow]) -> Result<usize, 
     let mut statement = conn.prepare_cached(ADD)?;
     let mut added = 0;
     for row in rows {
-        added += statement.execute((row.id, spaced(&row.prompt), spaced(&row.answer)))?;
+        let bucket = bucket(row.id);
+        let (prompt, answer) = (marked(&row.prompt, &bucket), marked(&row.answer, &bucket));
+        added += statement.execute((row.id, prompt, answer))?;
     }
     Ok(added)
 }
@@ -272,24 +324,89 @@ mod tests {
     use crate::db::testing;
 
     fn expression(text: &str) -> Option<String> {
-        Query::read(text).map(|query| query.expression)
+        Query::read(text).map(|query| query.expression.replace(MARK, "~"))
+    }
+
+    /// Which exchanges say what is asked.
+    fn found(conn: &Connection, asked: &str) -> Vec<i64> {
+        let sql = format!("SELECT id FROM requests WHERE {SAID} ORDER BY id");
+        let query = Query::read(asked).unwrap();
+        let mut statement = conn.prepare(&sql).unwrap();
+        let rows = statement.query_map([query.expression()], |row| row.get(0));
+        rows.unwrap().map(Result::unwrap).collect()
+    }
+
+    fn with_words(texts: &[(i64, &str)]) -> Connection {
+        let conn = testing::database();
+        for (id, text) in texts {
+            conn.execute(
+                "INSERT INTO requests (id, request_id, timestamp, method, path, openai_request, model, stream, created_at)
+                 VALUES (?1, ?1, 5, 'POST', '/p', '{}', 'm', 1, 5)",
+                [id],
+            )
+            .unwrap();
+            put(&conn, *id, text, "").unwrap();
+        }
+        conn
+    }
+
+    #[test]
+    fn words_are_found_in_every_bucket_and_only_whole() {
+        let all = [1, BUCKET - 1, BUCKET, 3 * BUCKET + 7];
+        let conn = with_words(&all.map(|id| (id, "Say hello-world again, 12 times")));
+        for asked in ["hello", "HELLO world", "\"hello world\"", "wor*", "12"] {
+            assert_eq!(found(&conn, asked), all, "{asked}");
+        }
+        for asked in [
+            "ello",
+            "worl",
+            "000001hello",
+            "000001",
+            "\"world hello\"",
+            "1",
+        ] {
+            assert_eq!(found(&conn, asked), [0; 0], "{asked}");
+        }
+        remove(&conn, BUCKET).unwrap();
+        assert_eq!(found(&conn, "hello"), [1, BUCKET - 1, 3 * BUCKET + 7]);
+    }
+
+    #[test]
+    fn letters_and_their_accents_are_one_however_they_are_written() {
+        let conn = with_words(&[
+            (1, "\u{e9}t\u{e9}"),
+            (2, "e\u{301}te\u{301}"),
+            (3, "ete"),
+            (4, "天气很好"),
+        ]);
+        for asked in ["\u{e9}t\u{e9}", "e\u{301}te\u{301}", "ete", "et*"] {
+            assert_eq!(found(&conn, asked), [1, 2, 3], "{asked}");
+        }
+        assert_eq!(found(&conn, "气很"), [4]);
+        assert_eq!(found(&conn, "气好"), [0; 0]);
+    }
+
+    #[test]
+    fn a_bucket_is_as_large_as_the_question_takes_it_for() {
+        assert_eq!(SAID.matches(&format!("id) / {BUCKET}")).count(), 2);
+        assert_eq!(bucket(BUCKET * 0x1_0000), "010000");
     }
 
     #[test]
     fn words_phrases_and_beginnings_are_read_and_nothing_else() {
         for (asked, read) in [
-            ("one two", r#""one" AND "two""#),
+            ("one two", r#""~one" AND "~two""#),
             (
                 r#"say "one  two" three"#,
-                r#""say" AND "one  two" AND "three""#,
+                r#""~say" AND "~one  ~two" AND "~three""#,
             ),
-            ("begin*", r#""begin*" *"#),
-            (r#""one tw"* x"#, r#""one tw" * AND "x""#),
-            (r#""one tw*"#, r#""one tw*" *"#),
-            ("foo-bar_baz", r#""foo-bar_baz""#),
-            ("a OR NOT b", r#""a" AND "OR" AND "NOT" AND "b""#),
-            ("prompt:x {answer}:y", r#""prompt:x" AND "{answer}:y""#),
-            ("天气*", r#"" 天  气 *" *"#),
+            ("begin*", r#""~begin*" *"#),
+            (r#""one tw"* x"#, r#""~one ~tw" * AND "~x""#),
+            (r#""one tw*"#, r#""~one ~tw*" *"#),
+            ("foo-bar_baz", r#""~foo-~bar_~baz""#),
+            ("a OR NOT b", r#""~a" AND "~OR" AND "~NOT" AND "~b""#),
+            ("prompt:x {answer}:y", r#""~prompt:~x" AND "{~answer}:~y""#),
+            ("天气*", r#"" ~天  ~气 *" *"#),
         ] {
             assert_eq!(expression(asked).as_deref(), Some(read), "{asked}");
         }
@@ -323,7 +440,7 @@ mod tests {
             put(&conn, 1, &said, "").unwrap();
             if let Some(query) = Query::read(&asked) {
                 let count: i64 = conn
-                    .query_row("SELECT count(*) FROM history_words WHERE history_words MATCH ?1", [&query.expression], |row| row.get(0))
+                    .query_row("SELECT count(*) FROM history_words WHERE history_words MATCH ?1", [query.expression.replace(MARK, &bucket(1))], |row| row.get(0))
                     .unwrap();
                 prop_assert!(count <= 1);
                 query.snippet(&said);

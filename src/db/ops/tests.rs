@@ -255,6 +255,8 @@ fn all_kinds() -> Vec<WriteOp> {
             },
             most: 100,
         },
+        // After all that counts something.
+        WriteOp::CloseDay(Box::new(ClosedDay::sample(0, 4))),
     ]
 }
 
@@ -413,6 +415,7 @@ fn number(op: &WriteOp) -> usize {
         WriteOp::DeleteVirtual { .. } => 40,
         WriteOp::KeepAnswer(_) => 30,
         WriteOp::DeleteCredential { .. } => 41,
+        WriteOp::CloseDay(_) => 42,
         #[cfg(feature = "fault-injection")]
         WriteOp::Panic => usize::MAX,
     }
@@ -433,7 +436,7 @@ fn every_operation_applied_twice_has_the_effect_of_once() {
     }
     assert_eq!(
         walked.into_iter().collect::<Vec<_>>(),
-        (0..=41).collect::<Vec<_>>()
+        (0..=42).collect::<Vec<_>>()
     );
 }
 
@@ -500,7 +503,7 @@ fn another_intent_with_the_same_id_or_name_is_a_conflict() {
 
 #[test]
 fn history_is_no_management_and_all_else_is() {
-    let history = [0, 1, 2, 9, 10, 15, 16, 17, 30, 34, 36, 37];
+    let history = [0, 1, 2, 9, 10, 15, 16, 17, 30, 34, 36, 37, 42];
     for op in all_kinds() {
         assert_eq!(
             op.is_management(),

@@ -9,7 +9,8 @@ use utoipa_axum::routes;
 
 use crate::db::histogram::Histogram;
 use crate::db::sessions;
-use crate::db::stats::{self, GroupBy, StatsFilter, Sums};
+use crate::db::stats::{self, GroupBy, StatsFilter};
+use crate::db::sums::Sums;
 use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::management::activity::percent;
