@@ -205,7 +205,7 @@ export async function look(page, name) {
       await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
       await page.waitForFunction((wanted) => document.documentElement.dataset.theme === wanted, colorScheme);
       // Two frames: charts draw themselves again in the first.
-      await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
+      await page.evaluate(() => (window.scrollTo(0, 0), new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))));
       await page.screenshot({ path: join(shots, `${name}-${size}-${colorScheme}.png`), fullPage: true });
       await accessible(page, `${name}, ${size}, ${colorScheme}`);
     }

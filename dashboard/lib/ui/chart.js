@@ -1,6 +1,6 @@
 import { html, useEffect, useRef, useState } from "../preact.js";
 import { dark } from "../theme.js";
-import { number, time } from "../format.js";
+import { date, number, time } from "../format.js";
 import { Table } from "./table.js";
 
 /**
@@ -10,6 +10,9 @@ import { Table } from "./table.js";
  * @property {1 | 2 | 3 | 4 | 5 | 6} [colour] of the tokens `--chart-1` to `--chart-6`; default: by its place
  * @property {boolean} [bars]
  */
+
+/** Hours of the day say nothing over weeks. @param {number[]} times */
+const spansDays = (times) => times.length > 1 && times[times.length - 1] - times[0] > 2 * 86_400_000;
 
 /** A value between two that are not known would not be seen as a line. @param {any} plot @param {number} at */
 const lonely = (plot, at) => plot.data[at].includes(null);
@@ -40,7 +43,9 @@ export function Chart({ title, times, series, format = (value) => number(value, 
   const [asTable, setAsTable] = useState(false);
   const [failure, setFailure] = useState(false);
   const isDark = dark.value;
-  const shape = JSON.stringify([series.map(({ title: name, colour, bars }) => [name, colour, bars]), height, axis, isDark, asTable]);
+  const long = spansDays(times);
+  const moment = (/** @type {number} */ at) => (long ? date(at).slice(5, 10) : time(at).slice(0, 5));
+  const shape = JSON.stringify([long, series.map(({ title: name, colour, bars }) => [name, colour, bars]), height, axis, isDark, asTable]);
   const data = [times.map((at) => at / 1_000), ...series.map(({ values }) => values)];
   const latest = useRef(data);
   latest.current = data;
@@ -65,7 +70,7 @@ export function Chart({ title, times, series, format = (value) => number(value, 
             legend: { show: series.length > 1, live: false },
             scales: { x: { time: true }, y: { range: (/** @type {any} */ _, /** @type {number} */ min, /** @type {number} */ max) => [Math.min(0, min ?? 0), max > 0 ? max * 1.1 : 1] } },
             axes: [
-              { ...lines, show: axis === "time", size: 28, space: 70, values: (/** @type {any} */ _, /** @type {number[]} */ splits) => splits.map((at) => time(at * 1_000).slice(0, 5)) },
+              { ...lines, show: axis === "time", size: 28, space: 70, values: (/** @type {any} */ _, /** @type {number[]} */ splits) => splits.map((at) => moment(at * 1_000)) },
               { ...lines, size: 56, space: 36, values: (/** @type {any} */ _, /** @type {number[]} */ splits) => splits.map((value) => format(value)) },
             ],
             series: [
@@ -103,7 +108,7 @@ export function Chart({ title, times, series, format = (value) => number(value, 
     <figcaption><span>${title}</span>${table && html`<button type="button" class="button button-ghost button-small" aria-pressed=${asTable ? "true" : "false"} aria-label=${`${title} as a table`} onClick=${() => setAsTable(!asTable)}>Table</button>`}</figcaption>
     ${asTable || failure
       ? html`<div class="chart-table" style=${{ maxHeight: `${height + 40}px` }}><${Table} caption=${title} rows=${rows.reverse()} rowKey=${(/** @type {any} */ row) => String(row.at)} columns=${[
-          { key: "at", title: "Time", cell: (/** @type {any} */ { at }) => time(at) },
+          { key: "at", title: "Time", cell: (/** @type {any} */ { at }) => (spansDays(times) ? date(at).slice(0, 16) : time(at)) },
           ...series.map(({ title: name, values }) => ({ key: name, title: name, align: "right", cell: (/** @type {any} */ { index }) => format(values[index] ?? null) })),
         ]} /></div>`
       : html`<div ref=${box} class="chart-box" role="img" aria-label=${`${title}. ${summary.join("; ")}`} style=${{ minHeight: `${height}px` }}></div>`}

@@ -1,0 +1,51 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { look, test } from "./fixture.mjs";
+
+test("sums grow as others ask, and can be taken home", async ({ page, gateway, upstream, allow }) => {
+  await page.goto(`${gateway.url}/statistics`);
+  await page.getByText("Nothing was asked in this time").waitFor();
+  upstream.say = (body) => (body.messages[0].content === "bad" ? { status: 400, text: "refused" } : "fine");
+  for (const content of ["one", "two", "three", "bad"]) await gateway.chat(content);
+  const cards = page.getByTestId("cards");
+  await cards.locator(".card").filter({ hasText: "Requests" }).getByText("4", { exact: true }).waitFor();
+  await cards.getByText("75 %").waitFor();
+  await page.getByText("3 failed").waitFor({ state: "detached" });
+  const table = page.getByRole("table", { name: "Compared" });
+  await table.getByRole("row").filter({ hasText: "fake-1" }).getByText("75 %").waitFor();
+  const [saved] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Download CSV" }).click()]);
+  assert.equal(saved.suggestedFilename(), "qwarden-by-model.csv");
+  const lines = readFileSync(await saved.path(), "utf8").split("\r\n");
+  assert.match(lines[0], /^model,total_responses,completed,failed/);
+  assert.match(lines[1], /^fake-1,4,3,1,/);
+  await look(page, "statistics");
+});
+
+test("time, filter, grouping and order are in the address; charts can be read", async ({ page, gateway }) => {
+  await gateway.chat("one");
+  await page.goto(`${gateway.url}/statistics`);
+  await page.getByRole("tab", { name: "By provider" }).click();
+  await page.waitForURL(/group=provider/);
+  const table = page.getByRole("table", { name: "Compared" });
+  await table.getByRole("link", { name: "fake", exact: true }).waitFor();
+  await page.getByLabel("Time", { exact: true }).selectOption("7d");
+  await page.waitForURL(/range=7d/);
+  await page.getByLabel("Model").selectOption("fake-1");
+  await page.waitForURL(/model=fake-1/);
+  await table.getByRole("button", { name: "Requests" }).click();
+  await page.waitForURL(/sort=/);
+  await page.reload();
+  await table.getByRole("link", { name: "fake", exact: true }).waitFor();
+  assert.equal(await page.getByLabel("Time", { exact: true }).inputValue(), "7d");
+  const chart = page.getByRole("img", { name: /^Requests per day\. Succeeded: latest 1, highest 1/ });
+  await chart.waitFor();
+  await page.getByRole("button", { name: "Requests per day as a table" }).click();
+  await page.getByRole("table", { name: "Requests per day" }).getByRole("row").nth(1).getByText("1", { exact: true }).waitFor();
+  await page.goto(`${gateway.url}/statistics?model=fake-2`);
+  await page.getByText("Nothing was asked in this time").waitFor();
+  assert.equal(await page.getByLabel("Model").inputValue(), "fake-2");
+  await page.getByLabel("Time", { exact: true }).selectOption("custom");
+  await page.getByLabel("From", { exact: true }).fill("2030-01-02");
+  await page.getByLabel("To", { exact: true }).fill("2030-01-01");
+  await page.getByText("This day is after the last one.").waitFor();
+});
