@@ -38,6 +38,7 @@ mod metrics;
 mod ollama;
 mod operations;
 mod passing;
+mod playground;
 mod qwen;
 mod recordings;
 mod responses;
