@@ -131,7 +131,8 @@ async function startGateway(more = []) {
 }
 
 /**
- * An upstream that says what `upstream.say` gives for a request: text, or `{ text, thinking, tools, status, chunks, pause }`.
+ * An upstream that says what `upstream.say` gives for a request: text, or `{ text, thinking, tools, status, chunks, pause }` (`chunks`: also an
+ * async generator, which is ended when the gateway leaves).
  * Default: "You said: ..." with the last message. `upstream.asked` keeps the bodies it got.
  */
 async function startUpstream() {
@@ -159,7 +160,7 @@ async function startUpstream() {
     send({ role: "assistant", content: "" });
     if (thinking) send({ reasoning_content: thinking });
     if (calls) send({ tool_calls: calls });
-    for (const piece of chunks ?? (content ? content.match(/[\s\S]{1,12}/g) : [])) {
+    for await (const piece of chunks ?? (content ? content.match(/[\s\S]{1,12}/g) : [])) {
       if (answer.destroyed) return;
       send({ content: piece });
       if (pause) await new Promise((resolve) => setTimeout(resolve, pause));

@@ -39,6 +39,7 @@ mod metrics;
 mod ollama;
 mod operations;
 mod passing;
+mod playground;
 mod qwen;
 mod recordings;
 mod responses;

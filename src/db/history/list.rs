@@ -209,9 +209,16 @@ pub(crate) fn answered(
 fn listed(
     conn: &Connection,
     mut filter: Filter,
-    slice: Slice,
+    mut slice: Slice,
     with_bodies: bool,
 ) -> Result<Vec<ListedRequest>, DbError> {
+    if slice.offset > 0 && slice.after.is_none() {
+        let Some((time, left)) = beginning(conn, &filter, slice.offset)? else {
+            return Ok(Vec::new());
+        };
+        filter.and("requests.timestamp <= ?", Some(time));
+        slice.offset = left;
+    }
     filter.and_two("(requests.timestamp, requests.id) < (?, ?)", slice.after);
     let bodies = if with_bodies {
         "openai_request, qwen_request"
@@ -236,6 +243,39 @@ fn listed(
     let mut statement = conn.prepare_cached(&sql)?;
     let rows = statement.query_map(params_from_iter(filter.values()), listed_request)?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Where a part of the list begins that is not its first: the time of its first row, and how many rows of that very time are
+/// still in front of it; none when the list ends before. The indexes have the rows by time but not by number within a time, so
+/// that leaving out many by both would sort them all: 350 ms instead of 50 in the middle of a million.
+fn beginning(
+    conn: &Connection,
+    filter: &Filter,
+    offset: i64,
+) -> Result<Option<(i64, i64)>, DbError> {
+    let clause = filter.clause();
+    let mut values = filter.values();
+    values.push(&offset);
+    let sql = format!(
+        "SELECT requests.timestamp AS timestamp FROM requests{clause} ORDER BY requests.timestamp DESC LIMIT 1 OFFSET ?"
+    );
+    let time: Option<i64> = conn
+        .prepare_cached(&sql)?
+        .query_row(params_from_iter(values), |row| row.get("timestamp"))
+        .optional()?;
+    let Some(time) = time else {
+        return Ok(None);
+    };
+    let word = if clause.is_empty() { "WHERE" } else { "AND" };
+    let mut values = filter.values();
+    values.push(&time);
+    let sql =
+        format!("SELECT count(*) AS newer FROM requests{clause} {word} requests.timestamp > ?");
+    let newer: i64 = conn
+        .prepare_cached(&sql)?
+        .query_row(params_from_iter(values), |row| row.get("newer"))?;
+    // More than were left out may have come between the two looks.
+    Ok(Some((time, (offset - newer).max(0))))
 }
 
 /// Times and numbers of the exchanges of a filter, the newest first, as far as `slice` says.
@@ -497,7 +537,14 @@ mod tests {
         };
         assert_eq!(list(&all, after((12, 3))), (vec![2], 3));
         assert_eq!(list(&all, after((10, 2))), (vec![1], 3));
-        assert_eq!(list(&all, Slice { offset: 2, ..ALL }), (vec![1], 3));
+        for (offset, ids) in [(1, vec![2, 1]), (2, vec![1]), (3, vec![])] {
+            assert_eq!(list(&all, Slice { offset, ..ALL }), (ids, 3));
+        }
+        let model = RequestFilter {
+            model: Some("m".into()),
+            ..RequestFilter::default()
+        };
+        assert_eq!(list(&model, Slice { offset: 1, ..ALL }), (vec![1], 2));
         let narrow = RequestFilter {
             session_id: Some("s".into()),
             model: Some("m".into()),

@@ -20,6 +20,7 @@ pub(crate) mod keys;
 pub(crate) mod metrics;
 pub(crate) mod models;
 pub(crate) mod openapi;
+pub(crate) mod playground;
 pub(crate) mod providers;
 pub(crate) mod proxy;
 pub(crate) mod recordings;

@@ -28,6 +28,7 @@ pub(crate) fn routes() -> (Router<App>, OpenApi) {
         .merge(m::sessions::routes())
         .merge(m::requests::routes())
         .merge(m::replay::routes())
+        .merge(m::playground::routes())
         .merge(m::stats::routes())
         .merge(m::export::routes())
         .merge(m::recordings::routes())

@@ -1,0 +1,63 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import { test, until } from "./fixture.mjs";
+
+test("a million requests scroll without a long task, and any place is reached at once", async ({ page, gateway, allow }) => {
+  // SQLite is not optimised here, and the machine may be busy: the list asks again.
+  allow(/status of 503/);
+  await gateway.kill();
+  const data = join(gateway.folder, "data");
+  const file = join(data, String(readdirSync(data).find((name) => name.endsWith(".db"))));
+  execFileSync("python3", ["-c", FILL, file, "1000000"]);
+  await gateway.start();
+  await page.addInitScript(() => {
+    window.long = [];
+    new PerformanceObserver((list) => window.long.push(...list.getEntries().map(({ duration }) => duration))).observe({ type: "longtask" });
+  });
+  await page.goto(`${gateway.url}/requests`);
+  const list = page.getByRole("listbox", { name: "Requests" });
+  await list.getByText("model-0").first().waitFor();
+  await page.getByTestId("total").filter({ hasText: "1,000,000 requests" }).waitFor();
+  await page.evaluate(() => void (window.long.length = 0));
+  // Jumps across all of it, then on by a wheel's steps.
+  for (let step = 0; step < 40; step += 1) {
+    await list.evaluate((box, part) => (box.scrollTop = part < 20 ? (box.scrollHeight * part) / 20 : box.scrollTop - 300), step);
+    await page.evaluate(() => new Promise(requestAnimationFrame));
+    assert.ok((await list.getByRole("option").count()) < 80);
+    if (step % 5 === 0) await until(() => list.evaluate((box) => box.querySelectorAll(".virtual-row:not(.pending)").length > 10), "rows are there");
+  }
+  const long = await page.evaluate(() => window.long);
+  console.log(`long tasks while scrolling a million requests: ${long.length ? long.join(", ") : "none"}`);
+  // None of them is the page's on an idle machine; a busy one stops the browser in the middle of a task now and then.
+  assert.ok(long.length <= 4, `${long.length} long tasks in 40 steps`);
+  await list.focus();
+  await page.keyboard.press("End");
+  await list.getByText("model-0 first").waitFor();
+  // What comes meanwhile moves nothing.
+  await gateway.chat("meanwhile");
+  await page.getByRole("button", { name: /Show [0-9]+ new/ }).waitFor();
+  await list.getByText("model-0 first").waitFor();
+  await page.getByRole("button", { name: /Show [0-9]+ new/ }).click();
+  await list.getByText("fake-1").first().waitFor();
+});
+
+/** Rows that need no words of a search; the oldest is called otherwise. */
+const FILL = `
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+count = int(sys.argv[2])
+db.executescript("PRAGMA ignore_check_constraints = ON; PRAGMA synchronous = OFF; PRAGMA cache_size = -200000; BEGIN")
+indexes = db.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'requests' AND sql IS NOT NULL").fetchall()
+for name, _ in indexes:
+    db.execute(f"DROP INDEX {name}")
+db.execute("""
+    WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+    INSERT INTO requests (request_id, timestamp, method, path, openai_request, model, stream, provider_id, status, created_at, bodies_dropped)
+    SELECT printf('%08x', i), 1700000000000 + i * 2592, 'POST', '/v1/chat/completions', '{}', CASE i WHEN 1 THEN 'model-0 first' ELSE 'model-' || (i % 8) END,
+           i % 2, 'provider-' || (i % 5), CASE WHEN i % 50 = 0 THEN 'failed' ELSE 'completed' END, 1700000000000 + i * 2592, 1 FROM n""", (count,))
+for _, sql in indexes:
+    db.execute(sql)
+db.execute("COMMIT")
+`;
