@@ -568,7 +568,7 @@ fn long_histories_come_in_chunks() {
             &conn,
             "SELECT openai_request FROM requests WHERE request_id = 'r3'"
         ),
-        r#"{"qwarden":{"bytes":9000002,"omitted":"too long"}}"#
+        r#"{"qwarden":{"omitted":"too long","bytes":9000002}}"#
     );
 }
 
