@@ -6,7 +6,7 @@ import { look, test, until } from "./fixture.mjs";
 const EVIL = `<img src=x onerror="document.title='owned'">`;
 
 /** A server that lists one model, answers all, and keeps the keys it is asked with. */
-async function keeping() {
+async function keeping(t) {
   const seen = [];
   const server = createServer(async (request, answer) => {
     for await (const _ of request);
@@ -16,7 +16,8 @@ async function keeping() {
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
-  return { seen, base: `http://127.0.0.1:${/** @type {any} */ (server.address()).port}/v1`, close: () => (server.closeAllConnections(), server.close()) };
+  t.after(() => (server.closeAllConnections(), server.close()));
+  return { seen, base: `http://127.0.0.1:${/** @type {any} */ (server.address()).port}/v1` };
 }
 
 test("a provider is added by preset: what fails is said and corrected, what works is enabled", async ({ page, gateway, upstream, allow }) => {
@@ -52,9 +53,9 @@ test("a provider is added by preset: what fails is said and corrected, what work
   await dialog.locator("[name=baseURL][aria-invalid=true]").waitFor();
 }, { setUp: false });
 
-test("an edit keeps what is masked, and never overwrites another one unseen", async ({ page, gateway, allow }) => {
+test("an edit keeps what is masked, and never overwrites another one unseen", async ({ t, page, gateway, allow }) => {
   allow(/status of 412/);
-  const own = await keeping();
+  const own = await keeping(t);
   await gateway.api("POST", "/api/providers", { id: "kept", name: "Kept", type: "openai", config: { baseURL: own.base, apiKey: "sk-kept", headers: { "x-team": "a", "x-secret": "hidden" } } });
   await page.goto(`${gateway.url}/providers/kept`);
   const edit = page.getByRole("button", { name: "Edit", exact: true });
@@ -93,7 +94,6 @@ test("an edit keeps what is masked, and never overwrites another one unseen", as
   await dialog.getByLabel("API key").fill("");
   await dialog.getByRole("button", { name: "Save", exact: true }).click();
   await until(async () => !("apiKey" in (await gateway.api("GET", "/api/providers/kept")).config), "no key");
-  own.close();
 });
 
 test("a breaker that opens is seen at once, target by target", async ({ page, gateway, upstream }) => {
@@ -140,6 +140,11 @@ test("the list follows other clients, and steers", async ({ page, gateway }) => 
   const models = page.getByRole("table", { name: "Models" });
   await models.getByRole("row").filter({ hasText: "fake-2" }).getByRole("button", { name: "Make default: fake-2" }).click();
   await models.getByRole("row").filter({ hasText: "fake-2" }).getByText("default", { exact: true }).waitFor();
+  await page.getByRole("button", { name: "Add by name" }).click();
+  await page.getByRole("dialog").getByLabel("Name").fill("fake-hidden");
+  await page.getByRole("dialog").getByRole("button", { name: "Add it" }).click();
+  await models.getByRole("row").filter({ hasText: "fake-hidden" }).waitFor();
+  assert.equal((await gateway.chat("hi", { model: "fake-hidden" })).status, 200);
   await look(page, "provider");
   await page.getByRole("button", { name: "Delete", exact: true }).click();
   const question = page.getByRole("dialog", { name: "Delete Fake?" });

@@ -50,6 +50,8 @@ export async function syncAll() {
 export async function remove(provider, ifMatch) {
   const text = html`<p>Its key, its settings and its links to models are forgotten. Requests in the history stay. Requests under way finish.</p>`;
   if (!(await confirm({ title: `Delete ${provider.name}?`, text, action: "Delete", danger: true }))) return;
+  // Its own page would ask for it once more as it goes.
+  navigate("/providers");
   try {
     await api.delete(pathOf(provider), { ifMatch });
   } catch (/** @type {any} */ error) {
@@ -59,5 +61,4 @@ export async function remove(provider, ifMatch) {
     await api.delete(pathOf(provider), { query: { force: true }, ifMatch });
   }
   toast(`${provider.name} is deleted`);
-  navigate("/providers");
 }

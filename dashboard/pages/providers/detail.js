@@ -6,7 +6,7 @@ import { held, standing } from "../../lib/health.js";
 import { RefreshIcon, TrashIcon } from "../../lib/icons.js";
 import { html, useState } from "../../lib/preact.js";
 import { useResource } from "../../lib/store.js";
-import { Badge, Button, Empty, Field, Form, KeyValue, Loaded, Page, Panel, StatusDot, Table, Time, confirm, toast, useForm } from "../../lib/ui.js";
+import { Badge, Button, Dialog, Empty, Field, Form, KeyValue, Loaded, Page, Panel, StatusDot, Table, Time, confirm, toast, useForm } from "../../lib/ui.js";
 import { remove, switchProvider, syncOne, test, testStored, told } from "./actions.js";
 import { MASK, labelOf } from "./config.js";
 import { EditProvider } from "./edit.js";
@@ -15,6 +15,7 @@ import { EditProvider } from "./edit.js";
 export function ProviderDetail({ id }) {
   const one = useResource(`/api/providers/${segment(id)}`, { events: ["providers:updated", "provider:*", "models:updated"], every: 3_000 });
   const [isEdited, setEdited] = useState(false);
+  const [isOffering, setOffering] = useState(false);
   const provider = one.data.value;
   useCommands(
     provider
@@ -35,7 +36,8 @@ export function ProviderDetail({ id }) {
     <${Loaded} of=${one}>${(/** @type {any} */ now) => html`<${State} provider=${now} />
       <${Panel} title="Targets" flush><${Targets} provider=${now} /><//>
       <div class="grid"><${Panel} title="Configuration"><${Configuration} provider=${now} /><//><${Panel} title="Ask it something"><${Ask} provider=${now} /><//></div>
-      <${Panel} title="Models" flush><${Models} provider=${now} /><//>`}<//>
+      <${Panel} title="Models" actions=${html`<${Button} small onClick=${() => setOffering(true)}>Add by name<//>`} flush><${Models} provider=${now} /><//>`}<//>
+    ${isOffering && html`<${Offer} provider=${provider} onClose=${() => setOffering(false)} />`}
     ${isEdited && html`<${EditProvider} id=${id} onClose=${() => setEdited(false)} />`}
   <//>`;
 }
@@ -116,4 +118,23 @@ function Models({ provider }) {
       { key: "capabilities", title: "Described as", optional: true, cell: (/** @type {any} */ { capabilities }) => html`<span class="row">${capabilities.map((/** @type {string} */ one) => html`<${Badge}>${one}<//>`)}</span>` },
       { key: "do", title: "Actions", hideTitle: true, align: "right", cell: (/** @type {any} */ model) => html`<div class="row nowrap row-end">${!model.is_default && html`<${Button} small kind="ghost" aria-label=${`Make default: ${model.id}`} onClick=${() => makeDefault(model)}>Make default<//>`}<${Button} small kind="ghost" label=${`Take ${model.id} away`} onClick=${() => unlink(model)}><${TrashIcon} size="15" /><//></div>` },
     ]} />`;
+}
+
+/** A model that the provider serves but does not list. @param {{ provider: any, onClose: () => void }} props */
+function Offer({ provider, onClose }) {
+  const form = useForm({ model_id: "" }, async (values) => {
+    const id = values.model_id.trim();
+    await api.post("/api/models", { id, name: id }).catch((error) => {
+      if (error.code === "model_exists") return;
+      // The field is called otherwise there.
+      error.errors = error.errors.map((/** @type {string} */ one) => one.replace("`id`", "`model_id`"));
+      throw error;
+    });
+    await api.post(`/api/providers/${segment(provider.id)}/models`, { model_id: id });
+    toast(`${id} is asked for at ${provider.name}`);
+    onClose();
+  });
+  return html`<${Dialog} title=${`A model of ${provider.name}`} onClose=${onClose}><${Form} form=${form} action="Add it" onCancel=${onClose}>
+    <${Field} ...${form.field("model_id")} label="Name" required autofocus spellcheck="false" autocomplete="off" help="As the provider calls it. For one that it serves but does not list." />
+  <//><//>`;
 }
