@@ -96,6 +96,8 @@ pub(crate) enum Verdict {
     /// Rests until then (Unix time, ms).
     Limited(i64),
     Fine,
+    /// The user asked, and it took it: what was held against it before is over.
+    Verified,
 }
 
 /// How the rest of the gateway asks for logins.
@@ -117,6 +119,13 @@ impl Credentials {
     /// All logins, the oldest first.
     pub(crate) async fn all(&self) -> Result<Vec<Shown>, Unavailable> {
         self.address.call(CREDENTIALS_DEADLINE, Message::All).await
+    }
+
+    /// The login of this label, whatever became of it.
+    pub(crate) async fn find(&self, label: &str) -> Result<Option<Arc<Login>>, Unavailable> {
+        self.address
+            .call(DEADLINE, |reply| Message::Find(label.to_owned(), reply))
+            .await
     }
 
     /// Stores a login in place of those with the same label; in force when this returns. `verified`: the site takes it.
@@ -210,6 +219,7 @@ pub(crate) fn child(arguments: Arguments) -> (ChildSpec, Credentials) {
 pub(crate) enum Message {
     Usable(Reply<Result<Vec<Arc<Login>>, NoLogin>>),
     All(Reply<Vec<Shown>>),
+    Find(String, Reply<Option<Arc<Login>>>),
     Judged {
         login: Arc<Login>,
         verdict: Verdict,
@@ -229,6 +239,7 @@ impl ActorMessage for Message {
         match self {
             Self::Usable(_) => "usable",
             Self::All(_) => "all",
+            Self::Find(..) => "find",
             Self::Judged { .. } => "judged",
             Self::Reload(_) => "reload",
             Self::Look => "look",
@@ -277,6 +288,11 @@ impl Behaviour for CredentialsActor {
         match message {
             Message::Usable(reply) => drop(reply.send(state.usable(now_ms()))),
             Message::All(reply) => drop(reply.send(state.all(now_ms()))),
+            Message::Find(label, reply) => {
+                let mut held = state.held.iter();
+                let found = held.find(|held| held.row.label == label);
+                drop(reply.send(found.map(|held| held.login.clone())));
+            }
             Message::Judged { login, verdict } => state.judged(&login, &verdict, now_ms()),
             Message::Reload(reply) => state.reload(reply),
             Message::Look => state.look(now_ms()),
@@ -409,6 +425,15 @@ impl State {
             }
             Verdict::Limited(until) => {
                 held.row.limited_until = Some(held.row.limited_until.unwrap_or(0).max(*until));
+            }
+            Verdict::Verified => {
+                held.row.state = "valid".into();
+                held.row.last_error = None;
+                held.row.last_verified_at = Some(now_ms);
+                held.row.updated_at = now_ms;
+                held.tell(&self.arguments.events, now_ms);
+                self.keep(login);
+                return;
             }
             Verdict::Fine => {
                 let known = held.row.last_verified_at.replace(now_ms);

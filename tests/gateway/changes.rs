@@ -14,6 +14,7 @@ const NO_CHANGES: &str = "
     POST /api/auth/login
     POST /api/auth/logout
     POST /api/providers/{id}/test
+    POST /api/qwen/credentials/verify
     POST /api/requests/{id}/replay
     POST /api/requests/{id}/recording/replay
     POST /api/route/explain";

@@ -175,6 +175,63 @@ async fn a_plan_is_told_and_nothing_is_sent() {
 }
 
 #[tokio::test]
+async fn every_name_is_listed_with_what_is_known_of_it() {
+    let upstream = answering().await;
+    let gateway = TestGateway::start().await;
+    gateway.provider("one", &upstream).await;
+    gateway.provider("two", &upstream).await;
+    let model = json!({"id": "small", "name": "Small", "capabilities": ["code"]});
+    gateway.post(&gateway.api("/api/models"), &model).await;
+    let facts =
+        json!({"tools": false, "context_length": 1000, "price": {"input": 1.5, "output": 2}});
+    for (provider, config) in [("one", facts), ("two", json!({"context_length": 500}))] {
+        let link = json!({"model_id": "small", "is_default": provider == "one", "config": config});
+        let url = gateway.api(&format!("/api/providers/{provider}/models"));
+        assert_eq!(gateway.post(&url, &link).await.status(), 201);
+    }
+    virtual_model(&gateway, "priority", json!(["one/small", "two/big"])).await;
+    gateway.chat(&say("one/small", "hi")).await;
+    let set = gateway.api("/api/settings/active_model");
+    let set = gateway.client.put(set).json(&json!({"value": "coder"}));
+    assert_eq!(set.send().await.expect("an answer").status(), 200);
+
+    let told = gateway.get(&gateway.api("/api/route/models")).await.1;
+    assert_eq!(told["default_model"], "coder");
+    let all = told["models"].as_array().expect("a list");
+    let named = |name: &str| {
+        let mut same = all.iter().filter(|model| model["id"] == name);
+        let found = same.next().unwrap_or_else(|| panic!("{name} in {told}"));
+        assert!(same.next().is_none(), "{name} is listed once");
+        found
+    };
+    assert!(all.iter().all(|model| model["id"] != "one/small"));
+    let small = named("small");
+    assert_eq!(small["is_virtual"], false);
+    assert_eq!(small["context_length"], 500);
+    assert_eq!(small["capabilities"], json!(["code"]));
+    let (one, two) = (&small["providers"][0], &small["providers"][1]);
+    assert_eq!(
+        (&one["provider"], &one["is_default"]),
+        (&json!("one"), &json!(true))
+    );
+    assert_eq!(
+        (&one["tools"], &one["vision"]),
+        (&json!(false), &Value::Null)
+    );
+    assert_eq!(one["price"]["input"], 1.5);
+    assert_eq!(one["health"]["breaker"], "closed");
+    assert!(one["health"]["latency_ms"].is_number(), "{one}");
+    assert_eq!(
+        (&two["provider"], &two["health"]),
+        (&json!("two"), &Value::Null)
+    );
+    let coder = named("coder");
+    assert_eq!(coder["is_virtual"], true);
+    assert_eq!(coder["providers"][0]["provider"], "one");
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn asking_takes_nobodys_turn() {
     let (one, two) = (answering().await, answering().await);
     for (strategy, reason) in [

@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use crate::actors::router::registry::Registry;
+use crate::db::providers::StoredProvider;
 use crate::providers::{UpstreamError, UpstreamModel};
+use crate::routing::facts::{self, Facts};
 
 /// What one provider last said.
 #[derive(Clone, Debug, Default)]
@@ -65,6 +67,33 @@ impl Listings {
     pub(crate) fn retain(&mut self, registry: &Registry) {
         self.by_provider
             .retain(|provider, _| registry.find(provider).is_some());
+    }
+}
+
+/// What is known of a model at a provider: what an operator says, else its own list, else the table.
+pub(crate) fn facts_of(stored: &StoredProvider, listing: &Listing, model: &str) -> Facts {
+    let known = facts::facts(&stored.provider.kind, model);
+    let mut listed = listing.models.iter().flatten();
+    let listed = listed.find(|listed| listed.id == model);
+    // What a list leaves out may be there all the same.
+    let tells = |word: &str| {
+        let told = &listed?.capabilities;
+        told.iter().any(|told| told == word).then_some(true)
+    };
+    let known = Facts {
+        context_length: listed
+            .and_then(|listed| listed.context_length)
+            .or(known.context_length),
+        tools: tells("tools").or(known.tools),
+        vision: tells("vision").or(known.vision),
+        structured: tells("structured_output").or(known.structured),
+        ..known
+    };
+    let mut links = stored.models.iter();
+    let link = links.find(|link| link.model.id == model);
+    match link.and_then(|link| link.provider_config.as_ref()) {
+        Some(config) => known.overridden(config),
+        None => known,
     }
 }
 

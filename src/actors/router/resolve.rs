@@ -7,12 +7,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::actors::router::catalogue::Listings;
+use crate::actors::router::catalogue::{Listings, facts_of};
 use crate::actors::router::nodes::Nodes;
 use crate::actors::router::registry::{Entry, Registry};
 use crate::actors::router::target::Target;
 use crate::providers::presets;
-use crate::routing::facts::{self, Facts};
+use crate::routing::facts;
 use crate::routing::order::Turns;
 use crate::routing::virtuals::{DEEPEST, Strategy, VirtualModel};
 use crate::settings::{self, Settings};
@@ -257,37 +257,10 @@ impl<'a> World<'a> {
         target.timeout = timeout.map(Duration::from_millis);
         target.reports_usage = presets::find(kind).is_none_or(|preset| preset.stream_usage);
         target.record = entry.record();
-        target.facts = self.facts(entry, upstream_model);
+        target.facts = facts_of(&entry.stored, self.listings.of(entry.id()), upstream_model);
         target.provider_node = self.nodes.of_provider(entry.id());
         target.node = self.nodes.of_target(entry.id(), upstream_model);
         Ok(Arc::new(target))
-    }
-
-    fn facts(&self, entry: &Entry, model: &str) -> Facts {
-        let known = facts::facts(&entry.stored.provider.kind, model);
-        let listing = self.listings.of(entry.id());
-        let mut listed = listing.models.iter().flatten();
-        let listed = listed.find(|listed| listed.id == model);
-        // What a list leaves out may be there all the same.
-        let tells = |word: &str| {
-            let told = &listed?.capabilities;
-            told.iter().any(|told| told == word).then_some(true)
-        };
-        let known = Facts {
-            context_length: listed
-                .and_then(|listed| listed.context_length)
-                .or(known.context_length),
-            tools: tells("tools").or(known.tools),
-            vision: tells("vision").or(known.vision),
-            structured: tells("structured_output").or(known.structured),
-            ..known
-        };
-        let mut links = entry.stored.models.iter();
-        let link = links.find(|link| link.model.id == model);
-        match link.and_then(|link| link.provider_config.as_ref()) {
-            Some(config) => known.overridden(config),
-            None => known,
-        }
     }
 }
 

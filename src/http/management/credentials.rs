@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::actors::credentials::{LoginState, Shown};
+use crate::actors::credentials::{LoginState, Shown, Verdict};
 use crate::clock::now_ms;
 use crate::http::App;
 use crate::http::error::ApiError;
@@ -24,7 +24,9 @@ use crate::providers::qwen::{Login, as_ms, token_expiry};
 pub(crate) const DEFAULT_LABEL: &str = "default";
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(show, store, remove))
+    OpenApiRouter::new()
+        .routes(routes!(show, store, remove))
+        .routes(routes!(verify))
 }
 
 /// A login as a client may hand it over, its fields checked.
@@ -129,6 +131,15 @@ impl From<Account> for First {
     }
 }
 
+/// What the site made of a login.
+#[derive(Serialize, ToSchema)]
+#[schema(as = VerifiedLogin)]
+struct Verified {
+    verified: bool,
+    /// As it is now; null when it was removed meanwhile.
+    account: Option<Account>,
+}
+
 /// What was forgotten.
 #[derive(Serialize, ToSchema)]
 #[schema(as = DeletedLogins)]
@@ -173,6 +184,29 @@ async fn store(State(app): State<App>, request: Request) -> Result<Json<Stored>,
         expires_at: expires_at.map(seconds),
         verified,
     }))
+}
+
+/// Asks the site whether it takes a stored login. If so, what was held against the login before is forgotten; if not, or
+/// when the site cannot be asked, nothing changes.
+#[utoipa::path(post, path = "/api/qwen/credentials/verify", tag = "credentials",
+    params(("label" = Option<String>, Query, description = "The login of this name; `default` unless given")),
+    responses((status = 200, body = Verified)))]
+async fn verify(State(app): State<App>, params: Params) -> Result<Json<Verified>, ApiError> {
+    let label = params.text("label");
+    let label = label.unwrap_or_else(|| DEFAULT_LABEL.to_owned());
+    let credentials = &app.handles.credentials;
+    let login = credentials.find(&label).await?;
+    let login = login.ok_or_else(|| ApiError::Missing {
+        code: "credentials_not_found",
+        message: format!("there is no login `{label}`; GET /api/qwen/credentials lists them"),
+    })?;
+    let verified = app.qwen.verify(&login).await;
+    if verified {
+        credentials.judge(&login, Verdict::Verified);
+    }
+    let logins = credentials.all().await?;
+    let account = logins.iter().find(|login| login.label == label).map(shown);
+    Ok(Json(Verified { verified, account }))
 }
 
 /// What is stored, without its secrets.

@@ -29,6 +29,7 @@ pub(crate) mod requests;
 pub(crate) mod responses;
 pub(crate) mod retention;
 pub(crate) mod route;
+pub(crate) mod route_models;
 pub(crate) mod sessions;
 pub(crate) mod settings;
 pub(crate) mod shutdown;

@@ -25,6 +25,7 @@ pub(crate) fn routes() -> (Router<App>, OpenApi) {
         .merge(m::models::routes())
         .merge(m::virtual_models::routes())
         .merge(m::route::routes())
+        .merge(m::route_models::routes())
         .merge(m::sessions::routes())
         .merge(m::requests::routes())
         .merge(m::replay::routes())

@@ -143,6 +143,26 @@ async fn a_rejected_login_is_told_once_and_not_tried_again() {
         tokio::task::yield_now().await;
     }
     assert_eq!(gateway.cell::<i64>(told), 1);
+    // The site is asked again when the user wants it; a refusal changes nothing.
+    let verify = || async {
+        let url = gateway.api("/api/qwen/credentials/verify?label=default");
+        let told = gateway.post(&url, &json!({})).await;
+        told.json::<Value>().await.expect("JSON")
+    };
+    let told = verify().await;
+    assert_eq!(told["verified"], false);
+    assert_eq!(told["account"]["state"], "rejected");
+    site.accept(&jwt("u1", LATER));
+    let told = verify().await;
+    assert_eq!(told["verified"], true);
+    assert_eq!(told["account"]["state"], "valid");
+    assert_eq!(told["account"]["last_error"], Value::Null);
+    assert_eq!(
+        answer(&gateway, &chat(&[user("go")])).await["content"],
+        "fine"
+    );
+    site.reject(&jwt("u1", LATER));
+    assert_eq!(ask(&gateway, &chat(&[user("go")])).await.status(), 401);
     // A new login mends it.
     log_in(&gateway, "default", "u2").await;
     assert_eq!(

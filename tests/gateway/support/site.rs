@@ -188,6 +188,11 @@ impl Site {
         self.kept().rejected.insert(token.to_owned());
     }
 
+    /// It is taken again.
+    pub fn accept(&self, token: &str) {
+        self.kept().rejected.remove(token);
+    }
+
     /// The chats are gone, as when the user deleted them in the browser.
     pub fn lose_chats(&self) {
         self.kept().chats.clear();
