@@ -22,6 +22,7 @@
 
 pub(crate) mod clock;
 pub(crate) mod hex;
+pub(crate) mod logs;
 pub(crate) mod secrets;
 pub(crate) mod settings;
 pub(crate) mod tasks;

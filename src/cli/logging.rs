@@ -9,6 +9,8 @@ use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt};
 
+use crate::logs::{self, Keeper};
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
@@ -53,6 +55,7 @@ pub(crate) fn start(format: Format, level: &str) -> anyhow::Result<Level> {
     tracing_subscriber::registry()
         .with(filter)
         .with(lines)
+        .with(Keeper(logs::lately()))
         .try_init()
         .context("logging could not be started")?;
     Ok(Level(handle))

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 /// Each layer may import those to its left, and itself.
 const LAYERS: &[&[&str]] = &[
-    &["settings", "tasks", "clock", "secrets", "hex"],
+    &["settings", "tasks", "clock", "secrets", "hex", "logs"],
     &["protocol"],
     &["providers"],
     &["routing"],
