@@ -4,7 +4,7 @@
  */
 import { ApiError, api } from "../lib/api.js";
 import { plural } from "../lib/format.js";
-import { html, useEffect, useRef, useState } from "../lib/preact.js";
+import { html, signal, useEffect, useRef, useState } from "../lib/preact.js";
 import { param, place, setQuery } from "../lib/router.js";
 import { useResource } from "../lib/store.js";
 import { Button, Empty, Field, Loaded, Page, Panel, confirm, toast } from "../lib/ui.js";
@@ -19,24 +19,28 @@ const TOKEN = "auth.adminToken";
 /** Where this page itself comes from. */
 const MOVES = ["server.apiPort", "server.host"];
 
+/** What was typed and is not saved, also while another page is looked at. */
+const kept = signal(/** @type {Record<string, any>} */ ({}));
+
 /** What has no value is an empty field. @param {any} one @param {any} other */
 const same = (one, other) => (one ?? "") === (other ?? "");
 
 export default function Settings() {
   const all = useResource("/api/settings", { query: { details: true }, events: "settings:updated" });
-  const [drafts, setDrafts] = useState(/** @type {Record<string, any>} */ ({}));
+  const drafts = kept.value;
   const [refused, setRefused] = useState(/** @type {Record<string, string>} */ ({}));
   const known = /** @type {Setting[]} */ (all.data.value?.details ?? []).filter(({ key }) => key !== TOKEN);
   const edited = known.filter(({ key, value }) => key in drafts && !same(drafts[key], value));
 
   const change = (/** @type {string} */ key, /** @type {any} */ value) => {
-    setDrafts((now) => ({ ...now, [key]: value }));
+    kept.value = { ...kept.value, [key]: value };
     setRefused(({ [key]: _, ...others }) => others);
   };
-  const discard = () => (setDrafts({}), setRefused({}));
+  const discard = () => ((kept.value = {}), setRefused({}));
   const reset = async (/** @type {Setting} */ setting) => {
     await api.delete(`/api/settings/${encodeURIComponent(setting.key)}`);
-    setDrafts(({ [setting.key]: _, ...others }) => others);
+    const { [setting.key]: _, ...others } = kept.value;
+    kept.value = others;
     await all.refetch();
     toast(`${nameOf(setting.key)} is back at its default`);
   };

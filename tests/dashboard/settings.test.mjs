@@ -15,6 +15,11 @@ test("several are changed at once, in force at once, and reset", async ({ page, 
   const bar = page.getByRole("region", { name: "Changes that are not saved" });
   await bar.getByText("3 changes not saved").waitFor();
   await look(page, "settings");
+  // What is not saved is still there after a look elsewhere.
+  await page.getByRole("link", { name: "Statistics", exact: true }).click();
+  await page.getByRole("heading", { level: 1, name: "Statistics" }).waitFor();
+  await page.getByRole("link", { name: "Settings", exact: true }).click();
+  await bar.getByText("3 changes not saved").waitFor();
   await bar.getByRole("button", { name: "Save" }).click();
   await page.getByText("Saved. Part of it counts from the next start on.").waitFor();
   const { settings } = await gateway.api("GET", "/api/settings");
@@ -23,7 +28,7 @@ test("several are changed at once, in force at once, and reset", async ({ page, 
   await timeout.getByText(/changed/).waitFor();
   await timeout.getByRole("button", { name: "Reset Upstream timeout to its default" }).click();
   await page.getByText("Upstream timeout is back at its default").waitFor();
-  assert.equal(await timeout.getByRole("spinbutton").inputValue(), "120000");
+  await until(async () => (await timeout.getByRole("spinbutton").inputValue()) === "120000", "the default is shown");
   assert.equal((await gateway.api("GET", "/api/settings/server.timeout")).isDefault, true);
 });
 
