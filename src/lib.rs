@@ -23,6 +23,7 @@
 pub(crate) mod clock;
 pub(crate) mod hex;
 pub(crate) mod limits;
+pub(crate) mod logs;
 pub(crate) mod secrets;
 pub(crate) mod settings;
 pub(crate) mod sink;

@@ -63,7 +63,7 @@ const choices = (ids, chosen) => (chosen && !ids.includes(chosen) ? [chosen, ...
 
 /** @param {{ query: any, range: Range, group: string, now: number }} props */
 function Numbers({ query, range, group, now }) {
-  const options = { events: "request:*", every: 30_000 };
+  const options = { events: "request:completed", every: 30_000 };
   const overTime = useResource("/api/responses/stats", { query: { ...query, group_by: range.step }, ...options });
   return html`<${Loaded} of=${overTime}>${(/** @type {any} */ sums) =>
     sums.total_responses === 0

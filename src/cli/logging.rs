@@ -12,6 +12,7 @@ use tracing_subscriber::{Layer, Registry, fmt};
 
 use crate::limits::logs::FLUSH;
 use crate::sink::Lines;
+use crate::logs::{self, Keeper};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -72,6 +73,7 @@ pub(crate) fn start(format: Format, level: &str) -> anyhow::Result<Level> {
     tracing_subscriber::registry()
         .with(filter)
         .with(lines)
+        .with(Keeper(logs::lately()))
         .try_init()
         .context("logging could not be started")?;
     Ok(Level {

@@ -321,3 +321,77 @@ async fn the_activity_tells_of_restarts_and_what_is_under_way_takes_no_place() {
     assert_eq!(answer.status(), 200);
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn the_audit_log_is_listed_by_what_was_changed_and_by_whom() {
+    let gateway = TestGateway::start().await;
+    for value in ["m1", "m2", "m3"] {
+        let url = gateway.api("/api/settings/active_model");
+        let put = gateway.client.put(url).json(&json!({ "value": value }));
+        assert_eq!(put.send().await.expect("an answer").status(), 200);
+    }
+    let provider = json!({"id": "p", "name": "P", "type": "openai-compatible", "config": {"baseURL": "http://127.0.0.1:9/v1", "apiKey": "sk-secret"}});
+    let made = gateway
+        .post(&gateway.api("/api/providers"), &provider)
+        .await;
+    assert_eq!(made.status(), 201);
+
+    let list = async |query: &str| {
+        gateway
+            .get(&gateway.api(&format!("/api/audit{query}")))
+            .await
+    };
+    let (status, all) = list("").await;
+    assert_eq!((status, &all["total"]), (200, &json!(4)), "{all}");
+    assert!(!all.to_string().contains("sk-secret"), "{all}");
+    let newest = &all["changes"][0];
+    assert_eq!(
+        (
+            &newest["entity"],
+            &newest["entity_id"],
+            &newest["action"],
+            &newest["principal"]
+        ),
+        (
+            &json!("provider"),
+            &json!("p"),
+            &json!("created"),
+            &json!("local")
+        )
+    );
+    assert!(newest["request_id"].is_string(), "{newest}");
+    let (_, settings) = list("?entity=setting&limit=2").await;
+    assert_eq!(
+        (&settings["total"], &settings["count"]),
+        (&json!(3), &json!(2))
+    );
+    assert_eq!(
+        (
+            &settings["changes"][0]["before"],
+            &settings["changes"][0]["after"]
+        ),
+        (&json!("m2"), &json!("m3"))
+    );
+    let cursor = settings["next_cursor"].as_str().expect("there are more");
+    let (_, rest) = list(&format!("?entity=setting&limit=2&cursor={cursor}")).await;
+    assert_eq!(
+        (&rest["count"], &rest["changes"][0]["after"]),
+        (&json!(1), &json!("m1"))
+    );
+    for (query, total) in [
+        ("?entity_id=active_model", 3),
+        ("?principal=admin", 0),
+        ("?principal=local", 4),
+        ("?start_date=9007199254740991", 0),
+        ("?end_date=0", 0),
+    ] {
+        let (_, found) = list(query).await;
+        assert_eq!(found["total"], total, "{query}: {found}");
+    }
+    let (status, refused) = list("?start_date=2&end_date=1").await;
+    assert_eq!(
+        (status, &refused["error"]["code"]),
+        (400, &json!("invalid_date_range"))
+    );
+    gateway.stop().await;
+}

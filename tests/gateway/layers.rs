@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 /// Each layer may import those to its left, and itself.
 const LAYERS: &[&[&str]] = &[
     &[
-        "settings", "limits", "tasks", "clock", "secrets", "hex", "sink",
+        "settings", "limits", "tasks", "clock", "secrets", "hex", "sink", "logs",
     ],
     &["protocol"],
     &["providers"],

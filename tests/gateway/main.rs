@@ -34,6 +34,7 @@ mod history;
 mod import;
 mod layers;
 mod lifecycle;
+mod logs;
 mod management;
 mod metrics;
 mod ollama;

@@ -57,6 +57,24 @@ async fn values_are_typed_checked_and_in_force_at_once() {
         json!({"minimum": 1000, "maximum": 600_000})
     );
 
+    assert_eq!(all["details"], Value::Null);
+    let (_, told) = send(&gateway, "GET", "/api/settings?details=true", None).await;
+    assert_eq!(told["settings"], all["settings"]);
+    let details = told["details"].as_array().expect("details");
+    assert_eq!(
+        Some(details.len()),
+        all["settings"].as_object().map(serde_json::Map::len)
+    );
+    assert!(details.contains(&one), "as each is told by itself");
+    let (_, logging) = send(
+        &gateway,
+        "GET",
+        "/api/settings?details=true&category=logging",
+        None,
+    )
+    .await;
+    assert_eq!(logging["details"].as_array().map(Vec::len), Some(3));
+
     let put = |key: &'static str, value: Value| {
         let gateway = &gateway;
         async move {

@@ -1,6 +1,7 @@
 //! :3002: seeing and steering the gateway.
 
 pub(crate) mod activity;
+pub(crate) mod audit;
 pub(crate) mod auth;
 pub(crate) mod backups;
 pub(crate) mod bodies;
@@ -17,6 +18,7 @@ pub(crate) mod fields;
 pub(crate) mod health;
 pub(crate) mod import;
 pub(crate) mod keys;
+pub(crate) mod logs;
 pub(crate) mod metrics;
 pub(crate) mod models;
 pub(crate) mod openapi;

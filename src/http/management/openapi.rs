@@ -38,6 +38,8 @@ pub(crate) fn routes() -> (Router<App>, OpenApi) {
         .merge(m::cache::routes())
         .merge(m::activity::routes())
         .merge(m::events::routes())
+        .merge(m::audit::routes())
+        .merge(m::logs::routes())
         .merge(m::settings::routes())
         .merge(m::auth::routes())
         .merge(m::keys::routes())

@@ -10,6 +10,7 @@ use utoipa_axum::routes;
 
 use crate::actors::binding::is_place;
 use crate::clock::now_ms;
+use crate::db::settings::SettingRow;
 use crate::http::App;
 use crate::http::access::Principal;
 use crate::http::error::ApiError;
@@ -37,6 +38,9 @@ struct SettingList {
     settings: Map<String, Value>,
     /// The one that was asked for, or `all`.
     category: String,
+    /// With `details=true`: what each may be, in the order of the documentation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<Vec<Shown>>,
 }
 
 /// One setting.
@@ -112,10 +116,13 @@ struct Refused {
 
 /// Every value in force, by key.
 #[utoipa::path(get, path = "/api/settings", tag = "settings",
-    params(("category" = Option<String>, Query, description = "The part of the keys before the first dot")),
+    params(
+        ("category" = Option<String>, Query, description = "The part of the keys before the first dot"),
+        ("details" = Option<bool>, Query, description = "With what each may be")),
     responses((status = 200, body = SettingList)))]
 async fn list(State(app): State<App>, params: Params) -> Result<Json<SettingList>, ApiError> {
     let category_wanted = params.text("category");
+    let is_detailed = params.flag("details")? == Some(true);
     let stored = app.store.stored().await?;
     let current = app.settings.borrow().clone();
     let known = settings::SETTINGS
@@ -131,8 +138,13 @@ async fn list(State(app): State<App>, params: Params) -> Result<Json<SettingList
             .is_none_or(|wanted| wanted == category(key))
     };
     let values: Map<String, Value> = known.chain(free).filter(|(key, _)| wanted(key)).collect();
+    let details = is_detailed.then(|| {
+        let wanted = settings::SETTINGS.iter().filter(|one| wanted(one.key));
+        wanted.map(|one| detail(&current, one, &stored)).collect()
+    });
     Ok(Json(SettingList {
         settings: values,
+        details,
         category: category_wanted.unwrap_or_else(|| "all".into()),
     }))
 }
@@ -158,10 +170,18 @@ async fn show(State(app): State<App>, Path(key): Path<String>) -> Result<Json<Sh
             key,
         }));
     };
-    let value = app.settings.borrow().shown(&key);
+    let current = app.settings.borrow().clone();
+    Ok(Json(detail(&current, setting, &stored)))
+}
+
+/// One of our own, with what it may be.
+fn detail(current: &Settings, setting: &'static Setting, stored: &[SettingRow]) -> Shown {
+    let row = stored.iter().find(|row| row.key == setting.key);
+    let value = current.shown(setting.key);
     let default = setting.default_value().unwrap_or(Value::Null);
-    Ok(Json(Shown {
-        category: category(&key).to_owned(),
+    Shown {
+        key: setting.key.to_owned(),
+        category: category(setting.key).to_owned(),
         requires_restart: setting.needs_restart(),
         is_default: value == default,
         value,
@@ -173,8 +193,7 @@ async fn show(State(app): State<App>, Path(key): Path<String>) -> Result<Json<Sh
             description: setting.help,
             env: setting.env,
         }),
-        key,
-    }))
+    }
 }
 
 /// Stores one value.
