@@ -24,11 +24,11 @@ after(async () => browser?.close());
 
 /**
  * A test with `{ page, gateway, upstream, context, allow, newPage }`. `allow(/pattern/)` lets one kind of error pass that the test causes.
- * @param {string} name @param {(all: any) => Promise<void>} run @param {{ gateway?: string[], setUp?: boolean }} [options]
- *   `gateway`: more arguments of `qwarden serve`; `setUp: false`: without the provider `fake`
+ * @param {string} name @param {(all: any) => Promise<void>} run @param {{ gateway?: string[], setUp?: boolean, timeout?: number }} [options]
+ *   `timeout`: ms, where 90 s are not enough for a busy machine; `gateway`: more arguments of `qwarden serve`; `setUp: false`: without the provider `fake`
  */
 export function test(name, run, options = {}) {
-  nodeTest(name, { timeout: 90_000 }, async (t) => {
+  nodeTest(name, { timeout: options.timeout ?? 90_000 }, async (t) => {
     browser ??= await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
     const upstream = await startUpstream();
     const gateway = await startGateway(options.gateway);

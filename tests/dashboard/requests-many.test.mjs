@@ -12,26 +12,29 @@ test("a million requests scroll without a long task, and any place is reached at
   const file = join(data, String(readdirSync(data).find((name) => name.endsWith(".db"))));
   execFileSync("python3", ["-c", FILL, file, "1000000"]);
   await gateway.start();
-  await page.addInitScript(() => {
-    window.long = [];
-    new PerformanceObserver((list) => window.long.push(...list.getEntries().map(({ duration }) => duration))).observe({ type: "longtask" });
-  });
   await page.goto(`${gateway.url}/requests`);
   const list = page.getByRole("listbox", { name: "Requests" });
   await list.getByText("model-0").first().waitFor();
   await page.getByTestId("total").filter({ hasText: "1,000,000 requests" }).waitFor();
-  await page.evaluate(() => void (window.long.length = 0));
+  const browser = page.context().browser();
+  await page.evaluate(() => {
+    window.long = [];
+    new PerformanceObserver((list) => window.long.push(...list.getEntries().map(({ duration }) => duration))).observe({ type: "longtask" });
+  });
+  await browser.startTracing(page, { categories: ["toplevel", "__metadata"] });
   // Jumps across all of it, then on by a wheel's steps.
-  for (let step = 0; step < 40; step += 1) {
-    await list.evaluate((box, part) => (box.scrollTop = part < 20 ? (box.scrollHeight * part) / 20 : box.scrollTop - 300), step);
+  for (let step = 0; step < 30; step += 1) {
+    await list.evaluate((box, part) => (box.scrollTop = part < 15 ? (box.scrollHeight * part) / 15 : box.scrollTop - 300), step);
     await page.evaluate(() => new Promise(requestAnimationFrame));
     assert.ok((await list.getByRole("option").count()) < 80);
     if (step % 5 === 0) await until(() => list.evaluate((box) => box.querySelectorAll(".virtual-row:not(.pending)").length > 10), "rows are there");
   }
+  const worked = tasks(JSON.parse(String(await browser.stopTracing())).traceEvents);
   const long = await page.evaluate(() => window.long);
-  console.log(`long tasks while scrolling a million requests: ${long.length ? long.join(", ") : "none"}`);
-  // None of them is the page's on an idle machine; a busy one stops the browser in the middle of a task now and then.
-  assert.ok(long.length <= 4, `${long.length} long tasks in 40 steps`);
+  const longest = Math.max(...worked);
+  console.log(`scrolling a million requests: ${worked.length} tasks, the longest ${longest.toFixed(1)} ms of work; long tasks by the clock: ${long.length ? long.join(", ") : "none"}`);
+  // By the clock a busy machine stops the browser in the middle of a task; what the page has to answer for is the work in it.
+  assert.ok(worked.length > 30 && longest < 50, `a task of ${longest} ms`);
   await list.focus();
   await page.keyboard.press("End");
   await list.getByText("model-0 first").waitFor();
@@ -41,7 +44,13 @@ test("a million requests scroll without a long task, and any place is reached at
   await list.getByText("model-0 first").waitFor();
   await page.getByRole("button", { name: /Show [0-9]+ new/ }).click();
   await list.getByText("fake-1").first().waitFor();
-});
+}, { timeout: 240_000 });
+
+/** Milliseconds of work in each task of the page's main thread. @param {any[]} events of a trace */
+function tasks(events) {
+  const main = new Set(events.filter(({ name, args }) => name === "thread_name" && args.name === "CrRendererMain").map(({ pid, tid }) => `${pid}.${tid}`));
+  return events.filter(({ name, pid, tid, tdur }) => /RunTask/.test(name) && tdur !== undefined && main.has(`${pid}.${tid}`)).map(({ tdur }) => tdur / 1_000);
+}
 
 /** Rows that need no words of a search; the oldest is called otherwise. */
 const FILL = `

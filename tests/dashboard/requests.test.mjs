@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:http";
 import { look, test, until } from "./fixture.mjs";
 
 const NASTY = '<img src=x onerror="window.hit=1"><script>window.hit=2</script>';
@@ -105,7 +107,35 @@ test("a request in all its parts: nothing that was said becomes markup", async (
   assert.equal(await page.evaluate(() => window.hit), undefined);
 });
 
-test("attempts are a waterfall with the seam where another provider went on", async ({ page, gateway, upstream }) => {
+test("where an answer broke off and another provider went on there is a seam", async ({ page, gateway, upstream }) => {
+  const words = Array.from({ length: 80 }, (_, at) => `word${at} `);
+  const shaky = createServer((request, answer) => {
+    if (request.method === "GET") return void answer.writeHead(200, { "content-type": "application/json" }).end('{"object":"list","data":[{"id":"fake-1","object":"model"}]}');
+    answer.writeHead(200, { "content-type": "text/event-stream" });
+    const chunk = { id: "chatcmpl-1", object: "chat.completion.chunk", created: 1, model: "fake-1", choices: [{ index: 0, delta: { role: "assistant", content: words.slice(0, 40).join("") }, finish_reason: null }] };
+    answer.write(`data: ${JSON.stringify(chunk)}\n\n`, () => setTimeout(() => answer.destroy(), 50));
+  }).listen(0, "127.0.0.1");
+  await once(shaky, "listening");
+  try {
+    const baseURL = `http://127.0.0.1:${/** @type {any} */ (shaky.address()).port}/v1`;
+    await gateway.api("POST", "/api/providers", { id: "shaky", name: "Shaky", type: "openai", enabled: true, priority: 100, config: { baseURL, apiKey: "sk-shaky" } });
+    upstream.say = () => ({ text: words.slice(40).join("") });
+    const id = await ask(gateway, { ...say("Count"), stream: true });
+    await page.goto(`${gateway.url}/requests/${id}`);
+    const conversation = page.getByTestId("conversation");
+    await conversation.getByText("fake goes on from here").waitFor();
+    await conversation.getByText(/word39\s*$/).waitFor();
+    await conversation.getByText(/^word40 /).waitFor();
+    await page.getByRole("tab", { name: "Timing" }).click();
+    await page.getByText(`fake goes on after ${words.slice(0, 40).join("").length} characters`).waitFor();
+    await look(page, "request-seam");
+  } finally {
+    shaky.closeAllConnections();
+    shaky.close();
+  }
+});
+
+test("attempts are a waterfall", async ({ page, gateway, upstream }) => {
   let count = 0;
   upstream.say = async () => {
     count += 1;

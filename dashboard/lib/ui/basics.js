@@ -91,7 +91,7 @@ export function CopyButton({ text, label = "Copy", small = true, children }) {
     await navigator.clipboard.writeText(typeof text === "function" ? await text() : text);
     setCopied(true);
   };
-  return html`<${Button} kind="ghost" small=${small} label=${copied ? "Copied" : label} onClick=${copy}>
+  return html`<${Button} kind="ghost" small=${small} label=${copied && !children ? "Copied" : label} onClick=${copy}>
     ${copied ? html`<${CheckIcon} size="15" />` : html`<${CopyIcon} size="15" />`}${children}
     <span class="sr-only" role="status">${copied ? "Copied" : ""}</span>
   <//>`;

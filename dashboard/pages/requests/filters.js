@@ -4,6 +4,7 @@
  */
 import { CloseIcon } from "../../lib/icons.js";
 import { date } from "../../lib/format.js";
+import { askable } from "../../lib/model-picker.js";
 import { html, useEffect, useRef, useState } from "../../lib/preact.js";
 import { param, place, setQuery } from "../../lib/router.js";
 import { providers, useShared } from "../../lib/store.js";
@@ -45,6 +46,8 @@ export function clearFilters() {
 /** @param {{ error: any }} props what the API says of the filters */
 export function Filters({ error }) {
   useShared(providers);
+  useShared(askable);
+  const models = askable.data.value?.models ?? [];
   const [more, setMore] = useState(false);
   const known = providers.data.value?.providers ?? [];
   const wrong = (/** @type {string} */ name) => (error?.param === name ? error.message : undefined);
@@ -54,7 +57,8 @@ export function Filters({ error }) {
     <div class="toolbar">
       <div class="grow"><${Typed} name="q" type="search" label="Search in what was said" placeholder='words, "phrases", begin*' error=${wrong("q")} /></div>
       <${Field} ...${select("status")} type="select" label="Status" options=${[{ value: "", label: "Any" }, ...Object.entries(STATES).map(([value, label]) => ({ value, label }))]} />
-      <${Typed} name="model" label="Model" placeholder="any" error=${wrong("model")} />
+      <${Typed} name="model" label="Model" placeholder="any" list="request-models" error=${wrong("model")} />
+      <datalist id="request-models">${models.map((/** @type {any} */ { id }) => html`<option key=${id} value=${id}></option>`)}</datalist>
       <${Field} ...${select("provider")} type="select" label="Provider"
         options=${[{ value: "", label: "Any" }, ...options(known.map((/** @type {any} */ one) => ({ value: one.id, label: one.name })), param("provider"))]} />
       <${Field} ...${select("stream")} type="select" label="Answer" options=${[{ value: "", label: "Any" }, { value: "true", label: "Streamed" }, { value: "false", label: "Whole" }]} />
@@ -89,8 +93,8 @@ function Chips() {
   )}</div>`;
 }
 
-/** A field that changes the address once nobody types any more. @param {{ name: string, label: string, type?: string, placeholder?: string, error?: string }} props */
-function Typed({ name, label, type = "text", placeholder, error }) {
+/** A field that changes the address once nobody types any more. @param {{ name: string, label: string, type?: string, placeholder?: string, list?: string, error?: string }} props */
+function Typed({ name, label, type = "text", placeholder, list, error }) {
   const here = param(name);
   const [text, setText] = useState(here);
   const timer = useRef(/** @type {number | undefined} */ (undefined));
@@ -104,7 +108,7 @@ function Typed({ name, label, type = "text", placeholder, error }) {
     typed.current = value.trim();
     setQuery({ [name]: typed.current || null });
   };
-  return html`<${Field} name=${name} label=${label} type=${type} value=${text} placeholder=${placeholder} error=${error} autocomplete="off" spellcheck=${false}
+  return html`<${Field} name=${name} label=${label} type=${type} value=${text} placeholder=${placeholder} list=${list} error=${error} autocomplete="off" spellcheck=${false}
     onInput=${(/** @type {string} */ value) => {
       setText(value);
       clearTimeout(timer.current);

@@ -80,6 +80,13 @@ export function List({ hidden }) {
   }, [hidden]);
   useCommands([{ id: "tail", title: stands ? "Follow new requests" : "Pause the list of requests", group: "Requests", keywords: "live tail", run: () => (stands ? toTop() : setPaused(true)) }], [stands]);
 
+  // Scrolling draws all rows in view again: those that did not change are the same nodes.
+  const drawn = useMemo(() => new WeakMap(), [source, isNarrow]);
+  const draw = (/** @type {any} */ row) => {
+    let node = drawn.get(row);
+    if (!node) drawn.set(row, (node = isNarrow ? html`<${NarrowRow} row=${row} />` : html`<${WideRow} row=${row} />`));
+    return node;
+  };
   const open = (/** @type {any} */ row) => navigate(`/requests/${encodeURIComponent(row.request_id)}${location.search}`);
   const searching = Boolean(filters.q);
   const error = source.error.value;
@@ -101,7 +108,7 @@ export function List({ hidden }) {
         ${source.version.value === 0 && html`<${Loading} what="Loading requests" />`}
         <div class=${`requests${error && !source.total.value ? " sr-only" : ""}${source.total.value === 0 ? " requests-none" : ""}`}>
           <${VirtualList} key=${`${last.current.name}${height}`} source=${source} rowHeight=${height} label="Requests" onOpen=${open} header=${!isNarrow && html`<${Heads} />`} empty=${error ? null : none}
-            height="max(320px, calc(100dvh - 330px))" render=${(/** @type {any} */ row) => (isNarrow ? html`<${NarrowRow} row=${row} />` : html`<${WideRow} row=${row} />`)} />
+            height="max(320px, calc(100dvh - 330px))" render=${draw} />
         </div>
       </div>
     </section>

@@ -31,8 +31,7 @@ export function requestSource(filters) {
   let blocks = new Map();
   /** @type {Map<number, string>} by the block that begins there */
   let cursors = new Map();
-  /** @type {Map<number, AbortController>} */
-  const coming = new Map();
+  let coming = /** @type {AbortController | null} */ (null);
   /** @type {Map<string, any>} */
   const ended = new Map();
   let until = /** @type {number | null} */ (null);
@@ -54,20 +53,26 @@ export function requestSource(filters) {
   const known = (/** @type {any[]} */ rows) => rows.map((row) => (row.status === "in_progress" && ended.has(row.request_id) ? { ...row, ...ended.get(row.request_id) } : row));
   const wanted = () => [Math.floor(Math.max(needed[0], 0) / SIZE), Math.floor(Math.max(needed[1], 0) / SIZE)];
 
-  const fetchOne = async (/** @type {number} */ block) => {
-    const here = blocks.get(block);
-    if (here) {
+  /**
+   * Fetches what is in view and not here, one part after the other: the gateway does not stop when a question is taken back, so
+   * whoever drags the scroll bar must not leave a row of them behind; and where one part ends the next is found by its cursor.
+   */
+  const fetchNext = async () => {
+    if (coming || looking) return;
+    const [from, to] = wanted();
+    let block = from;
+    for (; block <= to; block += 1) {
+      const here = blocks.get(block);
+      if (!here) break;
       blocks.delete(block);
       blocks.set(block, here);
-      return;
     }
-    if (coming.has(block)) return;
-    const controller = new AbortController();
-    coming.set(block, controller);
+    if (block > to) return;
     const ours = generation;
+    coming = new AbortController();
     try {
-      const page = await patiently(query(block), controller.signal);
-      if (ours !== generation || coming.get(block) !== controller) return;
+      const page = await patiently(query(block), coming.signal);
+      if (ours !== generation) return;
       blocks.set(block, known(page.requests));
       if (page.next_cursor) cursors.set(block + 1, page.next_cursor);
       for (const oldest of blocks.keys()) if (blocks.size > MOST_BLOCKS) blocks.delete(oldest);
@@ -75,13 +80,15 @@ export function requestSource(filters) {
       error.value = null;
       version.value += 1;
     } catch (caught) {
-      if (!controller.signal.aborted && ours === generation) {
-        error.value = caught;
-        version.value += 1;
-      }
-    } finally {
-      if (coming.get(block) === controller) coming.delete(block);
+      if (ours !== generation) return;
+      coming = null;
+      error.value = caught;
+      version.value += 1;
+      // Whoever reads that presses "Try again", or scrolls.
+      return;
     }
+    coming = null;
+    void fetchNext();
   };
   /** Looks again at what is in view; what is there stays until the new is here. */
   const refresh = async () => {
@@ -92,8 +99,8 @@ export function requestSource(filters) {
     looking = true;
     again = false;
     const ours = ++generation;
-    for (const controller of coming.values()) controller.abort();
-    coming.clear();
+    coming?.abort();
+    coming = null;
     const [from, to] = wanted();
     const fresh = /** @type {Map<number, any[]>} */ (new Map());
     const places = /** @type {Map<number, string>} */ (new Map());
@@ -149,14 +156,9 @@ export function requestSource(filters) {
       needed = [first, last];
       const [from, to] = wanted();
       clearTimeout(still);
-      for (const [block, controller] of coming) if (block < from || block > to) controller.abort();
-      if (looking) return;
-      const fetchAll = () => {
-        for (let block = from; block <= to; block += 1) void fetchOne(block);
-      };
       const near = blocks.size === 0 || [from - 1, from, to, to + 1].some((block) => blocks.has(block));
-      if (near) fetchAll();
-      else still = setTimeout(fetchAll, STANDSTILL);
+      if (near) void fetchNext();
+      else still = setTimeout(fetchNext, STANDSTILL);
     },
     reset: () => void refresh(),
     hold: () => {
@@ -192,7 +194,7 @@ export function requestSource(filters) {
       generation += 1;
       clearTimeout(soon);
       clearTimeout(still);
-      for (const controller of coming.values()) controller.abort();
+      coming?.abort();
     },
   };
   return source;
