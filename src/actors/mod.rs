@@ -17,6 +17,7 @@ pub(crate) mod ports;
 pub(crate) mod retention;
 pub(crate) mod root;
 pub(crate) mod router;
+pub(crate) mod salvage;
 pub(crate) mod sessions;
 pub(crate) mod settings;
 pub(crate) mod supervisor;

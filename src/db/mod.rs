@@ -27,15 +27,19 @@ pub(crate) mod ops;
 pub(crate) mod patch;
 pub(crate) mod providers;
 pub(crate) mod recordings;
+pub(crate) mod recovery;
 pub(crate) mod restore;
 pub(crate) mod retention;
+pub(crate) mod salvage;
 pub(crate) mod sessions;
 pub(crate) mod settings;
+mod snapshot;
 pub(crate) mod stats;
 pub(crate) mod timings;
 pub(crate) mod unwanted;
 pub(crate) mod usage;
 pub(crate) mod virtual_models;
+mod watch;
 
 #[cfg(feature = "measure")]
 pub(crate) mod generated;
