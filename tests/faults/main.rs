@@ -20,4 +20,10 @@
 
 mod support;
 
+mod clock;
 mod kills;
+mod ruin;
+mod stops;
+mod storage;
+mod storms;
+mod upgrades;
