@@ -1,5 +1,7 @@
 //! The one place that knows all parts: opens the database, grows the tree, gives each listener the service of its port.
 
+mod aftermath;
+
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -23,6 +25,7 @@ use crate::actors::root::Supervision;
 use crate::actors::router::registry::Direct;
 use crate::actors::router::resolve::closest;
 use crate::actors::router::{sealing, seeds};
+use crate::actors::salvage;
 use crate::actors::settings::SettingsStore;
 use crate::actors::tree::{Handles, Seed, Tree};
 use crate::clock::new_id;
@@ -33,11 +36,13 @@ use crate::db::instance::{Instance, OpenError};
 use crate::db::keys::KeyRow;
 use crate::db::ops::WriteOp;
 use crate::db::providers::StoredProvider;
+use crate::db::recovery::{self, Loss, Opened};
 use crate::exchange::Exchanges;
 use crate::exchange::admission::Admission;
 use crate::exchange::cache::Cache;
 use crate::exchange::counting::Counting;
 use crate::exchange::qwen::QwenWeb;
+use crate::gateway::aftermath::Memory;
 use crate::http::access::Gate;
 use crate::http::management::conventions::Turns;
 use crate::http::metrics::Metrics;
@@ -110,6 +115,8 @@ pub struct Gateway {
     ending: CancellationToken,
     /// Ends with the value.
     backup_clock: Owned,
+    /// What watches over the database; ends with the value.
+    watching: [Owned; 3],
 }
 
 /// The services of the ports, known once the handles are.
@@ -317,18 +324,23 @@ impl Gateway {
             .await
             .map_err(|error| StartError::Root(error.to_string()))?;
 
-        let database = handles.database.clone();
-        tasks.spawn("integrity check", async move {
-            let found = match database.quick_check(CHECK_DEADLINE).await {
-                Ok(faults) if faults.is_empty() => Integrity::Sound,
-                Ok(faults) => Integrity::Damaged(faults),
-                Err(error) => Integrity::Unknown(error.to_string()),
-            };
-            if let Integrity::Damaged(faults) = &found {
-                tracing::error!(faults = faults.len(), "the database file is damaged");
-            }
-            integrity_sender.send_replace(found);
-        });
+        let memory = Memory {
+            handles: handles.clone(),
+            store: app.store.clone(),
+            keys: app.keys.clone(),
+            settings: settings.clone(),
+        };
+        let watching = [
+            tasks.spawn_owned(
+                "integrity check",
+                aftermath::check(handles.clone(), integrity_sender),
+            ),
+            tasks.spawn_owned("recovery", memory.follow()),
+            tasks.spawn_owned(
+                "salvage",
+                salvage::run(handles.database.clone(), instance.database().to_owned()),
+            ),
+        ];
         Ok(Self {
             handles,
             settings,
@@ -345,6 +357,7 @@ impl Gateway {
             backup_clock: backups.schedule(),
             backups,
             pulse,
+            watching,
         })
     }
 
@@ -451,6 +464,7 @@ impl Gateway {
             tracing::warn!(tasks = ?self.changes.running(), "changes were still being made at the end");
         }
         drop(self.backup_clock);
+        drop(self.watching);
         self.backups.stop(BACKUP_GRACE).await;
         for port in [&self.qwen, &self.router, &self.ollama, &self.management] {
             port.end_retired();
@@ -528,32 +542,36 @@ async fn prepare_database(
     instance: &Instance,
     flags: &[(&'static str, Value)],
 ) -> Result<Prepared, StartError> {
+    let mut loss = None;
+    let mut prepared = prepare(instance, flags, &mut loss).await;
+    if let Err(error) = &prepared
+        && error.is_ruin()
+    {
+        loss.get_or_insert_with(|| Loss::new(error.clone(), now_ms()));
+        prepared = prepare(instance, flags, &mut loss).await;
+    }
+    prepared.map_err(|error| database_error(&error))
+}
+
+async fn prepare(
+    instance: &Instance,
+    flags: &[(&'static str, Value)],
+    loss: &mut Option<Loss>,
+) -> Result<Prepared, DbError> {
     let path = instance.database();
-    let (writer, migrated) = WriteConnection::open(path, now_ms())
-        .await
-        .map_err(|error| database_error(&error))?;
+    let Opened {
+        writer, migrated, ..
+    } = recovery::open(path, now_ms(), loss).await?;
     if let Some(backup) = &migrated.backup {
         tracing::info!(from = migrated.from, to = migrated.to, backup = %backup.display(), "the database was migrated");
     }
-    let readers = ReadConnections::open(path, 1)
-        .await
-        .map_err(|error| database_error(&error))?;
-    let stored = readers
-        .run(crate::db::settings::all)
-        .await
-        .map_err(|error| database_error(&error))?;
-    let keys = readers
-        .run(crate::db::keys::all)
-        .await
-        .map_err(|error| database_error(&error))?;
+    let readers = ReadConnections::open(path, 1).await?;
+    let stored = readers.run(crate::db::settings::all).await?;
+    let keys = readers.run(crate::db::keys::all).await?;
     let used = readers
         .run(|conn| crate::db::keys::usage(conn, now_ms()))
-        .await
-        .map_err(|error| database_error(&error))?;
-    let providers = readers
-        .run(crate::db::providers::all)
-        .await
-        .map_err(|error| database_error(&error))?;
+        .await?;
+    let providers = readers.run(crate::db::providers::all).await?;
     drop(readers);
     let (settings, warnings) = Settings::resolve(&stored, |name| std::env::var(name).ok(), flags);
     let now = now_ms();
@@ -564,12 +582,8 @@ async fn prepare_database(
             settings.port(settings::SERVER_QWEN_PORT),
         ))),
     ];
-    for outcome in writer
-        .commit(first)
-        .await
-        .map_err(|error| database_error(&error))?
-    {
-        outcome.map_err(|error| database_error(&error))?;
+    for outcome in writer.commit(first).await? {
+        outcome?;
     }
     Ok(Prepared {
         settings,

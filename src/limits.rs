@@ -206,6 +206,12 @@ pub(crate) mod database {
     pub(crate) const BATCH_ROWS: usize = 512;
     /// And so many bytes.
     pub(crate) const BATCH_BYTES: usize = 8 << 20;
+    /// How often the file is looked at: what became of it is noticed within 5 s (R5).
+    pub(crate) const LOOKS: Duration = Duration::from_secs(2);
+    /// How often health is told how far it is.
+    pub(crate) const SALVAGE_TOLD: Duration = Duration::from_secs(1);
+    /// Pause before it is tried again, when the database takes nothing.
+    pub(crate) const SALVAGE_AGAIN: Duration = Duration::from_secs(1);
 }
 
 /// Events, conversations, logins, keys.

@@ -11,18 +11,22 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 
 use crate::actors::address::{Address, Message as ActorMessage, Reply, Unavailable};
 use crate::actors::behaviour::{Behaviour, Fatal, Own};
 use crate::actors::outbox::{Acknowledged, Outbox};
 use crate::actors::supervisor::ChildSpec;
 use crate::clock::now_ms;
-use crate::db::connections::{Committed, Connection, ReadConnections, WriteConnection};
+use crate::db::connections::{Committed, Connection, Look, ReadConnections, WriteConnection};
 use crate::db::error::DbError;
 use crate::db::ops::{WriteOp, Written};
+use crate::db::recovery::{self, Loss, Recovered};
 use crate::db::timings::Timings;
 use crate::db::upkeep::Upkeep;
-use crate::limits::database::{MAILBOX, READ_DEADLINE, REFUSED_PAUSE, STOP_GRACE, WRITE_DEADLINE};
+use crate::limits::database::{
+    LOOKS, MAILBOX, READ_DEADLINE, REFUSED_PAUSE, STOP_GRACE, WRITE_DEADLINE,
+};
 use crate::tasks::{Owned, Tasks, lock};
 
 /// Connections that reports read through beside the writer.
@@ -45,6 +49,26 @@ struct Shared {
     commits: AtomicU64,
     late_acks: AtomicU64,
     timings: Mutex<Timings>,
+    /// Why the file in place cannot be used any more, until another one serves.
+    loss: Mutex<Option<Loss>>,
+    /// Who still sees what was lost, and where it is to be copied.
+    rescue: Mutex<Option<Rescue>>,
+    recovered: watch::Sender<Option<Recovered>>,
+}
+
+/// What connections that are still open see of a file that is not in its place.
+pub(crate) struct Rescue {
+    readers: ReadConnections,
+    to: PathBuf,
+}
+
+impl Rescue {
+    /// Copies it, which may take long.
+    pub(crate) async fn copy(self) -> Result<(), DbError> {
+        self.readers
+            .run(move |conn| recovery::rescue(conn, &self.to))
+            .await
+    }
 }
 
 /// Why a read or a write did not happen.
@@ -70,6 +94,8 @@ pub(crate) struct Health {
     pub(crate) commit_waits_expired: u64,
     /// How long writes held the database, by their kinds, since the start.
     pub(crate) writes: Timings,
+    /// What a fresh file took the place of, if one did.
+    pub(crate) recovered: Option<Recovered>,
 }
 
 impl Database {
@@ -86,11 +112,17 @@ impl Database {
             Ok(Ok(written)) => Ok(written?),
             // The queue outlives the writer, so a dropped port means that the gateway is going away.
             Ok(Err(_)) => Err(Unavailable::Stopped { actor }.into()),
-            Err(_) => Err(Unavailable::Deadline {
-                actor,
-                deadline: WRITE_DEADLINE,
-            }
-            .into()),
+            // Why it takes so long is worth more than that it does.
+            Err(_) => Err(lock(&self.shared.trouble).clone().map_or_else(
+                || {
+                    Unavailable::Deadline {
+                        actor,
+                        deadline: WRITE_DEADLINE,
+                    }
+                    .into()
+                },
+                StoreError::Db,
+            )),
         }
     }
 
@@ -201,7 +233,32 @@ impl Database {
             commits: self.shared.commits.load(Ordering::Relaxed),
             commit_waits_expired: self.shared.late_acks.load(Ordering::Relaxed),
             writes: lock(&self.shared.timings).clone(),
+            recovered: self.shared.recovered.borrow().clone(),
         }
+    }
+
+    /// Changes whenever a fresh file took the place of another one, and while that one's history is copied.
+    pub(crate) fn recovered(&self) -> watch::Receiver<Option<Recovered>> {
+        self.shared.recovered.subscribe()
+    }
+
+    /// Reads again how far the copying has come.
+    pub(crate) async fn recovery_went_on(&self) -> Result<Option<Recovered>, StoreError> {
+        let found = self.read(recovery::stored).await?;
+        self.shared.recovered.send_replace(found.clone());
+        Ok(found)
+    }
+
+    /// What is to be copied before it can be read; once for each loss.
+    pub(crate) fn take_rescue(&self) -> Option<Rescue> {
+        lock(&self.shared.rescue).take()
+    }
+
+    /// Tells that pages of the file make no sense: another one takes its place.
+    pub(crate) fn ruined(&self, faults: &[String]) {
+        let error = DbError::Corrupt(faults.join("; "));
+        // Without an incarnation there is nobody who uses the file; the check is made again by the next one.
+        let _ = self.address.cast(Message::Ruined(error));
     }
 
     fn queue(&self, op: WriteOp) -> Option<Acknowledged> {
@@ -229,6 +286,9 @@ pub(crate) fn child(path: PathBuf, tasks: Tasks) -> (ChildSpec, Database) {
         commits: AtomicU64::new(0),
         late_acks: AtomicU64::new(0),
         timings: Mutex::default(),
+        loss: Mutex::default(),
+        rescue: Mutex::default(),
+        recovered: watch::channel(None).0,
     });
     let arguments = (path, shared.clone(), tasks);
     let (mut spec, address) = ChildSpec::new::<DatabaseActor>("database", MAILBOX, arguments);
@@ -251,6 +311,11 @@ pub(crate) enum Message {
     Ended(Result<Committed, DbError>),
     /// The pause after a refused transaction is over.
     Resume,
+    /// It is time to look at the file.
+    Look,
+    Looked(Result<Look, DbError>),
+    /// The file cannot be used any more.
+    Ruined(DbError),
 }
 
 impl ActorMessage for Message {
@@ -265,6 +330,9 @@ impl ActorMessage for Message {
             Self::Stall(_) => "stall",
             Self::Ended(_) => "ended",
             Self::Resume => "resume",
+            Self::Look => "look",
+            Self::Looked(_) => "looked",
+            Self::Ruined(_) => "ruined",
         }
     }
 }
@@ -281,6 +349,10 @@ pub(crate) struct State {
     /// operations, still queued, may then run once more.
     busy: bool,
     pause: Option<Owned>,
+    path: PathBuf,
+    looking: bool,
+    /// Ends with the incarnation.
+    _clock: Owned,
 }
 
 impl Behaviour for DatabaseActor {
@@ -292,18 +364,30 @@ impl Behaviour for DatabaseActor {
         (path, shared, tasks): Self::Arguments,
         own: Own<Message>,
     ) -> Result<State, Fatal> {
-        let (writer, _) = WriteConnection::open(&path, now_ms()).await?;
+        let mut loss = lock(&shared.loss).take();
+        let opened = recovery::open(&path, now_ms(), &mut loss).await;
+        *lock(&shared.loss) = loss;
+        let opened = opened?;
         let readers = ReadConnections::open(&path, READERS).await?;
+        shared.recovered.send_if_modified(|known| {
+            let is_news = *known != opened.recovered;
+            known.clone_from(&opened.recovered);
+            is_news
+        });
+        let clock = tasks.spawn_owned("database clock", tick(own.clone()));
         shared.outbox.released();
         shared.waking.store(false, Ordering::Release);
         let mut state = State {
-            writer: Arc::new(writer),
+            writer: Arc::new(opened.writer),
             readers,
             shared,
             own,
             tasks,
             busy: false,
             pause: None,
+            path,
+            looking: false,
+            _clock: clock,
         };
         state.commit_next();
         Ok(state)
@@ -338,6 +422,9 @@ impl Behaviour for DatabaseActor {
                 });
             }
             Message::Ended(outcome) => return state.ended(outcome),
+            Message::Look => return state.look(),
+            Message::Looked(found) => return state.looked(found),
+            Message::Ruined(error) => return state.ruined(error),
             Message::Resume => {
                 state.pause = None;
                 state.commit_next();
@@ -387,6 +474,7 @@ impl State {
                 self.shared.outbox.died();
                 Err(error.into())
             }
+            Err(error) if error.is_ruin() => self.ruined(error),
             Err(error) => {
                 if lock(&self.shared.trouble).replace(error.clone()).is_none() {
                     tracing::error!(%error, "the database refuses writes; history is kept in memory meanwhile");
@@ -400,6 +488,59 @@ impl State {
                 Ok(())
             }
         }
+    }
+
+    /// Nothing more goes into this file: the next incarnation opens another one, and finds what is queued where it was.
+    fn ruined(&mut self, error: DbError) -> Result<(), Fatal> {
+        tracing::error!(%error, "the database file cannot be used any more");
+        self.shared.outbox.released();
+        let mut loss = Loss::new(error.clone(), now_ms());
+        if error.is_loss() {
+            let to = loss.rescued(&self.path);
+            let readers = self.readers.clone();
+            *lock(&self.shared.rescue) = Some(Rescue { readers, to });
+        }
+        *lock(&self.shared.loss) = Some(loss);
+        Err(error.into())
+    }
+
+    fn look(&mut self) -> Result<(), Fatal> {
+        if let Some(error) = self.readers.ruin() {
+            return self.ruined(error);
+        }
+        if !self.looking {
+            self.looking = true;
+            let (writer, own) = (self.writer.clone(), self.own.clone());
+            self.tasks.spawn("database look", async move {
+                own.tell(Message::Looked(writer.look().await));
+            });
+        }
+        Ok(())
+    }
+
+    fn looked(&mut self, found: Result<Look, DbError>) -> Result<(), Fatal> {
+        self.looking = false;
+        match found {
+            Ok(Look::Touched) => self.check_pages(),
+            Err(error) if error.is_ruin() => return self.ruined(error),
+            // The next transaction meets whatever else is wrong.
+            Ok(Look::Sound) | Err(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Reads the whole file beside serving.
+    fn check_pages(&self) {
+        tracing::warn!("another program has written to the database file; it is checked");
+        let (path, own) = (self.path.clone(), self.own.clone());
+        self.tasks.spawn("database check", async move {
+            let checking = tokio::task::spawn_blocking(move || recovery::damage(&path));
+            if let Ok(Ok(faults)) = checking.await
+                && !faults.is_empty()
+            {
+                own.tell(Message::Ruined(DbError::Corrupt(faults.join("; "))));
+            }
+        });
     }
 
     fn upkeep(&self, upkeep: Upkeep, reply: Reply<Result<Option<i64>, DbError>>) {
@@ -418,5 +559,12 @@ impl State {
         self.tasks.spawn("database checkpoint", async move {
             let _ = reply.send(writer.checkpoint().await);
         });
+    }
+}
+
+async fn tick(own: Own<Message>) {
+    loop {
+        tokio::time::sleep(LOOKS).await;
+        own.tell(Message::Look);
     }
 }

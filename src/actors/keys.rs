@@ -184,7 +184,8 @@ impl Keys {
         Ok(written != Written::Rows(0))
     }
 
-    async fn reload(&self) -> Result<(), StoreError> {
+    /// Puts what is stored in force.
+    pub(crate) async fn reload(&self) -> Result<(), StoreError> {
         let rows = self.all().await?;
         self.sender.send_replace(Arc::new(loaded(rows)));
         Ok(())

@@ -19,6 +19,7 @@ pub(crate) mod pulse;
 pub(crate) mod retention;
 pub(crate) mod root;
 pub(crate) mod router;
+pub(crate) mod salvage;
 pub(crate) mod sessions;
 pub(crate) mod settings;
 pub(crate) mod supervisor;

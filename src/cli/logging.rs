@@ -11,8 +11,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt};
 
 use crate::limits::logs::FLUSH;
-use crate::sink::Lines;
 use crate::logs::{self, Keeper};
+use crate::sink::Lines;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

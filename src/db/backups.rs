@@ -322,6 +322,24 @@ fn copy(
     target.close().map_err(|(_, error)| error.into())
 }
 
+/// Copies what an open connection sees to the empty file at `to`.
+pub(super) fn copy_open(source: &Connection, to: &Path) -> Result<(), DbError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut target = Connection::open_with_flags(to, flags)?;
+    target.execute_batch(TARGET_PRAGMAS)?;
+    let copying = Copying::new(source, &mut target)?;
+    loop {
+        match copying.step(PAGES_PER_STEP)? {
+            StepResult::Done => break,
+            StepResult::More => {}
+            _ => return Err(DbError::Busy),
+        }
+    }
+    drop(copying);
+    target.pragma_update(None, "journal_mode", "DELETE")?;
+    target.close().map_err(|(_, error)| error.into())
+}
+
 /// Reads the whole file as one that nobody writes to. Returns its length and its schema's version.
 fn check(path: &Path, watch: &mut dyn FnMut(Progress) -> Go) -> Result<(u64, i64), DbError> {
     let progress = Progress {
@@ -334,7 +352,9 @@ fn check(path: &Path, watch: &mut dyn FnMut(Progress) -> Go) -> Result<(u64, i64
     }
     let conn = open_unused(path)?;
     if let Some(fault) = faults(&conn)?.first() {
-        return Err(DbError::Corrupt(format!("the copy is not whole: {fault}")));
+        return Err(DbError::Unreadable(format!(
+            "the copy is not whole: {fault}"
+        )));
     }
     let version = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let bytes = fs::metadata(path).map_err(|error| unmade(&error))?.len();

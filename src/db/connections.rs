@@ -4,9 +4,9 @@
 //! every later call is [`DbError::Closed`], the reading ones catch it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
@@ -19,12 +19,18 @@ use crate::db::error::DbError;
 use crate::db::files;
 use crate::db::migrate::{self, Migrated};
 use crate::db::ops::{WriteOp, Written};
+use crate::db::snapshot;
 use crate::db::timings::{self, Timings};
 use crate::db::upkeep::{self, Upkeep};
+use crate::db::watch::FileWatch;
+use crate::tasks::lock;
 
-/// For both kinds. The schema is ours, so functions in it need no trust; a busy timeout in ms sits out a foreign lock.
+pub(crate) use crate::db::watch::Look;
+
+/// For both kinds. The schema is ours, so functions in it need no trust; a busy timeout in ms sits out a foreign lock,
+/// and leaves time to say so to whoever waits 5 s (R3).
 const COMMON_PRAGMAS: &str = "
-    PRAGMA busy_timeout = 5000;
+    PRAGMA busy_timeout = 2000;
     PRAGMA trusted_schema = OFF;
     PRAGMA cell_size_check = ON;
     PRAGMA mmap_size = 0;
@@ -67,6 +73,15 @@ pub(crate) type Committed = (Vec<Result<Written, DbError>>, Timings);
 /// The connection through which all writes go.
 pub(crate) struct WriteConnection {
     thread: tokio_rusqlite::Connection,
+    keeper: Arc<Mutex<Keeper>>,
+}
+
+/// What the writing thread knows beside its connection.
+struct Keeper {
+    database: PathBuf,
+    watch: FileWatch,
+    /// What the snapshot of the configuration says; none when it has to be written anew.
+    snapshot: Option<Vec<u8>>,
 }
 
 impl WriteConnection {
@@ -76,10 +91,45 @@ impl WriteConnection {
         files::ensure_private_file(path).map_err(|error| DbError::Io(error.kind().to_string()))?;
         let thread = open_thread(path).await?;
         let path = path.to_owned();
-        let migrated = thread
-            .call(move |conn| prepare_writer(conn, &path, now_ms))
+        let (migrated, watch, database) = thread
+            .call(move |conn| {
+                let migrated = prepare_writer(conn, &path, now_ms)?;
+                Ok::<_, DbError>((migrated, FileWatch::new(&path)?, path))
+            })
             .await?;
-        Ok((Self { thread }, migrated))
+        let keeper = Keeper {
+            database,
+            watch,
+            snapshot: None,
+        };
+        let keeper = Arc::new(Mutex::new(keeper));
+        Ok((Self { thread, keeper }, migrated))
+    }
+
+    /// Runs `job` on the thread of the connection, for what brings a file into its state.
+    pub(super) async fn prepare<R, F>(&self, job: F) -> Result<R, DbError>
+    where
+        F: FnOnce(&mut Connection) -> Result<R, DbError> + Send + 'static,
+        R: Send + 'static,
+    {
+        Ok(self.thread.call(job).await?)
+    }
+
+    /// Looks whether the file is still the one at its place, and makes sense to a newcomer.
+    pub(crate) async fn look(&self) -> Result<Look, DbError> {
+        let keeper = self.keeper.clone();
+        let look = move |conn: &mut Connection| lock(&keeper).watch.look(conn);
+        Ok(self.thread.call(look).await?)
+    }
+
+    /// Writes the snapshot of the configuration when it says something else.
+    pub(crate) async fn keep_configuration(&self) -> Result<(), DbError> {
+        let keeper = self.keeper.clone();
+        let keep = move |conn: &mut Connection| {
+            keep_configuration(conn, &mut lock(&keeper));
+            Ok::<_, DbError>(())
+        };
+        Ok(self.thread.call(keep).await?)
     }
 
     /// Stores `ops` in one transaction, and says for each how it went, in their order.
@@ -95,19 +145,32 @@ impl WriteConnection {
 
     /// The same, and how long it held the database.
     pub(crate) async fn commit_timed(&self, ops: Vec<Arc<WriteOp>>) -> Result<Committed, DbError> {
-        Ok(self.thread.call(move |conn| commit(conn, &ops)).await?)
+        let keeper = self.keeper.clone();
+        let commit = move |conn: &mut Connection| commit(conn, &mut lock(&keeper), &ops);
+        Ok(self.thread.call(commit).await?)
     }
 
     /// Folds the write-ahead log into the file. [`DbError::Busy`] when a reader holds on to it.
     pub(crate) async fn checkpoint(&self) -> Result<(), DbError> {
-        Ok(self.thread.call(|conn| checkpoint(conn)).await?)
+        let keeper = self.keeper.clone();
+        let fold = move |conn: &mut Connection| {
+            let mut keeper = lock(&keeper);
+            keeper.watch.begin(conn)?;
+            checkpoint(conn)?;
+            keeper.watch.note()
+        };
+        Ok(self.thread.call(fold).await?)
     }
 
     /// Carries out a piece of upkeep. Returns what is left of it, or none when it is done, and how long that took.
     pub(crate) async fn upkeep(&self, upkeep: Upkeep) -> Result<(Option<i64>, Duration), DbError> {
+        let keeper = self.keeper.clone();
         let carry_out = move |conn: &mut Connection| {
+            let mut keeper = lock(&keeper);
+            keeper.watch.begin(conn)?;
             let began = Instant::now();
             let left = upkeep::carry_out(conn, upkeep)?;
+            keeper.watch.note()?;
             Ok((left, began.elapsed()))
         };
         Ok(self.thread.call(carry_out).await?)
@@ -139,6 +202,8 @@ impl WriteConnection {
 #[derive(Clone)]
 pub(crate) struct ReadConnections {
     readers: Arc<[Reader]>,
+    /// What a job met that makes no sense.
+    ruin: Arc<Mutex<Option<DbError>>>,
 }
 
 struct Reader {
@@ -161,7 +226,13 @@ impl ReadConnections {
         }
         Ok(Self {
             readers: readers.into(),
+            ruin: Arc::default(),
         })
+    }
+
+    /// What a job met that shows the file to be damaged, if any did.
+    pub(crate) fn ruin(&self) -> Option<DbError> {
+        lock(&self.ruin).clone()
     }
 
     /// Runs `job` on the connection that has least to do, in a transaction of its own: it sees one moment of the
@@ -185,7 +256,11 @@ impl ReadConnections {
             catch_unwind(AssertUnwindSafe(|| job(&*conn.transaction()?)))
                 .unwrap_or_else(|_| Err(DbError::Other("a read crashed".into())))
         });
-        Ok(answer.await?)
+        let outcome = answer.await.map_err(DbError::from);
+        if let Err(error @ DbError::Corrupt(_)) = &outcome {
+            *lock(&self.ruin) = Some(error.clone());
+        }
+        outcome
     }
 
     /// Compares the pages of the file with each other. What is wrong, in `SQLite`'s words; empty means sound.
@@ -251,8 +326,13 @@ fn prepare_reader(conn: &mut Connection) -> Result<(), DbError> {
         .map(drop)?)
 }
 
-fn commit(conn: &mut Connection, ops: &[Arc<WriteOp>]) -> Result<Committed, DbError> {
+fn commit(
+    conn: &mut Connection,
+    keeper: &mut Keeper,
+    ops: &[Arc<WriteOp>],
+) -> Result<Committed, DbError> {
     let began = Instant::now();
+    keeper.watch.begin(conn)?;
     let mut timings = Timings::default();
     if !conn.is_autocommit() {
         // A rollback failed earlier, perhaps with the disk away. Until it succeeds nothing new may join that transaction.
@@ -272,8 +352,30 @@ fn commit(conn: &mut Connection, ops: &[Arc<WriteOp>]) -> Result<Committed, DbEr
         }
     }
     transaction.commit()?;
+    // Whoever took the file away meanwhile took this with it: nobody is told that it is stored.
+    keeper.watch.check(conn)?;
+    keeper.watch.note()?;
+    if keeper.snapshot.is_none() || ops.iter().any(|op| op.is_configuration()) {
+        keep_configuration(conn, keeper);
+    }
     timings.add(timings::TRANSACTION, began.elapsed());
     Ok((results, timings))
+}
+
+/// The database has it; that the snapshot does not is mended with the next transaction.
+fn keep_configuration(conn: &Connection, keeper: &mut Keeper) {
+    let kept = snapshot::take(conn).and_then(|bytes| {
+        if keeper.snapshot.as_ref() != Some(&bytes) {
+            keeper.snapshot = None;
+            snapshot::write(&keeper.database, &bytes)
+                .map_err(|error| DbError::Io(error.kind().to_string()))?;
+        }
+        Ok(bytes)
+    });
+    match kept {
+        Ok(bytes) => keeper.snapshot = Some(bytes),
+        Err(error) => tracing::warn!(%error, "the snapshot of the configuration is not up to date"),
+    }
 }
 
 /// In WAL mode `FULL` syncs the log at each commit, and with it all earlier ones; `NORMAL` only at checkpoints.

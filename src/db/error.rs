@@ -20,8 +20,18 @@ pub(crate) enum DbError {
     ReadOnly,
     #[error("the database file cannot be read or written: {0}")]
     Io(String),
+    /// `SQLite` met a page that makes no sense.
     #[error("the database file is damaged: {0}")]
     Corrupt(String),
+    /// The file in use is no longer the one at its place.
+    #[error("the database file is gone: {0}")]
+    Lost(String),
+    /// The newest of the file in use stands in a log that is no longer beside it.
+    #[error("the database file is not whole: {0}")]
+    LogLost(String),
+    /// A value that was stored has a form it cannot have, in a file that is sound.
+    #[error("what is stored makes no sense: {0}")]
+    Unreadable(String),
     /// The connection's thread has ended and does not come back.
     #[error("the database connection has ended")]
     Closed,
@@ -60,8 +70,20 @@ impl DbError {
                 | Self::ReadOnly
                 | Self::Io(_)
                 | Self::Corrupt(_)
+                | Self::Lost(_)
+                | Self::LogLost(_)
                 | Self::Closed
         )
+    }
+
+    /// Whether connections that are still open see more than there is in the file's place.
+    pub(crate) fn is_loss(&self) -> bool {
+        matches!(self, Self::Lost(_) | Self::LogLost(_))
+    }
+
+    /// Whether another file has to take the database's place.
+    pub(crate) fn is_ruin(&self) -> bool {
+        matches!(self, Self::Corrupt(_) | Self::Lost(_) | Self::LogLost(_))
     }
 
     /// The stable code that clients and health see.
@@ -78,6 +100,9 @@ impl DbError {
             Self::NotRestorable(_) => "not_restorable",
             Self::Io(_)
             | Self::Corrupt(_)
+            | Self::Lost(_)
+            | Self::LogLost(_)
+            | Self::Unreadable(_)
             | Self::Closed
             | Self::NewerSchema { .. }
             | Self::Other(_) => "storage_error",
@@ -97,7 +122,7 @@ impl From<rusqlite::Error> for DbError {
             | rusqlite::Error::IntegralValueOutOfRange(..)
             | rusqlite::Error::Utf8Error(..)
             | rusqlite::Error::InvalidColumnType(..) => {
-                Self::Corrupt("a stored value has an unexpected form".into())
+                Self::Unreadable("a value has an unexpected form".into())
             }
             rusqlite::Error::NulError(_) => Self::Invalid("a text contains a zero byte".into()),
             _ => Self::Other("a query does not fit the schema".into()),

@@ -178,7 +178,7 @@ fn run_in_transaction(conn: &mut Connection, steps: &[&Step<'_>], to: i64) -> Re
         .prepare("PRAGMA foreign_key_check")?
         .exists([])?;
     if dangling {
-        return Err(DbError::Corrupt(
+        return Err(DbError::Unreadable(
             "rows refer to rows that do not exist".into(),
         ));
     }

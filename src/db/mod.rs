@@ -28,10 +28,13 @@ pub(crate) mod ops;
 pub(crate) mod patch;
 pub(crate) mod providers;
 pub(crate) mod recordings;
+pub(crate) mod recovery;
 pub(crate) mod restore;
 pub(crate) mod retention;
+pub(crate) mod salvage;
 pub(crate) mod sessions;
 pub(crate) mod settings;
+mod snapshot;
 pub(crate) mod stats;
 pub(crate) mod sums;
 pub(crate) mod timings;
@@ -39,6 +42,7 @@ pub(crate) mod unwanted;
 pub(crate) mod upkeep;
 pub(crate) mod usage;
 pub(crate) mod virtual_models;
+mod watch;
 
 #[cfg(feature = "measure")]
 pub(crate) mod generated;

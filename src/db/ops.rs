@@ -22,6 +22,7 @@ use crate::db::models::{self, ModelChange, ModelRow, NewLink};
 use crate::db::providers::{self, ConfigRow, ProviderChange, ProviderRow};
 use crate::db::recordings::Packed;
 use crate::db::retention::{self, Outlived};
+use crate::db::salvage::{self, Piece};
 use crate::db::sessions::{self, TurnRow};
 use crate::db::unwanted::{self, Removed, Unwanted};
 use crate::db::virtual_models::{self, VirtualRow};
@@ -180,6 +181,8 @@ pub(crate) enum WriteOp {
         what: Unwanted,
         most: u32,
     },
+    /// Rows of a database that was set aside.
+    Salvage(Arc<Piece>),
     /// Kills the thread of the writing connection.
     #[cfg(feature = "fault-injection")]
     Panic,
@@ -220,6 +223,39 @@ impl WriteOp {
                 | Self::AddWords(_)
                 | Self::KeepAnswer(_)
                 | Self::KeyUsed { .. }
+                | Self::Salvage(_)
+        )
+    }
+
+    /// Whether it may change what the snapshot beside the database keeps (`db::snapshot`).
+    pub(crate) fn is_configuration(&self) -> bool {
+        matches!(
+            self,
+            Self::CreateProvider { .. }
+                | Self::ChangeProvider(_)
+                | Self::DeleteProvider { .. }
+                | Self::SeedProviders(_)
+                | Self::ProviderSeen { .. }
+                | Self::SealConfig { .. }
+                | Self::CreateModel { .. }
+                | Self::ChangeModel(_)
+                | Self::DeleteModel { .. }
+                | Self::LinkModel { .. }
+                | Self::UnlinkModel { .. }
+                | Self::SetDefaultModel { .. }
+                | Self::OfferModels { .. }
+                | Self::CreateVirtual { .. }
+                | Self::ChangeVirtual { .. }
+                | Self::DeleteVirtual { .. }
+                | Self::PutSetting { .. }
+                | Self::DeleteSetting { .. }
+                | Self::PutCredential(_)
+                | Self::JudgeCredential(_)
+                | Self::DeleteCredential { .. }
+                | Self::DeleteCredentials { .. }
+                | Self::PutKey(_)
+                | Self::DeleteKey { .. }
+                | Self::Import(_)
         )
     }
 
@@ -296,6 +332,7 @@ impl WriteOp {
             Self::PutKey(row) => row.allowed_models.as_ref().map_or(0, |list| strings(list)),
             Self::Import(chunk) => chunk.bytes,
             Self::CloseDay(closed) => closed.weight(),
+            Self::Salvage(piece) => piece.bytes,
             Self::AddWords(rows) => rows
                 .iter()
                 .map(|row| 64 + row.prompt.len() + row.answer.len())
@@ -411,6 +448,7 @@ impl WriteOp {
             Self::Discard { what, most } => {
                 unwanted::remove(conn, what, *most).map(Written::Removed)
             }
+            Self::Salvage(piece) => salvage::apply(conn, piece).map(Written::Rows),
             #[cfg(feature = "fault-injection")]
             #[expect(clippy::panic, reason = "its purpose, in tests alone")]
             Self::Panic => panic!("a write that crashes on purpose"),
@@ -463,6 +501,7 @@ impl WriteOp {
             Self::AddWords(_) => "add words",
             Self::KeepAnswer(_) => "keep answer",
             Self::Discard { .. } => "discard",
+            Self::Salvage(_) => "salvage",
             #[cfg(feature = "fault-injection")]
             Self::Panic => "panic",
         }

@@ -71,7 +71,7 @@ pub(crate) fn find(conn: &Connection, id: i64) -> Result<Option<Packed>, DbError
 
 /// What [`Packed::of`] packed.
 pub(crate) fn unpack(packed: &Packed) -> Result<Recording, DbError> {
-    let damaged = |why: String| DbError::Corrupt(format!("a recording cannot be read: {why}"));
+    let damaged = |why: String| DbError::Unreadable(format!("a recording cannot be read: {why}"));
     let bytes = unpacked(&packed.0).map_err(|error| damaged(error.to_string()))?;
     Recording::from_bytes(&Bytes::from(bytes)).map_err(|error| damaged(error.to_string()))
 }

@@ -207,3 +207,56 @@ async fn r01_r02_r30_no_kill_loses_what_was_acknowledged() {
     figures::record("R1", "acknowledged and lost", 0);
     figures::record_times("R30", "restart to ready after kill -9", &mut restarts);
 }
+
+/// A history of so many bytes as years of use leave it, written by SQL.
+fn grow(database: &Path, bytes: u64) {
+    const ROWS: u64 = 16 << 10;
+    let conn = rusqlite::Connection::open(database).expect("it opens");
+    conn.execute_batch(
+        "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -65536",
+    )
+    .expect("set");
+    let each = bytes / ROWS;
+    let insert = format!(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ROWS})
+           INSERT INTO requests (request_id, timestamp, method, path, openai_request, model, stream, status, created_at)
+           SELECT 'big-' || i, i, 'POST', '/v1/chat/completions', randomblob({each}), 'm', 0, 'completed', i FROM n;
+         INSERT INTO responses (request_id, response_id, timestamp, http_status, duration_ms, created_at)
+           SELECT id, 'a-' || request_id, timestamp, 200, 1, 1 FROM requests WHERE request_id LIKE 'big-%';"
+    );
+    conn.execute_batch(&insert).expect("rows");
+}
+
+/// With `QWARDEN_LONG` a gigabyte, else 64 MB: what start-up reads must not depend on it.
+#[tokio::test(flavor = "multi_thread")]
+async fn r30_a_large_database_is_served_at_once_after_kill_9() {
+    let megabytes: u64 = if seeds::is_long_run() { 1024 } else { 64 };
+    let rounds = seeds::rounds(10);
+    let mut service = Service::start(&["--set", "history.commitWait=5000"]);
+    service.binary.signal("TERM");
+    assert!(service.binary.exit_within(PATIENCE).is_some(), "it stops");
+    grow(&service.database(), megabytes << 20);
+    let mut restarts = Vec::new();
+    for round in 0..rounds {
+        restarts.push(service.restart());
+        // Something is in the log that has to be read again.
+        for number in 0..20 {
+            let text = format!("{round} {number}");
+            assert_eq!(service.chat(&say("echo", &text)).await.status(), 200);
+        }
+    }
+    restarts.push(service.restart());
+    assert!(
+        restarts.iter().all(|took| *took < Duration::from_secs(2)),
+        "{restarts:?}"
+    );
+    let stored: i64 = read_cell(&service.database(), "SELECT count(*) FROM responses");
+    assert_eq!(
+        usize::try_from(stored).expect("few"),
+        (16 << 10) + 20 * rounds
+    );
+    let length = std::fs::metadata(service.database()).expect("there").len();
+    assert!(length > megabytes << 20);
+    figures::record("R30", "size of the database, MB", length >> 20);
+    figures::record_times("R30", "restart to ready after kill -9", &mut restarts);
+}

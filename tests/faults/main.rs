@@ -21,4 +21,10 @@
 mod support;
 
 mod backups;
+mod clock;
 mod kills;
+mod ruin;
+mod stops;
+mod storage;
+mod storms;
+mod upgrades;

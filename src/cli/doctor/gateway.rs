@@ -71,6 +71,7 @@ pub(super) async fn newest(is_up: bool, client: &Client) -> Option<i64> {
 /// Health, login and providers.
 pub(super) async fn check(health: &Value, client: &Client) -> Vec<Finding> {
     let mut findings = vec![well(health)];
+    findings.extend(recovered(health));
     findings.extend(ready(readiness(client).await));
     findings.extend(breakers(health));
     let credentials = client.get(&["api", "qwen", "credentials"]).send().await;
@@ -104,11 +105,47 @@ fn well(health: &Value) -> Finding {
     }
     let text = format!("{}: {}", at(health, "/status"), ailing.join("; "));
     let remedy = if is_damaged {
-        "stop the gateway and put the newest file of `backups` in the data directory in the database's place"
+        "a fresh file takes its place by itself; see the log of `qwarden serve`"
     } else {
         "see the log of `qwarden serve`; parts that fail are tried again by themselves"
     };
     Finding::problem("health", text, remedy)
+}
+
+/// That the database is not the one it was.
+fn recovered(health: &Value) -> Option<Finding> {
+    let found = health.pointer("/checks/db/recovered")?.as_object()?;
+    let number = |name: &str| found.get(name).and_then(Value::as_u64).unwrap_or_default();
+    let kept: Vec<&str> = found
+        .get("kept")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let state = if found.get("done") == Some(&json!(true)) {
+        "copied"
+    } else {
+        "copied so far"
+    };
+    let text = format!(
+        "a fresh file took the place of one that could not be used ({}) at {}: {} rows of configuration restored, {} rows \
+         of history {state}, {} places unreadable",
+        at(health, "/checks/db/recovered/why"),
+        show(found.get("at"), Show::Time),
+        number("configuration"),
+        number("rows"),
+        number("unreadable"),
+    );
+    let remedy = if kept.is_empty() {
+        "if you removed it yourself, all is well; else put a backup in its place with `qwarden restore`".to_owned()
+    } else {
+        format!(
+            "what was there is kept in the data directory as {}; remove it once nothing is missed",
+            kept.join(", ")
+        )
+    };
+    Some(Finding::warning("recovery", text, remedy))
 }
 
 /// What fails so often that it is left alone.

@@ -250,9 +250,10 @@ pub(super) fn damaged(error: DbError) -> DbError {
         DbError::Busy => {
             DbError::NotImportable("another program holds its lock; stop that one first".into())
         }
-        DbError::Corrupt(reason) | DbError::Io(reason) | DbError::Other(reason) => {
-            DbError::NotImportable(format!("it cannot be read: {reason}"))
-        }
+        DbError::Corrupt(reason)
+        | DbError::Unreadable(reason)
+        | DbError::Io(reason)
+        | DbError::Other(reason) => DbError::NotImportable(format!("it cannot be read: {reason}")),
         other => DbError::NotImportable(format!("it cannot be read: {}", other.code())),
     }
 }

@@ -288,7 +288,7 @@ fn a_step_that_leaves_dangling_references_is_taken_back() {
         &path,
         2,
     );
-    assert!(matches!(outcome, Err(DbError::Corrupt(_))));
+    assert!(matches!(outcome, Err(DbError::Unreadable(_))));
     assert_eq!(user_version(&conn).unwrap(), 1);
 }
 

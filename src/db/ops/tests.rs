@@ -3,6 +3,8 @@ use serde_json::json;
 use super::*;
 use crate::db::body::Body;
 use crate::db::patch::Patch;
+use crate::db::recovery::{self, Recovered};
+use crate::db::salvage::Position;
 use crate::db::testing::{
     self, content, sample_activity, sample_outcome, sample_provider, sample_request, sample_virtual,
 };
@@ -15,6 +17,7 @@ fn all_kinds() -> Vec<WriteOp> {
     waiting.0.enabled = false;
     waiting.0.auto_enable = true;
     vec![
+        WriteOp::Salvage(Arc::new(Piece::end(Position::default()))),
         WriteOp::SeedProviders(vec![sample_provider("seed"), waiting]),
         WriteOp::ProviderSeen {
             id: "waiting".into(),
@@ -416,6 +419,7 @@ fn number(op: &WriteOp) -> usize {
         WriteOp::KeepAnswer(_) => 30,
         WriteOp::DeleteCredential { .. } => 41,
         WriteOp::CloseDay(_) => 42,
+        WriteOp::Salvage(_) => 43,
         #[cfg(feature = "fault-injection")]
         WriteOp::Panic => usize::MAX,
     }
@@ -425,6 +429,7 @@ fn number(op: &WriteOp) -> usize {
 fn every_operation_applied_twice_has_the_effect_of_once() {
     let conn = testing::database();
     let mut walked = std::collections::BTreeSet::new();
+    recovery::put(&conn, &Recovered::begun(5)).unwrap();
     for op in all_kinds() {
         let before = content(&conn);
         op.apply(&conn).unwrap();

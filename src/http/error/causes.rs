@@ -114,6 +114,9 @@ pub(super) fn db(error: &DbError) -> Told {
         | DbError::ReadOnly
         | DbError::Io(_)
         | DbError::Corrupt(_)
+        | DbError::Lost(_)
+        | DbError::LogLost(_)
+        | DbError::Unreadable(_)
         | DbError::Closed
         | DbError::NewerSchema { .. }
         | DbError::Other(_) => Told::new(

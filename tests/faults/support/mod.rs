@@ -6,6 +6,7 @@ pub mod binary;
 pub mod figures;
 pub mod seeds;
 pub mod service;
+pub mod strace;
 #[path = "../../support/talk.rs"]
 mod talk;
 #[path = "../../support/upstream.rs"]
