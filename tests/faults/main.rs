@@ -20,4 +20,7 @@
 
 mod support;
 
+mod clients;
 mod kills;
+mod overload;
+mod upstreams;
