@@ -53,6 +53,15 @@ impl Reading<'_> {
     }
 }
 
+/// Whether every line is one that server-sent events have: a page in the middle of a stream is not passed on (R17).
+fn is_field_by_field(raw: &[u8]) -> bool {
+    let mut lines = raw.split(|byte| matches!(byte, b'\n' | b'\r'));
+    lines.all(|line| {
+        let fields: [&[u8]; 5] = [b":", b"data", b"event", b"id", b"retry"];
+        line.is_empty() || fields.iter().any(|field| line.starts_with(field))
+    })
+}
+
 impl Exchange {
     /// Forwards `bytes` until the upstream's end, whatever that is.
     pub(super) async fn stream(
@@ -138,7 +147,9 @@ impl Exchange {
         let Some(event) = event else {
             // A comment: nothing of the answer.
             return match reading.holding.take_aside(frame.raw) {
-                Some(raw) if self.graft.is_none() => self.forward(raw).await,
+                Some(raw) if self.graft.is_none() && is_field_by_field(&raw) => {
+                    self.forward(raw).await
+                }
                 _ => Step::Go,
             };
         };

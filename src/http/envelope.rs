@@ -8,7 +8,9 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING,
+};
 use hyper::{HeaderMap, Method};
 use tokio::sync::watch;
 
@@ -131,6 +133,12 @@ fn bounded(request: &Request) -> Result<(), ApiError> {
         .sum();
     if headers.len() > MOST_HEADERS || bytes > LONGEST_HEADERS {
         return Err(ApiError::HeadersTooLarge);
+    }
+    // hyper takes anything that ends in `chunked`, and would hand on what is still packed (S17).
+    let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();
+    let is_plain = encodings.all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    if !is_plain || headers.get_all(TRANSFER_ENCODING).iter().count() > 1 {
+        return Err(ApiError::BodyBroken);
     }
     Ok(())
 }

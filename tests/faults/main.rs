@@ -21,10 +21,13 @@
 mod support;
 
 mod backups;
+mod clients;
 mod clock;
 mod kills;
+mod overload;
 mod ruin;
 mod stops;
 mod storage;
 mod storms;
 mod upgrades;
+mod upstreams;

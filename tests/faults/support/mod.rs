@@ -2,8 +2,10 @@
 
 #[path = "../../support/binary.rs"]
 pub mod binary;
+pub mod dialects;
 #[path = "../../support/figures.rs"]
 pub mod figures;
+pub mod process;
 pub mod seeds;
 pub mod service;
 pub mod strace;
@@ -13,4 +15,4 @@ mod talk;
 pub mod upstream;
 
 pub use service::Service;
-pub use talk::{PATIENCE, client, hear, read_cell, say, say_streamed};
+pub use talk::{Heard, PATIENCE, client, hear, read_cell, say, say_streamed};

@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::{LATER, answer, ask, at, chat, log_in, logged_in, user};
-use crate::support::TestGateway;
 use crate::support::binary::Binary;
-use crate::support::site::{Play, Site, jwt};
+use crate::support::site::{Play, Site, jwt, phase};
+use crate::support::{TestGateway, hear};
 
 async fn credentials(gateway: &TestGateway) -> Value {
     gateway.get(&gateway.api("/api/qwen/credentials")).await.1
@@ -168,6 +168,57 @@ async fn a_rejected_login_is_told_once_and_not_tried_again() {
     assert_eq!(
         answer(&gateway, &chat(&[user("go")])).await["content"],
         "fine"
+    );
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r26_a_login_revoked_in_mid_flight_changes_state_once_and_open_streams_go_on() {
+    let site = Site::start(|turn| match turn.content.contains("hold") {
+        true => Play::Halves(
+            vec![phase("answer", "Before ", "typing")],
+            vec![
+                phase("answer", "and after.", "typing"),
+                phase("answer", "", "finished"),
+            ],
+        ),
+        false => Play::says("fine"),
+    })
+    .await;
+    let gateway = logged_in(&site, "u1").await;
+    let mut held = chat(&[user("hold")]);
+    held["stream"] = true.into();
+    let mut open = ask(&gateway, &held).await;
+    let mut told = String::new();
+    while !told.contains("Before") {
+        let chunk = open.chunk().await.expect("a chunk").expect("not over");
+        told.push_str(&String::from_utf8_lossy(&chunk));
+    }
+    site.reject(&jwt("u1", LATER));
+    let bodies: Vec<_> = (0..30)
+        .map(|number| chat(&[user(&format!("go {number}"))]))
+        .collect();
+    let asking = bodies.iter().map(|body| ask(&gateway, body));
+    for response in futures_util::future::join_all(asking).await {
+        assert_eq!(response.status(), 401);
+    }
+    let changes = "SELECT count(*) FROM activity WHERE type = 'credentials_updated' AND metadata LIKE '%rejected%'";
+    while gateway.cell::<i64>(changes) == 0 {
+        tokio::task::yield_now().await;
+    }
+    log_in(&gateway, "default", "u2").await;
+    assert_eq!(
+        answer(&gateway, &chat(&[user("go")])).await["content"],
+        "fine"
+    );
+    // Whatever was told late is told by now: rows of activity are written in order.
+    assert_eq!(gateway.cell::<i64>(changes), 1);
+    site.upstream.go(1);
+    told.push_str(&open.text().await.expect("it ends in order"));
+    let heard = hear(&told);
+    assert_eq!(
+        (heard.text.as_str(), heard.errors.len(), heard.done),
+        ("Before and after.", 0, 1)
     );
     gateway.stop().await;
 }
