@@ -51,7 +51,7 @@ use crate::limits::connections::{
     DESCRIPTORS_KEPT, LEAST_CONNECTIONS, MOST_CONNECTIONS, MOST_MANAGERS,
 };
 use crate::limits::lifecycle::{
-    BACKUP_GRACE, CHANGES_GRACE, CHECK_DEADLINE, FLUSH_DEADLINE, MANAGEMENT_GRACE, TASKS_GRACE,
+    BACKUP_GRACE, CHANGES_GRACE, FLUSH_DEADLINE, MANAGEMENT_GRACE, TASKS_GRACE,
 };
 use crate::providers::OwnPorts;
 use crate::providers::http::Http;
@@ -510,7 +510,7 @@ fn serving(
         })
     });
     Serve {
-        serve,
+        connection: serve,
         turn_away: |stream| Box::pin(serve::turn_away(stream)),
         room: room.clone(),
     }

@@ -124,7 +124,9 @@ impl Credentials {
     /// The login of this label, whatever became of it.
     pub(crate) async fn find(&self, label: &str) -> Result<Option<Arc<Login>>, Unavailable> {
         self.address
-            .call(DEADLINE, |reply| Message::Find(label.to_owned(), reply))
+            .call(CREDENTIALS_DEADLINE, |reply| {
+                Message::Find(label.to_owned(), reply)
+            })
             .await
     }
 

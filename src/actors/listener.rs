@@ -22,7 +22,8 @@ use crate::tasks::{Owned, Tasks};
 #[derive(Clone)]
 pub(crate) struct Serve {
     /// Serves one to its end.
-    pub(crate) serve: Arc<dyn Fn(TcpStream, Connections) -> BoxFuture<'static, ()> + Send + Sync>,
+    pub(crate) connection:
+        Arc<dyn Fn(TcpStream, Connections) -> BoxFuture<'static, ()> + Send + Sync>,
     /// Tells one that it is too many.
     pub(crate) turn_away: fn(TcpStream) -> BoxFuture<'static, ()>,
     /// Places of those that are served, which ports may share.
@@ -108,7 +109,7 @@ impl Behaviour for ListenerActor {
                                 }
                                 continue;
                             };
-                            let serving = (serve.serve)(stream, connections.clone());
+                            let serving = (serve.connection)(stream, connections.clone());
                             spawner.spawn(
                                 "connection",
                                 connections.track(async move {

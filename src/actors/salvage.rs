@@ -3,7 +3,7 @@
 //! Not an actor: how far it has come stands in the database, so whoever goes on goes on from there.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::actors::database::{Database, StoreError};
 use crate::actors::pace::Pace;

@@ -134,10 +134,10 @@ pub(crate) async fn open(
             Err(error) => return Err(error),
         }
     }
-    let Some(lost) = loss.as_mut() else {
+    let Some(known) = loss.as_mut() else {
         return Err(DbError::Other("there is nothing to recover".into()));
     };
-    let opened = replace(path, lost).await?;
+    let opened = replace(path, known).await?;
     *loss = None;
     Ok(opened)
 }

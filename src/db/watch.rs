@@ -73,7 +73,7 @@ impl FileWatch {
         match mark(&self.log)? {
             None => log_lost("its log was deleted"),
             Some(found) if found.id != expected.id => log_lost("its log was replaced"),
-            Some(found) if found.length < expected.length => self.log_was_cut(conn, found.length),
+            Some(found) if found.length < expected.length => log_was_cut(conn, found.length),
             Some(_) => Ok(()),
         }
     }
@@ -135,18 +135,6 @@ impl FileWatch {
         self.note()?;
         Ok(Look::Touched)
     }
-
-    /// A checkpoint of another program may empty the log; then nothing is missing in it.
-    fn log_was_cut(&self, conn: &Connection, length: u64) -> Result<(), DbError> {
-        const FRAME: u64 = 4096 + 24;
-        let frames = conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
-            row.get::<_, i64>("log")
-        });
-        match frames {
-            Ok(frames) if u64::try_from(frames).unwrap_or(0) * FRAME <= length => Ok(()),
-            _ => log_lost("its log was cut off"),
-        }
-    }
 }
 
 fn lost<T>(how: &str) -> Result<T, DbError> {
@@ -183,4 +171,16 @@ fn id(found: &Metadata) -> (u64, u64) {
 #[cfg(not(unix))]
 fn id(_: &Metadata) -> (u64, u64) {
     (0, 0)
+}
+
+/// A checkpoint of another program may empty the log; then nothing is missing in it.
+fn log_was_cut(conn: &Connection, length: u64) -> Result<(), DbError> {
+    const FRAME: u64 = 4096 + 24;
+    let frames = conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+        row.get::<_, i64>("log")
+    });
+    match frames {
+        Ok(frames) if u64::try_from(frames).unwrap_or(0) * FRAME <= length => Ok(()),
+        _ => log_lost("its log was cut off"),
+    }
 }

@@ -297,15 +297,9 @@ impl Stream for Pieces {
         if self.ended {
             return Poll::Ready(None);
         }
-        self.receiver.poll_recv(cx).map(|piece| match piece {
-            Some(piece) => {
-                self.ended = piece.is_last;
-                Some(Ok(piece.bytes))
-            }
-            None => {
-                self.ended = true;
-                Some(Err(CutShort))
-            }
+        self.receiver.poll_recv(cx).map(|piece| {
+            self.ended = piece.as_ref().is_none_or(|piece| piece.is_last);
+            Some(piece.map(|piece| piece.bytes).ok_or(CutShort))
         })
     }
 }

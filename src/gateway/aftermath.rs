@@ -1,7 +1,6 @@
 //! What follows when another file has taken the database's place, and the check of the file beside serving.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::json;
 use tokio::sync::watch;
