@@ -130,8 +130,11 @@ fn fuzz(name: &str, look: Look) {
         let input = varied(&mut random, &pool);
         cases += 1;
         match tried(look, &input) {
-            Ok(way) if seen.insert(way) && pool.len() < most => pool.push((PathBuf::new(), input)),
-            Ok(_) => {}
+            Ok(way) => {
+                if seen.insert(way) && pool.len() < most {
+                    pool.push((PathBuf::new(), input));
+                }
+            }
             Err(problem) => {
                 let input = shortened(look, input);
                 let path = folder.join(format!("found-{:016x}", hash(&input)));
@@ -185,7 +188,8 @@ fn varied(random: &mut fastrand::Rng, pool: &[(PathBuf, Vec<u8>)]) -> Vec<u8> {
     let mut input = any(random).clone();
     for _ in 0..=random.usize(..4) {
         let at = random.usize(..=input.len());
-        let end = at + random.usize(..=(input.len() - at).min(1 << random.usize(..8)));
+        let longest = 1 << random.usize(..8);
+        let end = at + random.usize(..=longest.min(input.len() - at));
         match random.u8(..10) {
             0 => drop(input.drain(at..end)),
             1 => {
