@@ -109,7 +109,7 @@ mod kernel {
 
     use crate::tasks::lock;
 
-    /// `SOCK_DIAG_BY_FAMILY` and `NLM_F_REQUEST` of `linux/sock_diag.h` and `linux/netlink.h`.
+    /// `SOCK_DIAG_BY_FAMILY` and `NLM_F_REQUEST` of Linux.
     const BY_FAMILY: u16 = 20;
     const REQUEST: u16 = 1;
     const HEAD: usize = 16;

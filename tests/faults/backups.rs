@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::support::{Service, figures, read_cell, say, seeds};
 
 /// Exchanges in the database: a copy then takes long enough to be killed.
-const EXCHANGES: i64 = 4_000;
+const EXCHANGES: i64 = 1_500;
 
 fn is_sound(path: &Path) -> bool {
     read_cell::<String>(path, "PRAGMA integrity_check") == "ok"
@@ -32,7 +32,7 @@ async fn r01_a_kill_amid_a_backup_leaves_the_database_and_whole_backups() {
     let dir = tempfile::TempDir::new().expect("a directory");
     qwarden::measure::generate_history(dir.path(), EXCHANGES).expect("a history");
     let folder = dir.path().join("backups");
-    let (rounds, mut whole, mut half, mut told) = (seeds::rounds(6), 0, 0, 0);
+    let (rounds, mut whole, mut half, mut told) = (seeds::rounds(4), 0, 0, 0);
     // How long one takes, so that the kills fall into it.
     let service = Service::within(dir.path(), &[]);
     let began = Instant::now();
@@ -130,7 +130,7 @@ async fn r01_a_kill_amid_a_restore_leaves_the_old_database_or_the_new_one() {
         .status();
     assert!(made.expect("it runs").success());
     let backup = dir.path().join("new.db");
-    let rounds = seeds::rounds(10);
+    let rounds = seeds::rounds(6);
     let (mut old_ones, mut new_ones) = (0, 0);
     let mut takes = Duration::ZERO;
     for round in 0..=rounds {

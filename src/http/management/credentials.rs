@@ -345,7 +345,7 @@ impl NewLogin {
             .map(str::to_owned)
             .or(listed)
             .or(copied.cookies)
-            .filter(|cookies| !cookies.is_empty());
+            .filter(|cookies| !cookies.trim().is_empty());
         let from_cookie = cookies.as_deref().and_then(|cookies| {
             let pairs = cookies
                 .split(';')
@@ -359,7 +359,8 @@ impl NewLogin {
             .map(str::to_owned)
             .or(copied.bearer)
             .or(copied.umid)
-            .or(from_cookie);
+            .or(from_cookie)
+            .filter(|token| !token.trim().is_empty());
         if token.is_none() {
             faults.push(
                 "`token` is required: the cookie `token` of your chat.qwen.ai session".into(),
