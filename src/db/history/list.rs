@@ -245,9 +245,9 @@ fn listed(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Where a part of the list begins that is not its first: the time of its first row, and how many rows of that very time are
-/// still in front of it; none when the list ends before. The indexes have the rows by time but not by number within a time, so
-/// that leaving out many by both would sort them all: 350 ms instead of 50 in the middle of a million.
+/// Where a part of the list begins that is not its first: the time of its first row, and how many rows of that very time
+/// are still in front of it; none when the list ends before. The indexes have the rows by time but not by number within a
+/// time, so that leaving out many by both would sort them all: 350 ms instead of 50 near the end of a million.
 fn beginning(
     conn: &Connection,
     filter: &Filter,

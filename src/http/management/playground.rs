@@ -39,18 +39,21 @@ struct AskableModel {
     capabilities: Vec<String>,
 }
 
-/// Completes a chat as `POST /v1/chat/completions` of the router port does, headers and errors included, streamed when `stream` says
-/// so. No client's key is needed, and none is charged. It ends when its client leaves.
+/// Completes a chat as `POST /v1/chat/completions` of the router port does, headers and errors included, streamed when
+/// `stream` says so. No client's key is needed, and none is charged. It ends when its client leaves.
 #[utoipa::path(post, path = "/api/chat/completions", tag = "history",
-    request_body(content = serde_json::Value, description = "A chat request of OpenAI's API", content_type = "application/json"),
-    responses((status = 200, description = "A completion; with `stream`, its pieces as server-sent events", body = serde_json::Value)))]
+    request_body(content = serde_json::Value, content_type = "application/json",
+        description = "A chat request of OpenAI's API"),
+    responses((status = 200, description = "A completion; with `stream`, its pieces as server-sent events",
+        content((serde_json::Value = "application/json"), (String = "text/event-stream")))))]
 async fn complete(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
     chat::complete_with(app.router_port.clone(), app, request, None).await
 }
 
-/// Every name a request of a client may have as its model: those that `GET /v1/models` of the router port lists. Not at
-/// `/api/chat/models`, which is where the models of a provider called `chat` are.
-#[utoipa::path(get, path = "/api/chat/completions/models", tag = "history", responses((status = 200, body = Askable)))]
+/// Every name a request of a client may have as its model: those that `GET /v1/models` of the router port lists.
+// Not at `/api/chat/models`, which is where the models of a provider called `chat` are.
+#[utoipa::path(get, path = "/api/chat/completions/models", tag = "history",
+    responses((status = 200, body = Askable)))]
 async fn models(State(app): State<App>) -> Result<Json<Askable>, ApiError> {
     let offers = app.handles.router.models().await?;
     let models = offers.into_iter().map(|offer| AskableModel {
