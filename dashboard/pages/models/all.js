@@ -93,7 +93,7 @@ function price(known) {
 }
 
 /** @param {boolean | null} flag */
-const said = (flag) => (flag === null ? html`<span class="muted">not known</span>` : flag ? "yes" : "no");
+const said = (flag) => (flag === null ? html`<span class="muted" title="Nobody tells">–</span>` : flag ? "yes" : "no");
 
 /** @param {{ model: any, all: any }} props */
 function OneModel({ model, all }) {
