@@ -76,6 +76,7 @@ pub(crate) fn start(format: Format, level: &str) -> anyhow::Result<Level> {
         .with(Keeper(logs::lately()))
         .try_init()
         .context("logging could not be started")?;
+    std::panic::set_hook(Box::new(told_in_a_line));
     Ok(Level {
         filter: handle,
         lines: queue,
@@ -91,6 +92,13 @@ fn missed(pretty: bool, count: u64) -> String {
         let line = json!({"level": "WARN", "message": message, "dropped": count});
         format!("{line}\n")
     }
+}
+
+/// A crash is what supervision is for: it is one line among the others, not a page of addresses for each.
+fn told_in_a_line(panic: &std::panic::PanicHookInfo<'_>) {
+    let at = panic.location().map(tracing::field::display);
+    let reason = panic.payload_as_str().unwrap_or("no reason is given");
+    tracing::error!(at, reason, "a task crashed");
 }
 
 /// Ours at `level`; libraries only when they warn, since their lines may hold what ours never do.

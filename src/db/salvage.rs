@@ -378,10 +378,12 @@ fn store(conn: &Connection, table: &Table, piece: &Piece) -> Result<u64, DbError
             .execute(params_from_iter(values.iter()))
             .map_err(DbError::from)
         {
-            Ok(0) if !table.sums_by.is_empty() => {
-                add_up(conn, table, &names, &values)?;
-                stored += 1;
-            }
+            Ok(0) if !table.sums_by.is_empty() => match add_up(conn, table, &names, &values) {
+                Ok(()) => stored += 1,
+                Err(error) if error.is_storage() => return Err(error),
+                // A sum that its table does not take.
+                Err(_) => {}
+            },
             // It is there already: written by who goes on with what the old file began.
             Ok(0) => {}
             Ok(_) => stored += 1,

@@ -46,9 +46,9 @@ async fn lines_are_listed_by_level_and_words_and_followed() {
 
     // What was missed first, then what comes.
     let after = line["seq"].as_u64().expect("a number") - 1;
-    let live = url(&format!("/api/logs/live?after={after}"));
+    let address = url(&format!("/api/logs/live?after={after}"));
     let mut stream = client
-        .get(live)
+        .get(address)
         .send()
         .await
         .expect("an answer")

@@ -174,15 +174,17 @@ async fn a_rejected_login_is_told_once_and_not_tried_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r26_a_login_revoked_in_mid_flight_changes_state_once_and_open_streams_go_on() {
-    let site = Site::start(|turn| match turn.content.contains("hold") {
-        true => Play::Halves(
+    let site = Site::start(|turn| {
+        if !turn.content.contains("hold") {
+            return Play::says("fine");
+        }
+        Play::Halves(
             vec![phase("answer", "Before ", "typing")],
             vec![
                 phase("answer", "and after.", "typing"),
                 phase("answer", "", "finished"),
             ],
-        ),
-        false => Play::says("fine"),
+        )
     })
     .await;
     let gateway = logged_in(&site, "u1").await;
