@@ -77,7 +77,7 @@ async fn measured(data_dir: std::path::PathBuf, count: i64) -> Vec<String> {
     let gateway = Gateway::start(Config {
         data_dir,
         settings,
-        insecure: false,
+        ..Config::default()
     })
     .await
     .expect("the gateway starts");

@@ -46,7 +46,7 @@ async fn served(strategy: &str) -> (tempfile::TempDir, Gateway, Arc<Routes>) {
     let gateway = Gateway::start(Config {
         data_dir: dir.path().join("data"),
         settings: settings.to_vec(),
-        insecure: false,
+        ..Config::default()
     })
     .await
     .expect("the gateway starts");
