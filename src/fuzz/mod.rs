@@ -109,10 +109,10 @@ fn fuzz(name: &str, look: Look) {
         .join(name);
     let mut pool = corpus(&folder);
     assert!(!pool.is_empty(), "{} is empty", folder.display());
-    let mut seen = HashSet::new();
+    let mut ways = HashSet::new();
     for (path, input) in &pool {
         match tried(look, input) {
-            Ok(way) => drop(seen.insert(way)),
+            Ok(way) => drop(ways.insert(way)),
             Err(problem) => panic!("{name}: {}: {problem}", path.display()),
         }
     }
@@ -131,7 +131,7 @@ fn fuzz(name: &str, look: Look) {
         cases += 1;
         match tried(look, &input) {
             Ok(way) => {
-                if seen.insert(way) && pool.len() < most {
+                if ways.insert(way) && pool.len() < most {
                     pool.push((PathBuf::new(), input));
                 }
             }
@@ -149,7 +149,7 @@ fn fuzz(name: &str, look: Look) {
     }
     println!(
         "{name}: {cases} cases in {seconds} s, {} ways, seed {seed}",
-        seen.len()
+        ways.len()
     );
 }
 

@@ -71,12 +71,13 @@ fn sse() {
                 .iter()
                 .filter(|event| event.name != "message")
                 .count();
-            way += &format!(
+            let shape = format!(
                 "{} {} {names} {:?};",
                 whole.0.len().min(8),
                 events.len().min(8),
                 whole.1
             );
+            way += &shape;
             // What the site's reader makes of it: it may refuse, and must not break.
             let mut site = Translator::new();
             let told: usize = events
@@ -282,9 +283,8 @@ fn ollama() {
 fn login() {
     fuzz("login", |input| {
         let text = String::from_utf8_lossy(input).into_owned();
-        let mut way = String::new();
         let copied = curl::read(&text);
-        way += &format!(
+        let mut way = format!(
             "{:?}{:?}{}",
             copied.cookies.is_some(),
             copied.bearer.is_some(),
