@@ -75,21 +75,22 @@ fn a_sound_file_comes_over_whole() {
     assert_eq!(came, held);
 }
 
+/// Numbers of the pages that hold the rows of `requests`, in their order.
+fn leaves(path: &std::path::Path) -> Vec<usize> {
+    let conn = Connection::open(path).unwrap();
+    let sql =
+        "SELECT pageno FROM dbstat WHERE name = 'requests' AND pagetype = 'leaf' ORDER BY path";
+    let mut statement = conn.prepare(sql).unwrap();
+    let pages = statement.query_map([], |row| row.get::<_, i64>(0)).unwrap();
+    pages
+        .map(|page| usize::try_from(page.unwrap()).unwrap())
+        .collect()
+}
+
 #[test]
 fn what_cannot_be_read_is_passed_over_and_the_rest_comes() {
     let (_dir, path, _) = filled();
-    let conn = Connection::open(&path).unwrap();
-    let mut leaves = conn
-        .prepare(
-            "SELECT pageno FROM dbstat WHERE name = 'requests' AND pagetype = 'leaf' ORDER BY path",
-        )
-        .unwrap();
-    let leaves: Vec<usize> = leaves
-        .query_map([], |row| row.get::<_, i64>(0))
-        .unwrap()
-        .map(|page| usize::try_from(page.unwrap()).unwrap())
-        .collect();
-    drop(conn);
+    let leaves = leaves(&path);
     let per_leaf = REQUESTS / i64::try_from(leaves.len()).unwrap() + 1;
     let mut bytes = fs::read(&path).unwrap();
     // Two next to each other, one alone, and the last.
