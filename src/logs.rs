@@ -180,7 +180,8 @@ impl Visit for Said {
         let mut text = String::new();
         let _ = write!(text, "{value:?}");
         cut(&mut text);
-        if field.name() == "message" {
+        // What is said comes first; a field may have the same name.
+        if field.name() == "message" && self.message.is_empty() {
             self.message = text;
         } else {
             self.put(field, text.into());
@@ -190,7 +191,8 @@ impl Visit for Said {
     fn record_str(&mut self, field: &Field, value: &str) {
         let mut text = value.to_owned();
         cut(&mut text);
-        if field.name() == "message" {
+        // What is said comes first; a field may have the same name.
+        if field.name() == "message" && self.message.is_empty() {
             self.message = text;
         } else {
             self.put(field, text.into());
