@@ -17,6 +17,10 @@
     dead_code,
     reason = "the support modules are shared with tests/gateway"
 )]
+#![expect(
+    clippy::cast_precision_loss,
+    reason = "figures are rounded when they are told"
+)]
 
 mod support;
 

@@ -40,9 +40,9 @@ async fn serve(mut stream: TcpStream, service: Duration, held: Arc<AtomicUsize>)
             json!({"object": "list", "data": [{"id": "fake", "object": "model"}]})
         } else if asked.contains("\"stream\":true") {
             let event = crate::support::upstream::delta("one");
-            let head =
+            let first =
                 "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
-            let _ = stream.write_all(format!("{head}{event}").as_bytes()).await;
+            let _ = stream.write_all(format!("{first}{event}").as_bytes()).await;
             held.fetch_add(1, Ordering::Relaxed);
             let _ = stream.read(&mut [0; 16]).await;
             held.fetch_sub(1, Ordering::Relaxed);
@@ -52,12 +52,12 @@ async fn serve(mut stream: TcpStream, service: Duration, held: Arc<AtomicUsize>)
             crate::support::upstream::whole("fine")
         };
         let answer = answer.to_string();
-        let head = format!(
+        let first = format!(
             "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
             answer.len()
         );
         if stream
-            .write_all(format!("{head}{answer}").as_bytes())
+            .write_all(format!("{first}{answer}").as_bytes())
             .await
             .is_err()
         {

@@ -200,7 +200,7 @@ async fn in_use(name: &str, history: History, harm: impl FnOnce(&Path)) {
 #[tokio::test(flavor = "multi_thread")]
 async fn r05_a_file_that_is_deleted_in_use_comes_back_whole() {
     in_use("deleted", History::All, |database| {
-        fs::remove_file(database).expect("removed")
+        fs::remove_file(database).expect("removed");
     })
     .await;
     in_use("deleted with its log", History::All, |database| {
@@ -224,7 +224,7 @@ async fn r05_a_file_that_is_replaced_in_use_is_no_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn r05_a_log_that_is_deleted_or_cut_off_in_use_is_noticed() {
     in_use("log deleted", History::All, |database| {
-        fs::remove_file(wal(database)).expect("removed")
+        fs::remove_file(wal(database)).expect("removed");
     })
     .await;
     in_use("log cut off", History::Perhaps, |database| {

@@ -28,7 +28,7 @@ async fn r29_a_hung_upstream_does_not_keep_it_from_ending() {
         tokio::spawn(request.json(&json!({"model": "p1/fake", "messages": [{"role": "user", "content": "say nothing"}]})).send())
     };
     upstream.wait_for(2).await;
-    let began = Instant::now();
+    let signalled = Instant::now();
     service.binary.signal("TERM");
     let rest = begun.text().await.expect("the body ends in order");
     let heard = hear(&format!("{}{rest}", String::from_utf8_lossy(&first)));
@@ -42,7 +42,7 @@ async fn r29_a_hung_upstream_does_not_keep_it_from_ending() {
     let waited = waiting.await.expect("no panic").expect("an answer");
     assert_eq!(waited.status(), 503, "whoever waited is told");
     let status = tokio::task::block_in_place(|| service.binary.exit_within(PATIENCE));
-    let took = began.elapsed();
+    let took = signalled.elapsed();
     assert_eq!(status.expect("it ends").code(), Some(0));
     assert!(took < DRAIN + Duration::from_secs(2), "R29: {took:?}");
     figures::record(

@@ -31,8 +31,8 @@ async fn r12_a_storm_of_crashes_stays_with_its_actor_and_passes() {
         let (mut crashes, mut looks) = (0_u32, 0_u32);
         while began.elapsed() < STORM {
             let crash = client.post(format!("{}/api/fault/crash/{actor}", binary.management));
-            let crashed = crash.send().await.expect("an answer");
-            crashes += u32::from(crashed.status() == 200);
+            let answer = crash.send().await.expect("an answer");
+            crashes += u32::from(answer.status() == 200);
             let live = client.get(format!("{}/api/health", binary.management));
             assert_eq!(
                 live.send().await.expect("an answer").status(),
