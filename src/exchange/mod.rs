@@ -243,7 +243,9 @@ impl Exchanges {
             received: incoming.received,
             _guards: (place, in_flight, incoming.buffering),
         };
-        self.tasks.spawn("exchange", exchange.drive(plan, policy));
+        // Boxed, and so are the ends below: what a stream waits with is as small as may be, and ends are made when they come.
+        self.tasks
+            .spawn("exchange", Box::new(exchange).drive(plan, policy));
         delivered.await.unwrap_or(Err(Refusal::Broken))
     }
 }
@@ -324,7 +326,7 @@ enum Attempted {
 }
 
 impl Exchange {
-    async fn drive(mut self, plan: RoutePlan, policy: Policy) {
+    async fn drive(mut self: Box<Self>, plan: RoutePlan, policy: Policy) {
         let mut chances = Picker::new(&plan, policy);
         let (is_replay, tokens) = (plan.is_once, plan.needs.tokens);
         drop(plan);
@@ -336,19 +338,19 @@ impl Exchange {
         loop {
             let picked = match self.downlink.patiently(chances.next()).await {
                 Ok(picked) => picked,
-                Err(interrupted) => return self.interrupted(interrupted).await,
+                Err(interrupted) => return Box::pin(self.interrupted(interrupted)).await,
             };
             let mut picked = match (picked, failure) {
                 (Ok(picked), _) => picked,
-                (Err(_), Some(error)) => return self.failed(error, number).await,
-                (Err(nobody), None) => return self.nobody(nobody).await,
+                (Err(_), Some(error)) => return Box::pin(self.failed(error, number)).await,
+                (Err(nobody), None) => return Box::pin(self.nobody(nobody)).await,
             };
             number += 1;
             let target = picked.target.clone();
             let tape = self.recorder.attempt(number, &target, &self.request);
             self.downlink.serving(&target, number, tape.clone());
             if let Err(interrupted) = self.splice(&target).await {
-                return self.interrupted(interrupted).await;
+                return Box::pin(self.interrupted(interrupted)).await;
             }
             let hedge = (number == 1 && policy.hedge && !self.request.stream)
                 .then(|| hedging::patience(&target, tokens))
@@ -357,8 +359,9 @@ impl Exchange {
             let trying = async {
                 match hedge {
                     Some(patience) => {
-                        self.hedged(&mut chances, &mut picked, &mut number, tape, patience)
-                            .await
+                        let asking =
+                            self.hedged(&mut chances, &mut picked, &mut number, tape, patience);
+                        Box::pin(asking).await
                     }
                     None => self.attempt(&picked, tape).await,
                 }
@@ -377,7 +380,9 @@ impl Exchange {
                     }
                     return;
                 }
-                Attempted::Interrupted(interrupted) => return self.interrupted(interrupted).await,
+                Attempted::Interrupted(interrupted) => {
+                    return Box::pin(self.interrupted(interrupted)).await;
+                }
                 Attempted::Failed(error) => {
                     self.recorder.attempt_failed(&error);
                     let now = tokio::time::Instant::now();
@@ -397,7 +402,7 @@ impl Exchange {
                         || !chances.has_chance()
                         || !(is_replay || self.retries.spend(now));
                     if is_over {
-                        return self.failed(error, number).await;
+                        return Box::pin(self.failed(error, number)).await;
                     }
                     tracing::info!(request.id = self.request_id, %error, "trying again");
                     failure = Some(error);
@@ -491,7 +496,7 @@ impl Exchange {
                 body,
             }) => {
                 self.answered(target, status, &headers);
-                let attempted = self.whole(target, body).await;
+                let attempted = Box::pin(self.whole(target, body)).await;
                 let now = tokio::time::Instant::now();
                 if matches!(attempted, Attempted::Over) {
                     picked.entrance.began(now - began, now);
@@ -577,7 +582,7 @@ impl Exchange {
     }
 
     /// No target is left, or the fault is the caller's: the client is told.
-    async fn failed(mut self, error: UpstreamError, attempts: u32) {
+    async fn failed(mut self: Box<Self>, error: UpstreamError, attempts: u32) {
         tracing::debug!(request.id = self.request_id, %error, "completion failed");
         let status = if self.downlink.is_open() {
             200
@@ -606,7 +611,7 @@ impl Exchange {
     }
 
     /// No target takes it, and none was asked.
-    async fn nobody(mut self, nobody: NobodyTakesIt) {
+    async fn nobody(mut self: Box<Self>, nobody: NobodyTakesIt) {
         let (message, code, status) = (nobody.message.clone(), nobody.code, nobody.status);
         let farewell = self.downlink.farewell(&message, code, status);
         let ending = Ending::Failed { message, code };
@@ -620,7 +625,7 @@ impl Exchange {
     }
 
     /// The client left, or we are closing.
-    async fn interrupted(mut self, interrupted: Interrupted) {
+    async fn interrupted(mut self: Box<Self>, interrupted: Interrupted) {
         match interrupted {
             Interrupted::ClientGone => {
                 self.recorder.attempt_cancelled();

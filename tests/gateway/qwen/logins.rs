@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::{LATER, answer, ask, at, chat, log_in, logged_in, user};
-use crate::support::{TestGateway, hear};
 use crate::support::binary::Binary;
 use crate::support::site::{Play, Site, jwt, phase};
+use crate::support::{TestGateway, hear};
 
 async fn credentials(gateway: &TestGateway) -> Value {
     gateway.get(&gateway.api("/api/qwen/credentials")).await.1
