@@ -101,6 +101,10 @@ pub(crate) mod connections {
     pub(crate) const LONGEST_HEADERS: usize = 64 << 10;
     /// Longest management body (S15).
     pub(crate) const MANAGEMENT_LIMIT: usize = 1 << 20;
+    /// Bytes up to which a body that came in one piece is copied out of the buffer it came in.
+    pub(crate) const COPIED: usize = 4 << 10;
+    /// Bytes the kernel may hold of what a client has not taken; it grants twice as many. Its own bound is megabytes.
+    pub(crate) const SEND_BUFFER: u32 = 64 << 10;
     /// Requests to management that are served at once.
     pub(crate) const MOST_MANAGING: usize = 256;
     /// How long a body may take as a whole: one that comes byte by byte never stalls.

@@ -26,6 +26,8 @@ impl Tasks {
         F::Output: Send + 'static,
     {
         let counted = Counted::new(self.running.clone(), name);
+        // An async block holds what it awaits twice: as it was handed over, and as it is polled.
+        let work = Box::pin(work);
         self.tracker.spawn(async move {
             let _counted = counted;
             work.await

@@ -16,7 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::now_ms;
-use crate::limits::connections::{BACKLOG, FAREWELL, MOST_CONNECTIONS, PROBE_DEADLINE};
+use crate::limits::connections::{
+    BACKLOG, FAREWELL, MOST_CONNECTIONS, PROBE_DEADLINE, SEND_BUFFER,
+};
 use crate::tasks::lock;
 
 /// What is asked then: every port answers it without asking any actor.
@@ -344,6 +346,8 @@ fn adopted(socket: net::TcpListener) -> std::io::Result<(TcpListener, SocketAddr
 fn bind(address: SocketAddr) -> std::io::Result<(TcpListener, SocketAddr)> {
     let socket = new_socket(address)?;
     socket.set_reuseaddr(true)?;
+    // Accepted connections inherit it. A client that is slow makes its upstream wait soon (R21).
+    socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.bind(address)?;
     let listener = socket.listen(BACKLOG)?;
     let address = listener.local_addr()?;

@@ -7,7 +7,7 @@ use crate::providers::UpstreamError;
 
 impl Exchange {
     /// No target is left, or the fault is the caller's: the client is told.
-    pub(super) async fn failed(mut self, error: UpstreamError, attempts: u32) {
+    pub(super) async fn failed(mut self: Box<Self>, error: UpstreamError, attempts: u32) {
         tracing::debug!(request.id = self.request_id, %error, "completion failed");
         let status = if self.downlink.is_open() {
             200
@@ -36,7 +36,7 @@ impl Exchange {
     }
 
     /// No target takes it, and none was asked.
-    pub(super) async fn nobody(mut self, nobody: NobodyTakesIt) {
+    pub(super) async fn nobody(mut self: Box<Self>, nobody: NobodyTakesIt) {
         let (message, code, status) = (nobody.message.clone(), nobody.code, nobody.status);
         let farewell = self.downlink.farewell(&message, code, status);
         let ending = Ending::Failed { message, code };
@@ -50,7 +50,7 @@ impl Exchange {
     }
 
     /// The client left, or we are closing.
-    pub(super) async fn interrupted(mut self, interrupted: Interrupted) {
+    pub(super) async fn interrupted(mut self: Box<Self>, interrupted: Interrupted) {
         match interrupted {
             Interrupted::ClientGone => {
                 self.recorder.attempt_cancelled();

@@ -252,7 +252,9 @@ impl Exchanges {
             received: incoming.received,
             _guards: (place, in_flight, incoming.buffering),
         };
-        self.tasks.spawn("exchange", exchange.drive(plan, policy));
+        // Boxed, and so are the ends below: what a stream waits with is as small as may be, and ends are made when they come.
+        self.tasks
+            .spawn("exchange", Box::new(exchange).drive(plan, policy));
         delivered.await.unwrap_or(Err(Refusal::Broken))
     }
 }
@@ -335,7 +337,7 @@ enum Attempted {
 }
 
 impl Exchange {
-    async fn drive(mut self, plan: RoutePlan, policy: Policy) {
+    async fn drive(mut self: Box<Self>, plan: RoutePlan, policy: Policy) {
         let mut chances = Picker::new(&plan, policy);
         let (is_replay, tokens) = (plan.is_once, plan.needs.tokens);
         drop(plan);
@@ -347,19 +349,19 @@ impl Exchange {
         loop {
             let picked = match self.downlink.patiently(chances.next()).await {
                 Ok(picked) => picked,
-                Err(interrupted) => return self.interrupted(interrupted).await,
+                Err(interrupted) => return Box::pin(self.interrupted(interrupted)).await,
             };
             let mut picked = match (picked, failure) {
                 (Ok(picked), _) => picked,
-                (Err(_), Some(error)) => return self.failed(error, number).await,
-                (Err(nobody), None) => return self.nobody(nobody).await,
+                (Err(_), Some(error)) => return Box::pin(self.failed(error, number)).await,
+                (Err(nobody), None) => return Box::pin(self.nobody(nobody)).await,
             };
             number += 1;
             let target = picked.target.clone();
             let tape = self.recorder.attempt(number, &target, &self.request);
             self.downlink.serving(&target, number, tape.clone());
             if let Err(interrupted) = self.splice(&target).await {
-                return self.interrupted(interrupted).await;
+                return Box::pin(self.interrupted(interrupted)).await;
             }
             let hedge = (number == 1 && policy.hedge && !self.request.stream)
                 .then(|| hedging::patience(&target, tokens))
@@ -368,8 +370,9 @@ impl Exchange {
             let trying = async {
                 match hedge {
                     Some(patience) => {
-                        self.hedged(&mut chances, &mut picked, &mut number, tape, patience)
-                            .await
+                        let asking =
+                            self.hedged(&mut chances, &mut picked, &mut number, tape, patience);
+                        Box::pin(asking).await
                     }
                     None => self.attempt(&picked, tape).await,
                 }
@@ -388,7 +391,9 @@ impl Exchange {
                     }
                     return;
                 }
-                Attempted::Interrupted(interrupted) => return self.interrupted(interrupted).await,
+                Attempted::Interrupted(interrupted) => {
+                    return Box::pin(self.interrupted(interrupted)).await;
+                }
                 Attempted::Failed(error) => {
                     self.recorder.attempt_failed(&error);
                     let now = tokio::time::Instant::now();
@@ -408,7 +413,7 @@ impl Exchange {
                         || !chances.has_chance()
                         || !(is_replay || self.retries.spend(now));
                     if is_over {
-                        return self.failed(error, number).await;
+                        return Box::pin(self.failed(error, number)).await;
                     }
                     tracing::info!(request.id = self.request_id, %error, "trying again");
                     failure = Some(error);
@@ -502,7 +507,7 @@ impl Exchange {
                 body,
             }) => {
                 self.answered(target, status, &headers);
-                let attempted = self.whole(target, body).await;
+                let attempted = Box::pin(self.whole(target, body)).await;
                 let now = tokio::time::Instant::now();
                 if matches!(attempted, Attempted::Over) {
                     picked.entrance.began(now - began, now);

@@ -118,7 +118,8 @@ impl Exchanges {
             received: passing.received,
             _guards: (permit, in_flight, passing.buffering),
         };
-        self.tasks.spawn("passing", courier.drive(plan, policy));
+        self.tasks
+            .spawn("passing", Box::new(courier).drive(plan, policy));
         delivered.await.unwrap_or(Err(Refusal::Broken))
     }
 }
@@ -168,7 +169,7 @@ enum Ended {
 }
 
 impl Courier {
-    async fn drive(mut self, plan: RoutePlan, policy: Policy) {
+    async fn drive(mut self: Box<Self>, plan: RoutePlan, policy: Policy) {
         let mut chances = Picker::new(&plan, policy);
         drop(plan);
         if self.retries.is_low(tokio::time::Instant::now()) {
@@ -179,12 +180,12 @@ impl Courier {
         loop {
             let picked = match self.downlink.patiently(chances.next()).await {
                 Ok(picked) => picked,
-                Err(interrupted) => return self.interrupted(interrupted).await,
+                Err(interrupted) => return Box::pin(self.interrupted(interrupted)).await,
             };
             let mut picked = match (picked, failure) {
                 (Ok(picked), _) => picked,
-                (Err(_), Some(error)) => return self.failed(error, number).await,
-                (Err(nobody), None) => return self.nobody(nobody).await,
+                (Err(_), Some(error)) => return Box::pin(self.failed(error, number)).await,
+                (Err(nobody), None) => return Box::pin(self.nobody(nobody)).await,
             };
             number += 1;
             let target = picked.target.clone();
@@ -204,7 +205,9 @@ impl Courier {
                     }
                     return;
                 }
-                Ended::Interrupted(interrupted) => return self.interrupted(interrupted).await,
+                Ended::Interrupted(interrupted) => {
+                    return Box::pin(self.interrupted(interrupted)).await;
+                }
                 Ended::Failed(error) => {
                     self.recorder.attempt_failed(&error);
                     if picked.entrance.failed(&target, &error, now) {
@@ -218,7 +221,7 @@ impl Courier {
                         || !chances.has_chance()
                         || !self.retries.spend(now);
                     if is_over {
-                        return self.failed(error, number).await;
+                        return Box::pin(self.failed(error, number)).await;
                     }
                     failure = Some(error);
                 }
@@ -321,7 +324,7 @@ impl Courier {
     }
 
     /// No target is left. A client that has a part of an answer sees its connection break.
-    async fn failed(mut self, error: UpstreamError, attempts: u32) {
+    async fn failed(mut self: Box<Self>, error: UpstreamError, attempts: u32) {
         let status = if self.downlink.is_open() {
             200
         } else {
@@ -335,7 +338,7 @@ impl Courier {
         self.downlink.refuse(Refusal::Upstream { error, attempts });
     }
 
-    async fn nobody(mut self, nobody: NobodyTakesIt) {
+    async fn nobody(mut self: Box<Self>, nobody: NobodyTakesIt) {
         let ending = Ending::Failed {
             message: nobody.message.clone(),
             code: nobody.code,
@@ -345,7 +348,7 @@ impl Courier {
         self.downlink.refuse(Refusal::Closed(nobody));
     }
 
-    async fn interrupted(mut self, interrupted: Interrupted) {
+    async fn interrupted(mut self: Box<Self>, interrupted: Interrupted) {
         self.recorder.attempt_cancelled();
         match interrupted {
             Interrupted::ClientGone => {

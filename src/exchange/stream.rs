@@ -105,12 +105,12 @@ impl Exchange {
                 Ok(Ok(Some(Err(error)))) => {
                     // What ended whole before the connection broke is whole.
                     return if self.recorder.assembled().is_complete() {
-                        self.complete(&mut reading, None).await
+                        Box::pin(self.complete(&mut reading, None)).await
                     } else {
                         Attempted::Failed(error)
                     };
                 }
-                Ok(Ok(None)) => return self.ended(&mut reading, reader).await,
+                Ok(Ok(None)) => return Box::pin(self.ended(&mut reading, reader)).await,
                 Ok(Ok(Some(Ok(chunk)))) => chunk,
             };
             taken = taken.saturating_add(chunk.len());
@@ -132,7 +132,7 @@ impl Exchange {
                     Step::Go => {}
                     Step::Stop(attempted) => return attempted,
                     Step::End(marker) => {
-                        let attempted = self.complete(&mut reading, Some(marker)).await;
+                        let attempted = Box::pin(self.complete(&mut reading, Some(marker))).await;
                         // Read on to the end of the body, or the connection could not be reused.
                         let _ = tokio::time::timeout(TRAILER, bytes.next()).await;
                         return attempted;

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::http::error::ApiError;
 use crate::http::intake::Intake;
 use crate::limits::connections::{
-    BODY_DEADLINE, BODY_STALL, DISCARD_DEADLINE, DISCARDED, MANAGEMENT_LIMIT,
+    BODY_DEADLINE, BODY_STALL, COPIED, DISCARD_DEADLINE, DISCARDED, MANAGEMENT_LIMIT,
 };
 
 /// The whole body, at most `limit` bytes, whatever it is declared to be.
@@ -185,6 +185,8 @@ impl Collected {
     fn finish(self) -> Bytes {
         match self {
             Self::Nothing => Bytes::new(),
+            // A small one would keep the connection's whole read buffer for as long as its answer streams.
+            Self::One(bytes) if bytes.len() <= COPIED => Bytes::copy_from_slice(&bytes),
             Self::One(bytes) => bytes,
             Self::Many(bytes) => bytes.freeze(),
         }
