@@ -505,7 +505,7 @@ fn another_intent_with_the_same_id_or_name_is_a_conflict() {
 
 #[test]
 fn history_is_no_management_and_all_else_is() {
-    let history = [0, 1, 2, 9, 10, 15, 16, 17, 30, 34, 36, 37];
+    let history = [0, 1, 2, 9, 10, 15, 16, 17, 30, 34, 36, 37, 42];
     for op in all_kinds() {
         assert_eq!(
             op.is_management(),
