@@ -212,11 +212,13 @@ impl Source {
 
     fn by_rowid(&self, table: &Table, most: u32, piece: &mut Piece) -> Result<Ended, DbError> {
         let sql = format!(
-            "SELECT *, rowid FROM {} WHERE rowid > ?1 ORDER BY rowid LIMIT ?2",
+            "SELECT *, rowid FROM {} WHERE rowid >= ?1 ORDER BY rowid LIMIT ?2",
             table.name
         );
-        let after = piece.from.after.as_i64().unwrap_or(i64::MIN);
-        self.read(&sql, &[&after, &most], most, piece, |_, row| {
+        // Not "greater than the last": that is looked for on the page of the last, which may be the broken one.
+        let after = piece.from.after.as_i64();
+        let first = after.map_or(i64::MIN, |after| after.saturating_add(1));
+        self.read(&sql, &[&first, &most], most, piece, |_, row| {
             row.last().and_then(|last| match last {
                 Sql::Integer(rowid) => Some(json!(rowid)),
                 _ => None,
