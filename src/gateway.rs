@@ -392,13 +392,17 @@ impl Gateway {
         &self.warnings
     }
 
-    /// The least severe level that should be logged.
-    pub fn log_level(&self) -> String {
-        self.settings
-            .borrow()
-            .text(settings::LOGGING_LEVEL)
-            .unwrap_or("info")
-            .to_owned()
+    /// Calls `set` with the level that should be logged, now and whenever it changes, until the gateway ends.
+    pub fn follow_log_level<F: Fn(&str)>(&self, set: F) -> impl Future<Output = ()> + use<F> {
+        let mut settings = self.settings.clone();
+        async move {
+            loop {
+                set(log_level(&settings.borrow_and_update()));
+                if settings.changed().await.is_err() {
+                    return std::future::pending().await;
+                }
+            }
+        }
     }
 
     /// How long a shutdown lets open requests finish.
@@ -514,6 +518,11 @@ fn serving(
         turn_away: |stream| Box::pin(serve::turn_away(stream)),
         room: room.clone(),
     }
+}
+
+/// The least severe level that should be logged.
+fn log_level(settings: &Settings) -> &str {
+    settings.text(settings::LOGGING_LEVEL).unwrap_or("info")
 }
 
 /// How many connections of clients may be open at once: each may need another one, to its upstream.

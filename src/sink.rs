@@ -35,17 +35,22 @@ impl Lines {
         note: impl Fn(u64) -> String + Send + 'static,
     ) -> io::Result<Self> {
         let (sender, parts) = sync_channel(LINES_WAITING);
+        // Asked here: the thread may begin after many lines were dropped.
+        let told = dropped();
         std::thread::Builder::new()
             .name("log".into())
-            .spawn(move || carry(&parts, sink, note))?;
+            .spawn(move || carry(&parts, sink, note, told))?;
         Ok(Self(Arc::new(sender)))
     }
 
     /// Waits until what was put before is out, at most `patience`.
     pub(crate) fn flush(&self, patience: Duration) {
         let (told, out) = sync_channel(1);
-        // A queue that is full has a sink that takes nothing.
-        if self.0.try_send(Part::Flush(told)).is_ok() {
+        let lines = self.0.clone();
+        // In a thread of its own, since the queue may be full, and of a sink that takes nothing it stays so.
+        let asking = std::thread::Builder::new().name("log end".into());
+        let asked = asking.spawn(move || drop(lines.send(Part::Flush(told))));
+        if asked.is_ok() {
             let _ = out.recv_timeout(patience);
         }
     }
@@ -68,8 +73,12 @@ impl Write for Lines {
 }
 
 /// Ends with the last sender.
-fn carry(parts: &Receiver<Part>, mut sink: impl Write, note: impl Fn(u64) -> String) {
-    let mut told = dropped();
+fn carry(
+    parts: &Receiver<Part>,
+    mut sink: impl Write,
+    note: impl Fn(u64) -> String,
+    mut told: u64,
+) {
     while let Ok(part) = parts.recv() {
         match part {
             Part::Line(line) => {

@@ -84,7 +84,6 @@ pub(crate) fn run(options: Options) -> anyhow::Result<ExitCode> {
         let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be heard")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be heard")?;
         let mut gateway = Gateway::start(config).await?;
-        level.set(&gateway.log_level());
         for warning in gateway.warnings() {
             tracing::warn!(warning, "a stored setting is not in force");
         }
@@ -92,8 +91,10 @@ pub(crate) fn run(options: Options) -> anyhow::Result<ExitCode> {
         service.ready();
         let asked_to_end = gateway.asked_to_end();
         let pulse = gateway.pulse().clone();
+        let levels = gateway.follow_log_level(|now| level.set(now));
         tokio::select! {
             never = service.watch(&pulse) => match never {},
+            () = levels => {}
             () = gateway.ended() => {
                 tracing::error!("the root supervisor ended; the process ends with it, so that it can be started anew");
                 return Ok(ExitCode::FAILURE);

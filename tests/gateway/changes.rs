@@ -13,6 +13,7 @@ use crate::support::{TestGateway, say};
 const NO_CHANGES: &str = "
     POST /api/auth/login
     POST /api/auth/logout
+    POST /api/chat/completions
     POST /api/providers/{id}/test
     POST /api/qwen/credentials/verify
     POST /api/requests/{id}/replay

@@ -4,7 +4,7 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 
 use crate::support::binary::Binary;
-use crate::support::client;
+use crate::support::{PATIENCE, client};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lines_are_listed_by_level_and_words_and_followed() {
@@ -64,5 +64,44 @@ async fn lines_are_listed_by_level_and_words_and_followed() {
         }
     }
     assert!(text.starts_with("event: log\n"), "{text}");
-    assert_eq!(text.matches("nowhere-1").count(), 1, "{text}");
+    assert_eq!(
+        text.matches("/api/providers/nowhere-1\"").count(),
+        1,
+        "{text}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_level_is_in_force_while_it_runs() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let binary = Binary::start(dir.path(), &[]);
+    let client = client();
+    let url = |path: &str| format!("{}{path}", binary.management);
+    let lines_of = async |name: &str| {
+        let missing = client.get(url(&format!("/api/providers/{name}")));
+        assert_eq!(missing.send().await.expect("an answer").status(), 404);
+        let found = client.get(url(&format!("/api/logs?q={name}")));
+        let found: Value = found
+            .send()
+            .await
+            .expect("an answer")
+            .json()
+            .await
+            .expect("JSON");
+        found["total"].as_u64().expect("a number")
+    };
+    assert_eq!(lines_of("unheard").await, 0);
+    let change = client
+        .put(url("/api/settings/logging.level"))
+        .json(&json!({"value": "debug"}));
+    assert_eq!(change.send().await.expect("an answer").status(), 200);
+    // The change is told to the log beside the answer.
+    let heard = async {
+        while lines_of("heard").await == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, heard)
+        .await
+        .expect("it is in force");
 }

@@ -249,7 +249,7 @@ async fn the_older_form_of_tools_is_understood_and_answered() {
     body["stream"] = true.into();
     let events = gateway.chat(&body).await.text().await.expect("a body");
     assert!(
-        events.contains("\"function_call\":{\"arguments\":\"{\\\"a\\\":1}\",\"name\":\"read\"}"),
+        events.contains("\"function_call\":{\"name\":\"read\",\"arguments\":\"{\\\"a\\\":1}\"}"),
         "{events}"
     );
     assert!(

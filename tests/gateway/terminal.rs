@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::process::{Child, Stdio};
 
+use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::cli::{DEAD, User};
@@ -50,7 +51,7 @@ async fn what_takes_long_shows_a_bar_on_a_terminal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn import_and_retention_show_how_far_they_are() {
-    let gateway = TestGateway::start().await;
+    let gateway = TestGateway::with(&[("retention.days", json!(30))]).await;
     let user = User::of(&gateway);
     let dir = tempfile::tempdir().expect("a folder");
     let file = import::old(dir.path(), "http://127.0.0.1:9", "no-token");

@@ -441,7 +441,7 @@ fn every_operation_applied_twice_has_the_effect_of_once() {
     }
     assert_eq!(
         walked.into_iter().collect::<Vec<_>>(),
-        (0..=42).collect::<Vec<_>>()
+        (0..=43).collect::<Vec<_>>()
     );
 }
 
@@ -508,7 +508,7 @@ fn another_intent_with_the_same_id_or_name_is_a_conflict() {
 
 #[test]
 fn history_is_no_management_and_all_else_is() {
-    let history = [0, 1, 2, 9, 10, 15, 16, 17, 30, 34, 36, 37, 42];
+    let history = [0, 1, 2, 9, 10, 15, 16, 17, 30, 34, 36, 37, 42, 43];
     for op in all_kinds() {
         assert_eq!(
             op.is_management(),

@@ -1,7 +1,6 @@
 //! `/api/logs`: the newest log lines of the process, as a list and as they come.
 
 use std::convert::Infallible;
-use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::sse::{Event as Sent, KeepAlive, Sse};
@@ -18,10 +17,9 @@ use crate::actors::ports::Connections;
 use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::params::Params;
+use crate::limits::management::KEEP_ALIVE;
 use crate::logs::{self, KEPT, LEVELS, Line};
 use crate::settings::LOGGING_LEVEL;
-
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
