@@ -97,7 +97,12 @@ pub(crate) fn parse(body: Bytes) -> Result<ChatRequest, Vec<FieldError>> {
         .get("stream_options")
         .filter(|options| kind_of(options) == Kind::Object)
     {
-        Some(options) => members(options).unwrap_or_default(),
+        // A key that is no text, such as half a surrogate: nothing could be put in beside it.
+        Some(options) => members(options).unwrap_or_else(|error| {
+            let message = format!("`stream_options` cannot be read: {error}");
+            errors.push(FieldError::of("stream_options", "invalid_json", message));
+            Members::default()
+        }),
         None => Members::default(),
     };
     let include_usage = options.flag("include_usage", "stream_options.include_usage", &mut errors);
