@@ -15,9 +15,10 @@ use serde_json::{Map, Value, json};
 use crate::db::error::DbError;
 use crate::db::files;
 use crate::hex;
+use crate::limits::database::BATCH_ROWS;
 
 /// What is kept, parents before those that refer to them.
-const TABLES: [&str; 9] = [
+const TABLES: [&str; 10] = [
     "settings",
     "providers",
     "provider_configs",
@@ -27,7 +28,10 @@ const TABLES: [&str; 9] = [
     "virtual_targets",
     "credentials",
     "api_keys",
+    OPERATIONS,
 ];
+/// Of these a batch's worth: a change whose answer was lost with the file is repeated, and must be recognised.
+const OPERATIONS: &str = "operations";
 /// A blob stands as an object with this one member.
 const BLOB: &str = "hex";
 
@@ -52,7 +56,11 @@ pub(super) fn place(database: &Path) -> PathBuf {
 pub(super) fn take(conn: &Connection) -> Result<Vec<u8>, DbError> {
     let mut tables = Vec::new();
     for name in TABLES {
-        let mut statement = conn.prepare_cached(&format!("SELECT * FROM {name}"))?;
+        let newest = match name {
+            OPERATIONS => format!(" ORDER BY seq DESC LIMIT {BATCH_ROWS}"),
+            _ => String::new(),
+        };
+        let mut statement = conn.prepare_cached(&format!("SELECT * FROM {name}{newest}"))?;
         let columns: Vec<String> = statement
             .column_names()
             .into_iter()
@@ -133,7 +141,7 @@ pub(super) fn restore(conn: &mut Connection, database: &Path) -> Result<Option<u
                 .execute(params_from_iter(values))
                 .map_err(DbError::from)
             {
-                Ok(_) => restored += 1,
+                Ok(_) => restored += u64::from(name != OPERATIONS),
                 Err(error) if error.is_storage() => return Err(error),
                 Err(error) => {
                     tracing::warn!(table = name, %error, "a row of the snapshot is left out");
@@ -186,6 +194,7 @@ fn from_json(value: &Value) -> rusqlite::types::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::db::ops::{WriteOp, Written};
     use crate::db::testing;
 
     #[test]
@@ -215,6 +224,24 @@ mod tests {
             restore(&mut testing::database(), &dir.path().join("other.db")).unwrap(),
             None
         );
+    }
+
+    #[test]
+    fn a_change_that_is_repeated_after_the_loss_of_the_file_is_recognised() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = dir.path().join("qwarden.db");
+        let (provider, config) = testing::sample_provider("a");
+        let create = WriteOp::CreateProvider {
+            provider,
+            config,
+            operation: "op-1".into(),
+        };
+        let conn = testing::database();
+        assert_eq!(create.apply(&conn), Ok(Written::Done));
+        write(&database, &take(&conn).unwrap()).unwrap();
+        let mut fresh = testing::database();
+        restore(&mut fresh, &database).unwrap();
+        assert_eq!(create.apply(&fresh), Ok(Written::Done));
     }
 
     #[test]
