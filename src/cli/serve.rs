@@ -192,7 +192,7 @@ fn announce(gateway: &Gateway) {
          \n  \
            router      http://{router}/v1   OpenAI-compatible, many providers\n  \
            qwen proxy  http://{qwen}/v1   your chat.qwen.ai login\n  \
-           management  http://{management}\n{ollama}  \
+           management  http://{management}      the dashboard in a browser, and the API\n{ollama}  \
            database    {database}\n\
          \ntry:\n  \
            curl http://{router}/v1/chat/completions -H 'content-type: application/json' \\\n    \

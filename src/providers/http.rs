@@ -191,6 +191,12 @@ pub(super) fn reason(error: reqwest::Error) -> String {
     let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(&error);
     let mut words = Vec::new();
     while let Some(current) = cause {
+        let io = current.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused) {
+            // What happens most, and to who has only just begun: said with its remedy.
+            return "nothing listens at its address; start its server, or correct the address"
+                .into();
+        }
         let text = current.to_string();
         if !words.contains(&text) {
             words.push(text);

@@ -254,12 +254,13 @@ async fn an_upstream_that_is_down_slow_or_silent_is_told_apart() {
     gateway.provider("silent", &silent).await;
     let slow = Upstream::start(|_| vec![sse_head(), Step::Hang]).await;
     gateway.provider("slow", &slow).await;
-    refused(
-        gateway.chat(&say("down/x", "hi")).await,
-        502,
-        "upstream_unreachable",
-    )
-    .await;
+    let down = gateway.chat(&say("down/x", "hi")).await;
+    let told = refused(down, 502, "upstream_unreachable").await;
+    let message = told["error"]["message"].as_str().expect("a message");
+    assert!(
+        message.contains("start its server"),
+        "it says what to do: {message}"
+    );
     refused(
         gateway.chat(&say("silent/fake", "hi")).await,
         504,
