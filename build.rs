@@ -12,6 +12,10 @@ use sha2::{Digest, Sha256};
 
 /// Stands for the hash in what names other files.
 const BUILD: &str = "/assets/BUILD/";
+/// Stands for the links to what the first page is made of.
+const MODULES: &str = "<!-- modules -->";
+/// Where a browser begins, and the page that most begin with.
+const FIRST: [&str; 2] = ["app.js", "pages/home.js"];
 /// Packing these gains nothing.
 const PACKED: [&str; 1] = ["png"];
 
@@ -33,14 +37,20 @@ fn main() -> io::Result<()> {
         read.push((name, bytes));
     }
     let hash = hex(&hash.finalize())[..16].to_owned();
+    let preloads: Vec<_> = modules(&read)
+        .iter()
+        .map(|name| format!(r#"<link rel="modulepreload" href="{BUILD}{name}">"#))
+        .collect();
+    let preloads = preloads.join("\n");
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or_else(|| missing("OUT_DIR"))?);
     let mut table =
         format!("pub(crate) const BUILD: &str = {hash:?};\npub(crate) const FILES: &[File] = &[\n");
     for (at, (name, bytes)) in read.iter().enumerate() {
         let kind = kind(name)?;
         let bytes = if ["html", "webmanifest"].contains(&end(name)) {
-            let text = String::from_utf8_lossy(bytes).replace(BUILD, &format!("/assets/{hash}/"));
-            text.into_bytes()
+            let text = String::from_utf8_lossy(bytes).replace(MODULES, &preloads);
+            text.replace(BUILD, &format!("/assets/{hash}/"))
+                .into_bytes()
         } else {
             bytes.clone()
         };
@@ -80,6 +90,53 @@ fn name(file: &Path) -> io::Result<String> {
     let inside = file.strip_prefix("dashboard").map_err(io::Error::other)?;
     let parts: Vec<_> = inside.iter().map(|part| part.to_string_lossy()).collect();
     Ok(parts.join("/"))
+}
+
+/// What the first page imports, level by level: a browser that is told of all of it at once need not find one module in another.
+fn modules(files: &[(String, Vec<u8>)]) -> Vec<String> {
+    let mut found: Vec<String> = FIRST.iter().map(ToString::to_string).collect();
+    let mut at = 0;
+    while let Some(name) = found.get(at).cloned() {
+        at += 1;
+        let Some((_, bytes)) = files.iter().find(|(file, _)| *file == name) else {
+            continue;
+        };
+        let text = String::from_utf8_lossy(bytes);
+        for import in text.lines().flat_map(imported) {
+            let import = beside(&name, import);
+            if !found.contains(&import) && files.iter().any(|(file, _)| *file == import) {
+                found.push(import);
+            }
+        }
+    }
+    found
+}
+
+/// The modules that a line imports when it is loaded: `import .. from "./.."`, `export .. from "./.."`, also of packed code.
+fn imported(line: &str) -> impl Iterator<Item = &str> {
+    let is_import = ["import", "export", "} from"]
+        .iter()
+        .any(|start| line.starts_with(start));
+    let parts = line
+        .split("from")
+        .skip(if is_import { 1 } else { usize::MAX });
+    parts.filter_map(|part| part.trim_start().strip_prefix('"')?.split('"').next())
+}
+
+/// The path of what `name` calls `import`.
+fn beside(name: &str, import: &str) -> String {
+    let mut parts: Vec<_> = name.split('/').collect();
+    parts.pop();
+    for part in import.split('/') {
+        match part {
+            "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
 }
 
 fn end(name: &str) -> &str {

@@ -265,11 +265,8 @@ async fn r21_idle_streams_are_held_and_cost_little() {
         "{health}"
     );
     // Without optimisation, futures hold what they moved, too: 64 KB were seen.
-    let most = if cfg!(debug_assertions) {
-        75_000
-    } else {
-        60_000
-    };
+    let is_release = std::env::var_os("QWARDEN_BINARY").is_some() || !cfg!(debug_assertions);
+    let most = if is_release { 60_000 } else { 75_000 };
     assert!(each < most, "{each} bytes");
     drop(open);
     service

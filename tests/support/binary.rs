@@ -1,5 +1,6 @@
 //! The program itself, as a process that can be killed.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
@@ -23,8 +24,13 @@ pub struct Binary {
     pub management: String,
 }
 
+/// What is run: the build that belongs to the tests, or the one that `QWARDEN_BINARY` names.
+fn program() -> OsString {
+    std::env::var_os("QWARDEN_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_qwarden").into())
+}
+
 fn command(data_dir: &Path, more: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_qwarden"));
+    let mut command = Command::new(program());
     command
         .args(["serve", "--no-discovery", "--data-dir"])
         .arg(data_dir)
@@ -45,7 +51,8 @@ fn inheriting(data_dir: &Path, socket: &TcpListener) -> Command {
     let script = "export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$@\" 3<&0 0</dev/null";
     let mut command = Command::new("sh");
     command
-        .args(["-c", script, "sh", env!("CARGO_BIN_EXE_qwarden")])
+        .args(["-c", script, "sh"])
+        .arg(program())
         .args(["serve", "--no-discovery", "--data-dir"])
         .arg(data_dir)
         .stdin(Stdio::from(socket));

@@ -64,7 +64,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         fault: "tool call cut",
         expected: "502, and nothing of the call",
-        look: |bench| bench.call_cut().boxed(),
+        look: |bench| bench.call_cut(Door::Router).boxed(),
     },
     Row {
         fault: "upstream refuses",
@@ -95,6 +95,21 @@ pub(super) const ROWS: &[Row] = &[
         fault: "chat.qwen.ai: clean but early end",
         expected: "the same",
         look: |bench| bench.broken(Door::Qwen, "early-end", TEXT).boxed(),
+    },
+    Row {
+        fault: "chat.qwen.ai: error inside the stream",
+        expected: "the same, with the site's words",
+        look: |bench| bench.broken(Door::Qwen, "in-band", TEXT).boxed(),
+    },
+    Row {
+        fault: "chat.qwen.ai: malformed event",
+        expected: "the same: what cannot be read is not passed on",
+        look: |bench| bench.broken(Door::Qwen, "malformed", TEXT).boxed(),
+    },
+    Row {
+        fault: "chat.qwen.ai: tool call cut",
+        expected: "502, and nothing of the call",
+        look: |bench| bench.call_cut(Door::Qwen).boxed(),
     },
     Row {
         fault: "chat.qwen.ai: silence",
@@ -145,6 +160,16 @@ pub(super) struct Bench<'a> {
 enum Door {
     Router,
     Qwen,
+}
+
+impl Door {
+    /// What clients call the upstream's `model` there.
+    fn model(self, model: &str) -> String {
+        match self {
+            Self::Router => format!("scripted/{model}"),
+            Self::Qwen => model.to_owned(),
+        }
+    }
 }
 
 /// What a client made of a stream.
@@ -204,11 +229,24 @@ impl<'a> Bench<'a> {
     }
 
     async fn ask(&self, model: &str) -> Result<reqwest::Response, String> {
-        self.ask_at(&self.router, model).await
+        self.ask_at(Door::Router, model, json!({})).await
     }
 
-    async fn ask_at(&self, base: &str, model: &str) -> Result<reqwest::Response, String> {
-        let body = json!({"model": model, "stream": true, "messages": [{"role": "user", "content": "hi"}]});
+    /// Asks with the members of `more` in the request.
+    async fn ask_at(
+        &self,
+        door: Door,
+        model: &str,
+        more: Value,
+    ) -> Result<reqwest::Response, String> {
+        let base = match door {
+            Door::Router => &self.router,
+            Door::Qwen => &self.qwen,
+        };
+        let mut body = json!({"model": model, "stream": true, "messages": [{"role": "user", "content": "hi"}]});
+        if let (Some(body), Value::Object(more)) = (body.as_object_mut(), more) {
+            body.extend(more);
+        }
         let url = format!("{base}/v1/chat/completions");
         self.client
             .post(url)
@@ -219,10 +257,7 @@ impl<'a> Bench<'a> {
     }
 
     async fn stream(&self, door: Door, model: &str) -> Result<Seen, String> {
-        let answer = match door {
-            Door::Router => self.ask(&format!("scripted/{model}")).await?,
-            Door::Qwen => self.ask_at(&self.qwen, model).await?,
-        };
+        let answer = self.ask_at(door, &door.model(model), json!({})).await?;
         if answer.status() != 200 {
             return Err(format!("status {} in place of 200", answer.status()));
         }
@@ -258,8 +293,10 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    async fn call_cut(&self) -> Result<(), String> {
-        let answer = self.ask("scripted/tool-cut").await?;
+    async fn call_cut(&self, door: Door) -> Result<(), String> {
+        let tool = json!({"type": "function", "function": {"name": "write", "parameters": {"type": "object"}}});
+        let more = json!({"tools": [tool]});
+        let answer = self.ask_at(door, &door.model("tool-cut"), more).await?;
         check(answer.status() == 502, || {
             format!("status {}", answer.status())
         })?;

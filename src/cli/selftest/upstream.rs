@@ -102,6 +102,11 @@ async fn answer(mut stream: TcpStream, gate: &Notify) -> std::io::Result<()> {
             chunk(&mut stream, event(&text(TEXT)).as_bytes()).await?;
             gate.notified().await;
         }
+        // The site's models write calls as text.
+        "tool-cut" if site.is_some() => {
+            let call = r#"<tool_call>{"name": "write", "arguments": {"path": "a"#;
+            chunk(&mut stream, event(&said(call)).as_bytes()).await?;
+        }
         "tool-cut" => {
             let call = json!({"index": 0, "id": "call_1", "type": "function",
                               "function": {"name": "write", "arguments": "{\"path\": \"a"}});
@@ -119,7 +124,11 @@ async fn answer(mut stream: TcpStream, gate: &Notify) -> std::io::Result<()> {
         // The body ends as it should, the protocol within it does not.
         "early-end" => stream.write_all(b"0\r\n\r\n").await,
         "in-band" => {
-            let error = json!({"error": {"message": "overloaded", "type": "server_error"}});
+            let error = if site.is_some() {
+                json!({"error": {"code": "internal_error", "details": "overloaded"}})
+            } else {
+                json!({"error": {"message": "overloaded", "type": "server_error"}})
+            };
             chunk(&mut stream, event(&error).as_bytes()).await?;
             stream.write_all(b"0\r\n\r\n").await
         }
