@@ -271,9 +271,10 @@ CREATE VIRTUAL TABLE history_words USING fts5 (
     prompt, answer, content = '', contentless_delete = 1, tokenize = 'unicode61 remove_diacritics 2'
 );
 
--- Or else deleting would make the index rewrite itself meanwhile; retention has it done in pieces. Small pages: what adding
--- words merges at once is counted in them.
-INSERT INTO history_words (history_words, rank) VALUES ('deletemerge', 0), ('pgsz', 1000);
+-- Or else adding and deleting would make the index rewrite itself meanwhile; the writer has it done between transactions, and
+-- retention what was deleted, in pieces that are counted in pages: hence small ones.
+INSERT INTO history_words (history_words, rank) VALUES
+    ('deletemerge', 0), ('pgsz', 1000), ('automerge', 0), ('crisismerge', 1999);
 
 -- However an exchange goes, with its session too, its words go along.
 CREATE TRIGGER requests_take_their_words AFTER DELETE ON requests BEGIN

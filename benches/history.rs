@@ -144,13 +144,14 @@ async fn writes(client: &reqwest::Client, base: &str) -> Vec<String> {
     let answer = client.get(url).send().await.expect("an answer");
     let health: Value = answer.json().await.expect("JSON");
     let writes = health.pointer("/checks/db/writes").expect("timings");
-    println!("\n| write | number | mean | longest |\n|---|---|---|---|");
+    println!("\n| write | number | mean | longest | over 20 ms |\n|---|---|---|---|---|");
     let mut failures = Vec::new();
     for (kind, timing) in writes.as_object().expect("kinds") {
         let number = |name: &str| timing.get(name).and_then(Value::as_f64).unwrap_or_default();
         let (count, longest) = (number("count"), number("longest_ms"));
+        let slow = number("over_20_ms");
         let mean = number("total_ms") / count.max(1.0);
-        println!("| {kind} | {count} | {mean:.2} ms | {longest:.1} ms |");
+        println!("| {kind} | {count} | {mean:.2} ms | {longest:.1} ms | {slow} |");
         if mean > PIECE_MS {
             failures.push(format!("{kind}: {mean:.1} ms"));
         }

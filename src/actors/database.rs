@@ -3,6 +3,10 @@
 //! Owns: the one writing connection and the query-only ones. Durable: everything it acknowledged. A crash loses:
 //! nothing; what was queued waits in the [`Outbox`], which the handle owns, and reads are asked again. Never waits for:
 //! a transaction or a read, both run in tasks that report back, so that the mailbox stays open while the disk is slow.
+//!
+//! Between two transactions it tends the file: `SQLite` would fold the log and merge the index of words in the midst of one
+//! that had nothing to do with it, for tens of milliseconds, and whatever is to be written next waits. Here the log is folded
+//! beside ([`crate::db::fold`]), and words are merged in pieces of few pages; with nothing to write, one after the other.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,6 +24,7 @@ use crate::actors::supervisor::ChildSpec;
 use crate::clock::now_ms;
 use crate::db::connections::{Committed, Connection, Look, ReadConnections, WriteConnection};
 use crate::db::error::DbError;
+use crate::db::fold::{FoldConnection, Log, Turn};
 use crate::db::ops::{WriteOp, Written};
 use crate::db::recovery::{self, Loss, Recovered};
 use crate::db::timings::Timings;
@@ -27,10 +32,18 @@ use crate::db::upkeep::Upkeep;
 use crate::limits::database::{
     LOOKS, MAILBOX, READ_DEADLINE, REFUSED_PAUSE, STOP_GRACE, WRITE_DEADLINE,
 };
+use crate::limits::upkeep::{LEAST_PAUSE, MOST_PAUSE};
 use crate::tasks::{Owned, Tasks, lock};
 
 /// Connections that reports read through beside the writer.
 const READERS: usize = 2;
+
+/// Pages of the index of words that are merged between two transactions: 1 to 3 ms; each that adds words makes it more.
+const MERGED: u32 = 16;
+const MOST_MERGED: u32 = 64;
+/// For where the index has this many parts too many: searching looks into each.
+const BEHIND: u32 = 500;
+const BEHIND_MERGED: u32 = 256;
 
 /// How the rest of the gateway reaches the database. Cheap to clone, valid across restarts.
 #[derive(Clone)]
@@ -309,6 +322,11 @@ pub(crate) enum Message {
     Stall(std::sync::mpsc::Receiver<()>),
     /// The transaction of our task ended.
     Ended(Result<Committed, DbError>),
+    /// There may be something to do for the file.
+    Tend,
+    Tended(Upkeep, Result<(Option<i64>, Duration), DbError>),
+    /// What the log has become beside.
+    Folded(Result<Log, DbError>),
     /// The pause after a refused transaction is over.
     Resume,
     /// It is time to look at the file.
@@ -329,6 +347,9 @@ impl ActorMessage for Message {
             #[cfg(feature = "fault-injection")]
             Self::Stall(_) => "stall",
             Self::Ended(_) => "ended",
+            Self::Tend => "tend",
+            Self::Tended(..) => "tended",
+            Self::Folded(_) => "folded",
             Self::Resume => "resume",
             Self::Look => "look",
             Self::Looked(_) => "looked",
@@ -345,10 +366,17 @@ pub(crate) struct State {
     shared: Arc<Shared>,
     own: Own<Message>,
     tasks: Tasks,
-    /// The transaction under way. Not aborted with the actor: a commit that has begun is let through, and its
+    /// The transaction under way, or what is done for the file between two. Not aborted with the actor: a commit that has begun is let through, and its
     /// operations, still queued, may then run once more.
     busy: bool,
     pause: Option<Owned>,
+    folder: Arc<FoldConnection>,
+    folding: bool,
+    log: Log,
+    /// Transactions that added words since the index had nothing to merge.
+    unmerged: u32,
+    /// Until the next piece.
+    rest: Option<Owned>,
     path: PathBuf,
     looking: bool,
     /// Ends with the incarnation.
@@ -369,6 +397,7 @@ impl Behaviour for DatabaseActor {
         *lock(&shared.loss) = loss;
         let opened = opened?;
         let readers = ReadConnections::open(&path, READERS).await?;
+        let folder = Arc::new(opened.writer.folding().await?);
         shared.recovered.send_if_modified(|known| {
             let is_news = *known != opened.recovered;
             known.clone_from(&opened.recovered);
@@ -385,6 +414,12 @@ impl Behaviour for DatabaseActor {
             tasks,
             busy: false,
             pause: None,
+            folder,
+            folding: false,
+            log: Log::default(),
+            // An earlier process may have left some.
+            unmerged: 1,
+            rest: None,
             path,
             looking: false,
             _clock: clock,
@@ -422,6 +457,19 @@ impl Behaviour for DatabaseActor {
                 });
             }
             Message::Ended(outcome) => return state.ended(outcome),
+            Message::Tend => {
+                state.rest = None;
+                state.tend();
+            }
+            Message::Tended(upkeep, outcome) => return state.tended(upkeep, outcome),
+            Message::Folded(outcome) => {
+                state.folding = false;
+                match outcome {
+                    Ok(log) => state.log = log,
+                    // The writer does it in the end, and says what is wrong.
+                    Err(error) => tracing::debug!(%error, "the log was not folded"),
+                }
+            }
             Message::Look => return state.look(),
             Message::Looked(found) => return state.looked(found),
             Message::Ruined(error) => return state.ruined(error),
@@ -459,13 +507,16 @@ impl State {
     fn ended(&mut self, outcome: Result<Committed, DbError>) -> Result<(), Fatal> {
         self.busy = false;
         match outcome {
-            Ok((results, timings)) => {
-                lock(&self.shared.timings).merge(&timings);
+            Ok(committed) => {
+                lock(&self.shared.timings).merge(&committed.timings);
+                self.log = committed.log;
+                self.unmerged = self.unmerged.saturating_add(committed.has_words.into());
                 self.shared.commits.fetch_add(1, Ordering::Relaxed);
                 if lock(&self.shared.trouble).take().is_some() {
                     tracing::info!("the database takes writes again");
                 }
-                self.shared.outbox.committed(results);
+                self.shared.outbox.committed(committed.results);
+                self.tend();
                 self.commit_next();
                 Ok(())
             }
@@ -488,6 +539,80 @@ impl State {
                 Ok(())
             }
         }
+    }
+
+    /// Does the next piece of what the file needs, unless it rests between two.
+    fn tend(&mut self) {
+        if self.busy || self.pause.is_some() || self.rest.is_some() {
+            return;
+        }
+        let upkeep = match self.log.turn().filter(|_| !self.folding) {
+            Some(Turn::Writer) => {
+                self.log = Log::default();
+                Upkeep::Fold
+            }
+            turn => {
+                if turn == Some(Turn::Beside) {
+                    self.fold();
+                }
+                if self.unmerged == 0 {
+                    return;
+                }
+                let pages = if self.unmerged > BEHIND {
+                    BEHIND_MERGED
+                } else {
+                    MOST_MERGED.min(MERGED + self.unmerged)
+                };
+                Upkeep::MergeWords { pages }
+            }
+        };
+        self.busy = true;
+        let (writer, own) = (self.writer.clone(), self.own.clone());
+        self.tasks.spawn("database upkeep", async move {
+            own.tell(Message::Tended(upkeep, writer.upkeep(upkeep).await));
+        });
+    }
+
+    fn tended(
+        &mut self,
+        upkeep: Upkeep,
+        outcome: Result<(Option<i64>, Duration), DbError>,
+    ) -> Result<(), Fatal> {
+        self.busy = false;
+        let mut took = Duration::ZERO;
+        match outcome {
+            Ok((left, time)) => {
+                took = time;
+                lock(&self.shared.timings).add(upkeep.name(), time);
+                if matches!(upkeep, Upkeep::MergeWords { .. }) && left.is_none() {
+                    self.unmerged = 0;
+                }
+            }
+            Err(error) if error.is_closed() => return Err(error.into()),
+            // The next transaction meets what is wrong; until then there is no use in another try.
+            Err(error) => {
+                tracing::debug!(%error, "the file could not be tended");
+                self.unmerged = 0;
+            }
+        }
+        self.commit_next();
+        if self.unmerged > 0 {
+            let own = self.own.clone();
+            self.rest = Some(self.tasks.spawn_owned("database rest", async move {
+                tokio::time::sleep(took.clamp(LEAST_PAUSE, MOST_PAUSE)).await;
+                own.tell(Message::Tend);
+            }));
+        }
+        Ok(())
+    }
+
+    /// Folds the log beside what goes on.
+    fn fold(&mut self) {
+        self.folding = true;
+        let (folder, own) = (self.folder.clone(), self.own.clone());
+        self.tasks.spawn("database fold", async move {
+            own.tell(Message::Folded(folder.fold().await));
+        });
     }
 
     /// Nothing more goes into this file: the next incarnation opens another one, and finds what is queued where it was.

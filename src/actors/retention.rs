@@ -48,7 +48,7 @@ const LEFT_FOR_AT_LEAST: i64 = 64;
 /// Fewer are not worth it.
 const LEAST_GONE: i64 = 256;
 /// Pages of the index in one piece: its words are of unequal length, so that many short ones say little about what comes.
-const MOST_PAGES: u32 = 200;
+const MOST_PAGES: u32 = 60;
 
 /// What a pass removed, or would remove.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]

@@ -1,4 +1,4 @@
-//! The connections: one that writes, a few that only read, each on its own thread.
+//! The connections: one that writes, a few that only read, and one that folds the log, each on its own thread.
 //!
 //! The only place that knows `tokio_rusqlite`. A closure that panics ends that thread for good: on the writing connection
 //! every later call is [`DbError::Closed`], the reading ones catch it.
@@ -17,6 +17,7 @@ pub(crate) use rusqlite::Connection;
 use crate::db::backups;
 use crate::db::error::DbError;
 use crate::db::files;
+use crate::db::fold::{FoldConnection, Folds, Log};
 use crate::db::migrate::{self, Migrated};
 use crate::db::ops::{WriteOp, Written};
 use crate::db::snapshot;
@@ -40,13 +41,13 @@ const COMMON_PRAGMAS: &str = "
 /// Before the first table; later it has no effect. Lets retention give pages back to the disk.
 const NEW_FILE_PRAGMAS: &str = "PRAGMA auto_vacuum = INCREMENTAL;";
 
-/// Negative cache sizes are KiB. Checkpoints come every 8 MiB of log, and the log is cut to 64 MiB after one.
+/// Negative cache sizes are KiB. Where the log is not folded in time it is at 32 MiB, and it is cut to 64 MiB after that.
 const WRITER_PRAGMAS: &str = "
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
     PRAGMA secure_delete = ON;
     PRAGMA cache_size = -2048;
-    PRAGMA wal_autocheckpoint = 2048;
+    PRAGMA wal_autocheckpoint = 8192;
     PRAGMA journal_size_limit = 67108864;";
 
 const READER_PRAGMAS: &str = "
@@ -67,13 +68,24 @@ pub(crate) fn foreign_lock(path: &Path) -> Result<ForeignLock, DbError> {
     Ok(ForeignLock { _holder: holder })
 }
 
-/// For each operation how it went, and how long they held the database.
-pub(crate) type Committed = (Vec<Result<Written, DbError>>, Timings);
+/// What became of a transaction.
+pub(crate) struct Committed {
+    /// How each operation went.
+    pub(crate) results: Vec<Result<Written, DbError>>,
+    /// How long they held the database.
+    pub(crate) timings: Timings,
+    /// How long the write-ahead log has become.
+    pub(crate) log: Log,
+    /// The index of words has a part more.
+    pub(crate) has_words: bool,
+}
 
 /// The connection through which all writes go.
 pub(crate) struct WriteConnection {
     thread: tokio_rusqlite::Connection,
     keeper: Arc<Mutex<Keeper>>,
+    path: PathBuf,
+    folds: Folds,
 }
 
 /// What the writing thread knows beside its connection.
@@ -90,20 +102,31 @@ impl WriteConnection {
     pub(crate) async fn open(path: &Path, now_ms: i64) -> Result<(Self, Migrated), DbError> {
         files::ensure_private_file(path).map_err(|error| DbError::Io(error.kind().to_string()))?;
         let thread = open_thread(path).await?;
-        let path = path.to_owned();
-        let (migrated, watch, database) = thread
+        let (path, folds) = (path.to_owned(), Folds::default());
+        let (database, seen) = (path.clone(), folds.clone());
+        let (migrated, watch) = thread
             .call(move |conn| {
-                let migrated = prepare_writer(conn, &path, now_ms)?;
-                Ok::<_, DbError>((migrated, FileWatch::new(&path)?, path))
+                let migrated = prepare_writer(conn, &database, now_ms)?;
+                Ok::<_, DbError>((migrated, FileWatch::new(&database, seen)?))
             })
             .await?;
         let keeper = Keeper {
-            database,
+            database: path.clone(),
             watch,
             snapshot: None,
         };
-        let keeper = Arc::new(Mutex::new(keeper));
-        Ok((Self { thread, keeper }, migrated))
+        let opened = Self {
+            thread,
+            keeper: Arc::new(Mutex::new(keeper)),
+            path,
+            folds,
+        };
+        Ok((opened, migrated))
+    }
+
+    /// Opens the connection that folds this one's log.
+    pub(crate) async fn folding(&self) -> Result<FoldConnection, DbError> {
+        FoldConnection::open(&self.path, self.folds.clone()).await
     }
 
     /// Runs `job` on the thread of the connection, for what brings a file into its state.
@@ -140,10 +163,10 @@ impl WriteConnection {
         &self,
         ops: Vec<Arc<WriteOp>>,
     ) -> Result<Vec<Result<Written, DbError>>, DbError> {
-        Ok(self.commit_timed(ops).await?.0)
+        Ok(self.commit_timed(ops).await?.results)
     }
 
-    /// The same, and how long it held the database.
+    /// The same, and what it means for the database.
     pub(crate) async fn commit_timed(&self, ops: Vec<Arc<WriteOp>>) -> Result<Committed, DbError> {
         let keeper = self.keeper.clone();
         let commit = move |conn: &mut Connection| commit(conn, &mut lock(&keeper), &ops);
@@ -297,7 +320,7 @@ impl From<tokio_rusqlite::Error<DbError>> for DbError {
     }
 }
 
-async fn open_thread(path: &Path) -> Result<tokio_rusqlite::Connection, DbError> {
+pub(super) async fn open_thread(path: &Path) -> Result<tokio_rusqlite::Connection, DbError> {
     // Never made here: SQLite would make it readable for others. Its thread alone uses it, so it needs no mutex.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     Ok(tokio_rusqlite::Connection::open_with_flags(path, flags).await?)
@@ -359,7 +382,13 @@ fn commit(
         keep_configuration(conn, keeper);
     }
     timings.add(timings::TRANSACTION, began.elapsed());
-    Ok((results, timings))
+    Ok(Committed {
+        results,
+        timings,
+        // It is stored, whatever this says.
+        log: Log::read(conn).unwrap_or_default(),
+        has_words: ops.iter().any(|op| op.has_words()),
+    })
 }
 
 /// The database has it; that the snapshot does not is mended with the next transaction.

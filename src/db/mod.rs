@@ -14,6 +14,7 @@ pub(crate) mod days;
 pub(crate) mod error;
 pub(crate) mod files;
 pub(crate) mod filter;
+pub(crate) mod fold;
 pub(crate) mod histogram;
 pub(crate) mod history;
 pub(crate) mod idempotency;

@@ -1,9 +1,10 @@
 //! Tables `models` and `provider_models`: models an operator described, and which provider is asked for them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -109,11 +110,17 @@ pub(crate) struct NewLink {
 /// A model as one provider offers it.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub(crate) struct LinkedModel {
-    #[serde(flatten)]
-    pub(crate) model: ModelRow,
+    /// Shared by all who offer it.
+    #[serde(flatten, serialize_with = "shared")]
+    #[schema(value_type = ModelRow)]
+    pub(crate) model: Arc<ModelRow>,
     pub(crate) is_default: bool,
     /// What is known of it here: `price`, `context_length`, `tools` and the like.
     pub(crate) provider_config: Option<Value>,
+}
+
+fn shared<S: Serializer>(model: &Arc<ModelRow>, serializer: S) -> Result<S::Ok, S::Error> {
+    model.as_ref().serialize(serializer)
 }
 
 /// All models, by name.
@@ -255,9 +262,10 @@ fn found(rows: usize, what: &'static str, id: &str) -> Result<(), DbError> {
 /// The models linked to each provider, by its id; the default one first, then by name. Put together here rather than by a
 /// join, which seeks in `models` for each link and sorts rows as wide as both.
 pub(super) fn linked(conn: &Connection) -> Result<HashMap<String, Vec<LinkedModel>>, DbError> {
-    let models: HashMap<String, ModelRow> = unordered(conn)?
-        .into_iter()
-        .map(|model| (model.id.clone(), model))
+    let models: Vec<Arc<ModelRow>> = unordered(conn)?.into_iter().map(Arc::new).collect();
+    let models: HashMap<&str, &Arc<ModelRow>> = models
+        .iter()
+        .map(|model| (model.id.as_str(), model))
         .collect();
     let mut statement = conn.prepare_cached(LINKS)?;
     let mut rows = statement.query([])?;
@@ -268,7 +276,7 @@ pub(super) fn linked(conn: &Connection) -> Result<HashMap<String, Vec<LinkedMode
             continue;
         };
         let model = LinkedModel {
-            model: model.clone(),
+            model: Arc::clone(model),
             is_default: row.get(2)?,
             provider_config: json::value(row, 3)?,
         };

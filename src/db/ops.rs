@@ -227,6 +227,15 @@ impl WriteOp {
         )
     }
 
+    /// Whether it adds words to the index.
+    pub(super) fn has_words(&self) -> bool {
+        match self {
+            Self::FinishExchange { outcome, .. } => outcome.words.is_some(),
+            Self::AddWords(rows) => !rows.is_empty(),
+            _ => false,
+        }
+    }
+
     /// Whether it may change what the snapshot beside the database keeps (`db::snapshot`).
     pub(crate) fn is_configuration(&self) -> bool {
         matches!(

@@ -17,17 +17,21 @@ pub(crate) const TRANSACTION: &str = "transaction";
 #[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
 pub(crate) struct Timing {
     pub(crate) count: u64,
+    /// How many took more than 20 ms: no upkeep should.
+    pub(crate) over_20_ms: u64,
     pub(crate) longest_ms: f64,
     pub(crate) total_ms: f64,
 }
 
 impl Timings {
     pub(crate) fn add(&mut self, kind: &'static str, took: Duration) {
+        let is_slow = took > Duration::from_millis(20);
         let took = took.as_secs_f64() * 1e3;
         self.merge_one(
             kind,
             Timing {
                 count: 1,
+                over_20_ms: is_slow.into(),
                 longest_ms: took,
                 total_ms: took,
             },
@@ -43,6 +47,7 @@ impl Timings {
     fn merge_one(&mut self, kind: &'static str, other: Timing) {
         let timing = self.0.entry(kind).or_default();
         timing.count += other.count;
+        timing.over_20_ms += other.over_20_ms;
         timing.longest_ms = timing.longest_ms.max(other.longest_ms);
         timing.total_ms += other.total_ms;
     }
@@ -56,11 +61,12 @@ mod tests {
     fn the_longest_of_each_kind_is_kept() {
         let (mut all, mut more) = (Timings::default(), Timings::default());
         all.add("a", Duration::from_millis(4));
-        more.add("a", Duration::from_millis(9));
+        more.add("a", Duration::from_millis(29));
         more.add("b", Duration::from_millis(1));
         all.merge(&more);
         let shown = serde_json::to_value(&all).unwrap();
-        let a = serde_json::json!({"count": 2, "longest_ms": 9.0, "total_ms": 13.0});
+        let a =
+            serde_json::json!({"count": 2, "over_20_ms": 1, "longest_ms": 29.0, "total_ms": 33.0});
         assert_eq!(shown["a"], a);
         assert_eq!(shown["b"]["count"], 1);
     }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::db::error::DbError;
+use crate::db::fold;
 
 const MERGE: &str = "INSERT INTO history_words (history_words, rank) VALUES ('merge', ?1)";
 
@@ -45,6 +46,10 @@ pub(crate) enum Upkeep {
     RewriteWords,
     /// Goes on with that, by about so many pages.
     GoOn { pages: u32 },
+    /// Merges parts of the index of words, by about so many pages.
+    MergeWords { pages: u32 },
+    /// Folds the write-ahead log into the file.
+    Fold,
     /// Lets the file grow to so many pages only, or as far as it likes again: a full disk, for the self-test.
     Cap { pages: Option<u32> },
 }
@@ -55,6 +60,8 @@ impl Upkeep {
         match self {
             Self::Shrink { .. } => "shrink the file",
             Self::RewriteWords | Self::GoOn { .. } => "rewrite words",
+            Self::MergeWords { .. } => "merge words",
+            Self::Fold => "fold the log",
             Self::Cap { .. } => "cap the file",
         }
     }
@@ -66,7 +73,8 @@ pub(super) fn carry_out(conn: &Connection, upkeep: Upkeep) -> Result<Option<i64>
     match upkeep {
         Upkeep::Shrink { pages } => shrink(conn, pages),
         Upkeep::RewriteWords => merge(conn, -1),
-        Upkeep::GoOn { pages } => merge(conn, i64::from(pages)),
+        Upkeep::GoOn { pages } | Upkeep::MergeWords { pages } => merge(conn, i64::from(pages)),
+        Upkeep::Fold => fold::fold(conn).map(|log| Some(log.frames - log.folded)),
         Upkeep::Cap { pages } => cap(conn, pages),
     }
 }

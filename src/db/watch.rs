@@ -13,6 +13,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::db::error::DbError;
 use crate::db::files;
+use crate::db::fold::Folds;
 use crate::db::migrate::SCHEMA_VERSION;
 
 /// What one look found of a file that is still ours.
@@ -33,6 +34,8 @@ pub(super) struct FileWatch {
     is_short: bool,
     /// It was written to by somebody else since the last look.
     is_touched: bool,
+    folds: Folds,
+    folds_seen: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,7 +47,7 @@ struct Mark {
 
 impl FileWatch {
     /// Watches over the file of a connection that was just opened.
-    pub(super) fn new(database: &Path) -> Result<Self, DbError> {
+    pub(super) fn new(database: &Path, folds: Folds) -> Result<Self, DbError> {
         let log = files::beside(database, "-wal");
         let Some(file) = mark(database)? else {
             return Err(DbError::Lost("it was deleted".into()));
@@ -56,6 +59,8 @@ impl FileWatch {
             file,
             is_short: false,
             is_touched: false,
+            folds_seen: folds.count(),
+            folds,
         })
     }
 
@@ -82,7 +87,12 @@ impl FileWatch {
     pub(super) fn begin(&mut self, conn: &Connection) -> Result<(), DbError> {
         self.check(conn)?;
         let now = mark(&self.database)?.and_then(|found| found.modified);
-        self.is_touched |= now != self.file.modified;
+        let folds = self.folds.count();
+        // While our own log was folded into it, nobody can tell.
+        let was_folded = folds % 2 == 1 || folds != self.folds_seen;
+        self.folds_seen = folds;
+        self.is_touched |= !was_folded && now != self.file.modified;
+        self.file.modified = now;
         Ok(())
     }
 

@@ -110,9 +110,11 @@ fn looks_like_events(first: &[u8]) -> bool {
 pub(super) fn byte_stream(
     provider: String,
     first: Option<Bytes>,
-    response: Response,
+    mut response: Response,
     idle: Duration,
 ) -> ByteStream {
+    // They lie in what was read from the connection, which would have to keep that beside what it reads next.
+    *response.headers_mut() = HeaderMap::new();
     let rest = stream::unfold(Some((provider, response)), move |state| async move {
         let (provider, mut response) = state?;
         match next_chunk(&provider, &mut response, idle).await {

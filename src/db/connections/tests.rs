@@ -240,6 +240,70 @@ async fn a_checkpoint_empties_the_log() {
 }
 
 #[cfg(unix)]
+/// Folding beside changes the file, which is otherwise a sign of somebody else.
+#[tokio::test]
+async fn the_log_is_folded_beside_and_only_others_count_as_others() {
+    let (_dir, path, writer) = open().await;
+    let folder = writer.folding().await.unwrap();
+    assert_eq!(writer.look().await, Ok(Look::Sound));
+    for round in 0..5 {
+        let value = format!("\"{}\"", "x".repeat(100_000));
+        let committed = writer
+            .commit_timed(batch(vec![put(&format!("key-{round}"), &value)]))
+            .await
+            .unwrap();
+        assert!(
+            committed.log.frames - committed.log.folded >= 24,
+            "{round}: {:?}",
+            committed.log
+        );
+        let length = fs::metadata(&path).unwrap().len();
+        let log = folder.fold().await.unwrap();
+        assert_eq!(log.frames, log.folded, "nobody was in the way");
+        assert!(
+            fs::metadata(&path).unwrap().len() > length,
+            "it reached the file"
+        );
+        assert_eq!(writer.look().await, Ok(Look::Sound));
+    }
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other
+        .execute_batch("DELETE FROM settings; PRAGMA wal_checkpoint(TRUNCATE)")
+        .unwrap();
+    assert_eq!(writer.look().await, Ok(Look::Touched));
+}
+
+/// What each transaction adds to the index of words is merged on request alone, in pieces, until there is nothing left.
+#[tokio::test]
+async fn words_are_merged_between_transactions() {
+    let (_dir, path, writer) = open().await;
+    let parts = |conn: &Connection| {
+        let sql = "SELECT count(DISTINCT segid) FROM history_words_idx";
+        Ok(conn.query_row(sql, [], |row| row.get::<_, i64>(0))?)
+    };
+    let readers = ReadConnections::open(&path, 1).await.unwrap();
+    for number in 0..40 {
+        let request = sample_request(&format!("r{number}"));
+        let begin = WriteOp::BeginExchange(request.clone());
+        let outcome = sample_outcome(&format!("a{number}"));
+        let finish = WriteOp::FinishExchange { request, outcome };
+        let committed = writer
+            .commit_timed(batch(vec![begin, finish]))
+            .await
+            .unwrap();
+        assert!(committed.has_words);
+    }
+    assert_eq!(readers.run(parts).await, Ok(40));
+    let merge = Upkeep::MergeWords { pages: 4 };
+    let mut pieces = 0;
+    while writer.upkeep(merge).await.unwrap().0.is_some() {
+        pieces += 1;
+    }
+    assert!(pieces > 0);
+    let left = readers.run(parts).await.unwrap();
+    assert!(left < 10, "{left}");
+}
+
 #[tokio::test]
 async fn database_and_log_are_private() {
     use std::os::unix::fs::PermissionsExt;
