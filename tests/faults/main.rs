@@ -1,7 +1,8 @@
 //! Promises of reliability, kept while things break: the real program as a process, a scripted upstream, a real file.
 //!
 //! `QWARDEN_SEED` repeats a random run, `QWARDEN_ROUNDS` says how often what is repeated is done, `QWARDEN_LONG` lets tests
-//! take minutes and gigabytes, `QWARDEN_LOG` shows what the program logs, `QWARDEN_BINARY` is another build of it to run.
+//! take minutes and gigabytes, `QWARDEN_STREAMS` says how many streams are held, `QWARDEN_LOG` shows what the program logs,
+//! `QWARDEN_BINARY` is another build of it to run.
 //! `table` makes docs/reliability.md of a run.
 #![expect(
     clippy::expect_used,
