@@ -49,7 +49,7 @@ function State({ provider }) {
   return html`<div class="cards">
     <div class="card"><div class="card-title">State</div><div class="card-value card-words"><${StatusDot} tone=${tone}>${word}<//></div><div class="card-note">${why}</div></div>
     <div class="card"><div class="card-title">Breaker</div><div class="card-value card-words" data-test="breaker">${words(health.breaker)}</div><div class="card-note">${health.failures_in_row ? `${plural(health.failures_in_row, "failure")} in a row` : health.last_error ? `last failure: ${words(health.last_error).toLowerCase()}` : "no failure in a row"}</div></div>
-    <div class="card"><div class="card-title">Under way</div><div class="card-value">${health.in_flight}</div><div class="card-note">${health.waiting ? `${health.waiting} wait for it` : "none waits"}</div></div>
+    <div class="card"><div class="card-title">Under way</div><div class="card-value">${health.in_flight}</div><div class="card-note">${health.waiting ? `${plural(health.waiting, "request waits", "requests wait")} for it` : "none waits"}</div></div>
     <div class="card"><div class="card-title">Lists its models in</div><div class="card-value">${duration(health.latency_ms)}</div><div class="card-note">${health.checked_at ? html`<${Time} at=${health.checked_at} />` : "not asked yet"}</div></div>
   </div>`;
 }

@@ -115,7 +115,7 @@ function Plan({ plan }) {
   return html`<div class="stack"><h3>Why these targets</h3>
     <p class="muted">${plan.via ? `${plan.via} is a virtual model. ` : ""}Strategy: ${words(plan.strategy).toLowerCase()}${plan.is_guess ? "; nobody lists the model, so it is a guess" : ""}.</p>
     <${Table} caption="Route plan" rows=${rows} rowKey=${(/** @type {any} */ one) => `${one.skipped}${one.target}`} columns=${[
-      { key: "place", title: "Place", align: "right", cell: (/** @type {any} */ one) => (one.skipped ? "–" : one.place) },
+      { key: "place", title: "Place", cell: (/** @type {any} */ one) => (one.skipped ? "–" : one.place) },
       { key: "target", title: "Target", cell: (/** @type {any} */ one) => html`<code class="breakable target-name">${one.target}</code>` },
       { key: "reason", title: "Why", cell: (/** @type {any} */ one) => html`${one.skipped && html`<${Badge} tone="warn">Left out<//> `}${one.reason ?? "–"}` },
     ]} /></div>`;
