@@ -25,7 +25,7 @@ export function Audit() {
         empty=${html`<${Empty} title=${entity || principal ? "No change fits" : "Nothing was changed yet"} actions=${(entity || principal) && html`<${Button} onClick=${() => setQuery({ entity: null, principal: null })}>Show all<//>`}>Every change of the configuration and the history is kept here, without secrets.<//>`}
         columns=${[
           { key: "timestamp", title: "When", cell: (/** @type {any} */ one) => html`<span class="nowrap"><${Time} at=${one.timestamp} /></span>` },
-          { key: "what", title: "What", cell: (/** @type {any} */ one) => html`<button type="button" class="link audit-what" title=${one.entity_id ?? undefined} onClick=${() => setOpen(one)}>${words(one.entity)} ${named(one)}</button>` },
+          { key: "what", title: "What", cell: (/** @type {any} */ one) => html`<button type="button" class="link link-plain audit-what" title=${one.entity_id ?? undefined} onClick=${() => setOpen(one)}>${words(one.entity)} ${named(one)}</button>` },
           { key: "action", title: "Change", cell: (/** @type {any} */ one) => html`<${Badge} tone=${one.action === "deleted" ? "warn" : "info"}>${words(one.action)}<//>` },
           { key: "difference", title: "Difference", wide: true, optional: true, cell: (/** @type {any} */ one) => html`<span class="mono small">${difference(one)}</span>` },
           { key: "principal", title: "Who", optional: true, cell: (/** @type {any} */ one) => one.principal },
