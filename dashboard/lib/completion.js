@@ -97,3 +97,8 @@ export function pretty(text) {
 
 /** @param {any} value */
 const said = (value) => (typeof value === "string" ? value : "");
+
+/** Why an answer ended, in words; nothing where it is simply over. @param {string | null | undefined} reason of OpenAI's API */
+export function ending(reason) {
+  return /** @type {Record<string, string>} */ ({ stop: "", length: "cut off at its limit", tool_calls: "calls tools", content_filter: "held back by a filter" })[reason ?? "stop"] ?? String(reason);
+}

@@ -33,7 +33,7 @@ export function standing(provider) {
   const broken = health.models.filter((/** @type {any} */ model) => held(model)).length;
   if (broken) return { tone: "warn", word: `${plural(broken, "model")} held back`, why: "The breaker of a model is open, or it rests; others are asked.", isTrouble: true };
   if (health.state === "unknown") return { tone: "info", word: "Not asked yet", why: "It is asked for its models when somebody wants them.", isTrouble: false };
-  return { tone: "good", word: "Well", why: "It lists its models, and no breaker is open.", isTrouble: false };
+  return { tone: "good", word: "Healthy", why: "It lists its models, and no breaker is open.", isTrouble: false };
 }
 
 /** Milliseconds to the first content over its models that were used; null when none was. @param {any} provider @returns {number | null} */

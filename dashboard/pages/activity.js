@@ -3,6 +3,7 @@
  * @module
  */
 import { segment } from "../lib/api.js";
+import { ending } from "../lib/completion.js";
 import { duration, number, words } from "../lib/format.js";
 import { html, useEffect, useState } from "../lib/preact.js";
 import { param, setQuery } from "../lib/router.js";
@@ -59,7 +60,7 @@ function Entry({ one }) {
   const { type, action, description, metadata = {}, timestamp_ms: at } = one;
   const isNew = useNew(at);
   const tone = ["failed", "error"].includes(action) ? "bad" : ["restarted", "deleted", "stopped"].includes(action) ? "warn" : ["completed", "running", "created", "started"].includes(action) ? "good" : "info";
-  const notes = [metadata.provider, metadata.duration_ms !== undefined && metadata.duration_ms !== null && duration(metadata.duration_ms), metadata.finish_reason, metadata.reason].filter(Boolean).map(String);
+  const notes = [metadata.provider, metadata.duration_ms !== undefined && metadata.duration_ms !== null && duration(metadata.duration_ms), ending(metadata.finish_reason), metadata.reason].filter(Boolean).map(String);
   const to = link(type, metadata);
   return html`<li class=${`feed-entry${isNew ? " flash" : ""}`}>
     <${Badge} tone=${tone}>${words(action)}<//>

@@ -59,7 +59,7 @@ function Start({ document }) {
     <p>Its address is <code>${base}</code>. From other machines it wants <code>authorization: Bearer ADMIN_TOKEN</code>.</p>
     <ul class="plain">
       <li><strong>Pages:</strong> lists take <code>limit</code>, and <code>cursor</code> from <code>next_cursor</code> of the page before.</li>
-      <li><strong>Changes of two at a time:</strong> what has an <code>etag</code> takes <code>if-match</code>, and answers 412 when somebody was faster.</li>
+      <li><strong>Two who change the same:</strong> what has an <code>etag</code> takes <code>if-match</code>, and answers 412 when somebody was faster.</li>
       <li><strong>Sent twice:</strong> <code>idempotency-key</code> makes a repeated <code>POST</code> answer the same.</li>
       <li><strong>Live:</strong> <a href="/reference/get_api_events">/api/events</a> tells what happens, as it happens.</li>
     </ul>

@@ -50,7 +50,7 @@ export default function Chat() {
         ${none ? html`<${Panel}><${Nothing} /><//>` : html`<${Turns} onEdit=${setDraft} /><${Follow} />`}
         <${Composer} draft=${draft} />
       </section>
-      <details class="panel chat-side" open=${isWide}><summary>Model and parameters <span class="muted small">${setup.value.model || "default model"}</span></summary><div class="panel-body"><${Setup} /></div></details>
+      <details class="panel chat-side" open=${isWide}><summary>Model and parameters <span class="muted small chat-chosen">${setup.value.model || "default model"}</span></summary><div class="panel-body"><${Setup} /></div></details>
     </div>
   <//>`;
 }

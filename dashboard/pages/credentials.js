@@ -30,7 +30,7 @@ export default function Credentials() {
   useShared(providers);
   const add = () => setQuery({ login: "1" });
   useCommands([{ id: "login", title: "Log in to Qwen", group: "Credentials", keywords: "chat.qwen.ai cookies token curl", run: () => navigate("/credentials?login=1") }]);
-  const actions = html`<${Button} kind="primary" onClick=${add}><${PlusIcon} size="16" /> Hand over a login<//>`;
+  const actions = html`<${Button} kind="primary" onClick=${add}><${PlusIcon} size="16" /> Add a login<//>`;
   return html`<${Page} title="Credentials" lead="Your own logins at chat.qwen.ai. They are kept sealed on this machine, sent to that site only, and shown to nobody." actions=${actions}>
     <${Loaded} of=${logins}>${(/** @type {any} */ { accounts }) => html`<${Provider} has=${accounts.length > 0} /><${Accounts} accounts=${accounts} add=${add} />`}<//>
     ${place.value.query.has("login") && logins.data.value && html`<${LoginForm} label=${param("login") === "1" ? null : param("login")} taken=${logins.data.value.accounts.map((/** @type {any} */ { label }) => label)} onClose=${() => setQuery({ login: null })} />`}
@@ -48,7 +48,7 @@ function Provider({ has }) {
 /** @param {{ accounts: any[], add: () => void }} props */
 function Accounts({ accounts, add }) {
   if (!accounts.length) {
-    return html`<${Panel}><${Empty} title="No login yet" icon=${CredentialsIcon} actions=${html`<${Button} kind="primary" onClick=${add}>Hand over a login<//>`}>
+    return html`<${Panel}><${Empty} title="No login yet" icon=${CredentialsIcon} actions=${html`<${Button} kind="primary" onClick=${add}>Add a login<//>`}>
       With your own login, the models of chat.qwen.ai answer through the gateway. Log in there in your browser first; the form says what to copy. Or in a terminal: <code>qwarden login --help</code>.<//><//>`;
   }
   return html`<div class="logins">${accounts.map((account) => html`<${Account} key=${account.id} account=${account} />`)}

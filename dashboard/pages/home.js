@@ -15,8 +15,18 @@ export default function Home() {
   useEffect(listen, []);
   const actions = html`<${ButtonLink} href="/chat">Try it in the chat<//><${ButtonLink} href="/providers">Add a provider<//>`;
   return html`<${Page} title="Home" lead="One address for every model, and what goes through it." actions=${actions}>
-    <${Loaded} of=${status}>${(/** @type {any} */ now) => html`<${SetUp} now=${now} /><${Cards} now=${now} /><${Live} /><${Client} now=${now} />`}<//>
+    <${Loaded} of=${status}>${(/** @type {any} */ now) => html`<${Parts} now=${now} />`}<//>
   <//>`;
+}
+
+/** What comes next stands first: who has not set up yet wants the snippet, everybody else the numbers. @param {{ now: any }} props */
+function Parts({ now }) {
+  const { lastMinute } = recent();
+  const answered = useResource("/api/activity/stats", { events: "request:completed" });
+  const requests = answered.data.value?.stats.total_api_requests ?? 0;
+  const isUsed = requests > 0 || lastMinute.requests > 0;
+  return html`<${SetUp} now=${now} requests=${requests} isUsed=${isUsed} />
+    ${answered.data.value !== null && !isUsed ? html`${now.providerRouter.port ? html`<${Client} key="client" now=${now} />` : null}<${Cards} key="cards" now=${now} /><${Live} key="live" />` : html`<${Cards} key="cards" now=${now} /><${Live} key="live" /><${Client} key="client" now=${now} />`}`;
 }
 
 /** Whether something besides the built-in echo can answer. @param {any} now */
@@ -24,11 +34,8 @@ function canAnswer(now) {
   return now.credentials.valid || now.providers.items.some((/** @type {any} */ one) => one.enabled && !one.type.startsWith("qwen"));
 }
 
-/** @param {{ now: any }} props */
-function SetUp({ now }) {
-  const { lastMinute } = recent();
-  const answered = useResource("/api/activity/stats", { events: "request:completed" });
-  const requests = answered.data.value?.stats.total_api_requests ?? 0;
+/** @param {{ now: any, requests: number, isUsed: boolean }} props */
+function SetUp({ now, requests, isUsed }) {
   const steps = [
     {
       title: "Connect a model",
@@ -44,9 +51,9 @@ function SetUp({ now }) {
     },
     {
       title: "Point your client at it",
-      done: requests > 0 || lastMinute.requests > 0,
-      text: requests > 0 ? `${plural(requests, "request")} so far.` : "Copy a snippet from below; this turns green with the first request.",
-      action: html`<${ButtonLink} small href="#snippet">Show the snippet<//>`,
+      done: isUsed,
+      text: requests > 0 ? `${plural(requests, "request")} so far.` : `${now.providerRouter.port ? "Copy" : "Once it runs, copy"} a snippet from below; this turns green with the first request.`,
+      action: now.providerRouter.port ? html`<${ButtonLink} small href="#snippet">Show the snippet<//>` : null,
     },
   ];
   if (steps.every(({ done }) => done)) return null;
@@ -67,6 +74,11 @@ function Cards({ now }) {
   const midnight = useState(() => new Date().setHours(0, 0, 0, 0))[0];
   const today = useResource("/api/responses/stats", { query: { start_date: midnight }, events: "request:completed", every: 60_000 });
   const sums = today.data.value;
+  // What can be asked for, as the page Models lists it.
+  const offered = useResource("/api/route/models", { events: ["models:updated", "providers:updated", "virtual_models:updated", "provider:*"], every: 60_000 });
+  /** @type {{ id: string, providers: { provider: string }[] }[] | undefined} */
+  const models = offered.data.value?.models;
+  const serving = new Set(models?.flatMap(({ providers }) => providers.map(({ provider }) => provider)).filter((provider) => provider !== "echo"));
   const under = Math.max(open.value, (now.providerRouter.in_flight ?? 0) + (now.qwenProxy.in_flight ?? 0));
   return html`<div class="cards" data-test="cards">
     <${Card} title="Requests" value=${number(lastMinute.perSecond, 2)} unit="/s" note=${`${number(lastMinute.requests)} in the last minute, ${number(under)} under way`} href="/requests" />
@@ -74,7 +86,7 @@ function Cards({ now }) {
     <${Card} title="Tokens today" value=${compact(sums?.total_tokens)} note=${`${compact(sums?.total_prompt_tokens)} in, ${compact(sums?.total_completion_tokens)} out`} href="/statistics" />
     <${Card} title="Failed today" value=${number(sums?.failed)} note=${sums && sums.completed + sums.failed ? `${percent(sums.success_rate)} succeeded` : "nothing asked yet"} href="/requests?status=failed" />
     <${Card} title="Cost today" value=${cost(sums?.cost_microusd)} note="where prices are known" href="/statistics" />
-    <${Card} title="Models" value=${number(now.models.total)} note=${`from ${plural(now.providers.enabled, "enabled provider")}`} href="/models" />
+    <${Card} title="Models" value=${number(models?.length)} note=${models && models.every(({ id }) => id === "echo") ? "only the built-in echo" : `to ask for, from ${plural(serving.size, "provider")}`} href="/models" />
   </div>`;
 }
 
@@ -101,12 +113,14 @@ function Client({ now }) {
   if (!port) return html`<${Panel} title="Your client"><${Empty} title="The address is known once the gateway runs" actions=${html`<${Button} onClick=${() => steer("start")}>Start the gateway<//>`} /><//>`;
   const root = `http://${location.hostname}:${port}`;
   const model = settings.data.value?.settings.active_model ?? now.models.items[0]?.id ?? "echo";
-  const all = snippets(root, model);
+  const wanted = settings.data.value?.settings["auth.requireKeys"];
+  const needsKey = wanted === "always" || (wanted === "remote" && !["127.0.0.1", "localhost", "[::1]"].includes(location.hostname));
+  const all = snippets(root, model, needsKey ? "qw-YOUR-KEY" : null);
   const current = all.find(({ key }) => key === tool) ?? all[0];
   return html`<section class="panel" id="snippet" tabindex="-1">
     <header class="panel-head"><h2>Your client</h2><div class="row"><span class="muted">Address</span> <code>${root}/v1</code> <${Badge} tone="info">${model}<//></div></header>
     <div class="panel-body"><${Tabs} label="Client" tabs=${all} current=${tool} onChange=${setTool}>
-      <div class="stack"><${Code} text=${current.text} label=${`${current.title} snippet`} /><p class="muted">${current.then}</p></div>
+      <div class="stack"><${Code} text=${current.text} label=${`${current.title} snippet`} /><p class="muted">${current.then}${needsKey && html` Put a key of yours in place of qw-YOUR-KEY: <a href="/keys">make one</a>.`}</p></div>
     <//></div>
   </section>`;
 }

@@ -38,14 +38,14 @@ function Needed() {
   const wanted = settings.data.value?.settings["auth.requireKeys"];
   if (!wanted) return null;
   const text = { never: "No client is asked for a key: limits and budgets are not kept.", always: "Every client needs a key.", remote: "Clients on other machines need a key. Those on this machine need none, and what they use is not counted." }[/** @type {string} */ (wanted)];
-  return html`<p class="row"><${Badge} tone=${wanted === "never" ? "warn" : "info"}>${wanted}<//> <span class="muted">${text} <a href="/settings?q=auth.requireKeys">Change that</a></span></p>`;
+  return html`<p class="muted">${wanted === "never" && html`<${Badge} tone="warn">Keys are off<//> `}${text} <a href="/settings?q=auth.requireKeys">Change that</a></p>`;
 }
 
 /** @param {any} key @returns {["good" | "neutral" | "bad", string]} */
 function stateOf(key) {
   if (key.disabled) return ["neutral", "Disabled"];
   if (key.expires_at !== null && key.expires_at <= Date.now()) return ["bad", "Ended"];
-  return limitsOf(key).some(({ used, most }) => used >= most) ? ["bad", "Budget used up"] : ["good", "In use"];
+  return limitsOf(key).some(({ used, most }) => used >= most) ? ["bad", "Budget used up"] : ["good", "Active"];
 }
 
 /** @param {{ list: any[], add: () => void }} props */

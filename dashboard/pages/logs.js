@@ -11,6 +11,7 @@ import { param, setQuery } from "../lib/router.js";
 import { Badge, Button, Empty, ErrorState, Field, Loading, Page, Panel, toast } from "../lib/ui.js";
 
 const LEVELS = ["error", "warn", "info", "debug"];
+const SHOWN = [{ value: "error", label: "Errors only" }, { value: "warn", label: "Warnings and errors" }, { value: "info", label: "Without debug lines" }, { value: "debug", label: "Everything" }];
 const TONES = /** @type {Record<string, "bad" | "warn" | "info" | "neutral">} */ ({ error: "bad", warn: "warn", info: "info", debug: "neutral", trace: "neutral" });
 /** As many as the gateway keeps. */
 const MOST = 2_000;
@@ -35,9 +36,9 @@ export default function Logs() {
     <${Button} kind="primary" aria-pressed=${paused ? "true" : "false"} onClick=${() => setPaused(paused ? null : (tail.lines.value ?? []))}>${paused ? `Go on${missed ? ` (${number(missed)} new)` : ""}` : "Pause"}<//>`;
   return html`<${Page} wide title="Logs" lead="The newest lines of this process. All of them go to standard error as well." actions=${actions}>
     <div class="toolbar" role="search" aria-label="Which lines">
-      <${Field} name="level" label="Show from" type="select" value=${level} options=${LEVELS.map((value) => ({ value, label: value }))} onInput=${(/** @type {string} */ value) => setQuery({ level: value === "debug" ? null : value })} />
-      <div class="grow"><${Field} name="q" type="search" label="Search" placeholder="Words of a line, of its fields, or the part of the program" value=${param("q")} onInput=${(/** @type {string} */ q) => setQuery({ q })} /></div>
-      <${Field} name="logged" label="Logged from" type="select" value=${tail.level.value} options=${LEVELS} onInput=${(/** @type {string} */ value) => setLogged(value).catch(toast.failed)} />
+      <${Field} name="level" label="Show" type="select" value=${level} options=${SHOWN} onInput=${(/** @type {string} */ value) => setQuery({ level: value === "debug" ? null : value })} />
+      <div class="grow"><${Field} name="q" type="search" label="Search" placeholder="Words of a line or its fields" value=${param("q")} onInput=${(/** @type {string} */ q) => setQuery({ q })} /></div>
+      <${Field} name="logged" label="Log level" type="select" value=${tail.level.value} options=${LEVELS} onInput=${(/** @type {string} */ value) => setLogged(value).catch(toast.failed)} />
     </div>
     <${Panel} flush>${lines === null
       ? tail.error.value ? html`<${ErrorState} error=${tail.error.value} retry=${tail.again} />` : html`<${Loading} what="Loading the log" />`

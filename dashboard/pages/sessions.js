@@ -41,7 +41,7 @@ function All() {
       <div class="grow"><${Field} name="chat" label="Chat at the site" type="search" placeholder="Id of a chat" value=${chat} onInput=${(/** @type {string} */ value) => setQuery({ chat: value.trim() })} /></div>
     </div>
     <${Panel} flush><${Loaded} of=${list}>${(/** @type {any} */ body) => html`<${List} body=${body} isFiltered=${state !== "all" || Boolean(chat)} />
-      ${body.next_cursor && html`<div class="more"><span class="muted">${number(body.sessions.length)} of ${number(body.total)}</span><${Button} onClick=${list.more}>Show more<//></div>`}`}<//><//>
+      ${body.next_cursor && html`<div class="list-more"><span class="muted">${number(body.sessions.length)} of ${number(body.total)}</span><${Button} onClick=${list.more}>Show more<//></div>`}`}<//><//>
   <//>`;
 }
 

@@ -78,8 +78,8 @@ function Cards({ sums }) {
     ["Succeeded", percent(sums.success_rate), `${number(sums.failed)} failed, ${number(sums.client_closed)} left by the client`],
     ["Tokens", compact(sums.total_tokens), `${compact(sums.total_prompt_tokens)} in, ${compact(sums.total_completion_tokens)} out`],
     ["Cost", cost(sums.cost_microusd), "where prices are known"],
-    ["Duration", duration(sums.p50_duration_ms), `95 %: ${duration(sums.p95_duration_ms)}, 99 %: ${duration(sums.p99_duration_ms)}`],
-    ["First content", duration(sums.p50_ttft_ms), `95 %: ${duration(sums.p95_ttft_ms)}, 99 %: ${duration(sums.p99_ttft_ms)}`],
+    ["Median duration", duration(sums.p50_duration_ms), `95 % within ${duration(sums.p95_duration_ms)}`],
+    ["Time to first token", duration(sums.p50_ttft_ms), `95 % within ${duration(sums.p95_ttft_ms)}`],
   ];
   return html`<div class="cards" data-test="cards">${cards.map(([title, value, note]) => html`<div key=${title} class="card"><div class="card-title">${title}</div><div class="card-value">${value}</div><div class="card-note">${note}</div></div>`)}</div>`;
 }
@@ -102,8 +102,8 @@ function Charts({ sums, range, now }) {
   return html`<section class="grid" aria-label="Over time">
     <${Panel}><${Chart} title=${`Requests ${per}`} times=${times} series=${[{ title: "Succeeded", values: of.good, colour: 1, bars: true }, { title: "Failed", values: of.bad, colour: 3, bars: true }]} format=${compact} /><//>
     <${Panel}><${Chart} title=${`Tokens ${per}`} times=${times} series=${[{ title: "In", values: of.input, colour: 2 }, { title: "Out", values: of.output, colour: 4 }]} format=${compact} /><//>
-    <${Panel}><${Chart} title="Duration" times=${times} series=${[{ title: "Median", values: of.p50, colour: 1 }, { title: "95 %", values: of.p95, colour: 3 }]} format=${duration} /><//>
-    <${Panel}><${Chart} title="Time to first content" times=${times} series=${[{ title: "Median", values: of.first50, colour: 2 }, { title: "95 %", values: of.first95, colour: 6 }]} format=${duration} /><//>
+    <${Panel}><${Chart} title="Duration" times=${times} series=${[{ title: "Median", values: of.p50, colour: 1 }, { title: "95 % within", values: of.p95, colour: 3 }]} format=${duration} /><//>
+    <${Panel}><${Chart} title="Time to first token" times=${times} series=${[{ title: "Median", values: of.first50, colour: 2 }, { title: "95 % within", values: of.first95, colour: 6 }]} format=${duration} /><//>
     ${sums.cost_microusd > 0 && html`<${Panel}><${Chart} title=${`Cost ${per}`} times=${times} series=${[{ title: "Cost", values: of.cost, colour: 5, bars: true }]} format=${cost} /><//>`}
   </section>`;
 }
@@ -130,17 +130,15 @@ function Compared({ group, groups }) {
   const column = (key, title, format, optional = true) => ({ key, title, align: "right", optional, sort: (/** @type {any} */ row) => row[key], cell: (/** @type {any} */ row) => html`<span class="nowrap">${format(row[key])}</span>` });
   return html`<${Table} caption="Compared" rows=${isTime ? [...groups].reverse() : groups} rowKey=${(/** @type {any} */ { key }) => key} sort=${param("sort", isTime ? "" : "-total_responses")} onSort=${(/** @type {string} */ sort) => setQuery({ sort })}
     columns=${[
-      { key: "key", title: isTime ? "Time" : group === "model" ? "Model" : "Provider", sort: (/** @type {any} */ row) => (isTime ? Number(row.key) : row.key), cell: (/** @type {any} */ row) => (isTime ? html`<span class="nowrap">${called(group, row)}</span>` : html`<a class="break" href=${`/requests?${group}=${encodeURIComponent(row.key)}`}>${called(group, row)}</a>`) },
+      { key: "key", title: isTime ? "Time" : group === "model" ? "Model" : "Provider", sort: (/** @type {any} */ row) => (isTime ? Number(row.key) : row.key), cell: (/** @type {any} */ row) => (isTime ? html`<span class="nowrap">${called(group, row)}</span>` : html`<a class="break statistics-name" href=${`/requests?${group}=${encodeURIComponent(row.key)}`}>${called(group, row)}</a>`) },
       { key: "total_responses", title: "Requests", sort: (/** @type {any} */ row) => row.total_responses, cell: (/** @type {any} */ row) => html`<div class="row nowrap"><div class="meter optional" aria-hidden="true"><span style=${{ width: `${(row.total_responses / most) * 100}%` }}></span></div>${number(row.total_responses)}</div>` },
       column("success_rate", "Succeeded", percent, false),
       column("total_prompt_tokens", "Tokens in", compact),
       column("total_completion_tokens", "Tokens out", compact),
       column("cost_microusd", "Cost", cost),
-      column("p50_duration_ms", "Duration", duration, false),
-      column("p95_duration_ms", "95 %", duration),
-      column("p99_duration_ms", "99 %", duration),
-      column("p50_ttft_ms", "First content", duration),
-      column("p95_ttft_ms", "95 %", duration),
+      column("p50_duration_ms", "Duration", duration),
+      column("p95_duration_ms", "95 % within", duration),
+      column("p50_ttft_ms", "First token", duration),
     ]} />`;
 }
 

@@ -62,10 +62,9 @@ function Tree({ actors }) {
       { key: "name", title: "Actor", cell: (/** @type {Row} */ { actor, depth }) => html`<span class=${param("sort") ? "" : `actor-indent-${depth}`}><code data-actor=${actor.name}>${actor.name}</code></span>` },
       { key: "state", title: "State", cell: (/** @type {Row} */ { actor }) => html`<${Life} actor=${actor} />`, sort: (/** @type {Row} */ { actor }) => actor.state },
       { key: "restarts", title: "Restarts", align: "right", optional: true, sort: (/** @type {Row} */ { actor }) => actor.restarts, cell: (/** @type {Row} */ { actor }) => html`<span key=${actor.restarts} class=${actor.restarts ? "flash" : ""}>${number(actor.restarts)}</span>` },
-      { key: "incarnation", title: "Incarnation", align: "right", optional: true, cell: (/** @type {Row} */ { actor }) => number(actor.incarnation) },
       { key: "mailbox", title: "Mailbox", optional: true, sort: (/** @type {Row} */ { actor }) => actor.mailbox_depth, cell: (/** @type {Row} */ { actor }) => html`<${Mailbox} actor=${actor} />` },
       { key: "messages", title: "Messages", align: "right", optional: true, sort: (/** @type {Row} */ { actor }) => actor.messages_handled, cell: (/** @type {Row} */ { actor }) => html`<span title=${actor.busiest_message ? `most often: ${actor.busiest_message}` : undefined}>${number(actor.messages_handled)}</span>` },
-      { key: "uptime", title: "Up", align: "right", optional: true, sort: (/** @type {Row} */ { actor }) => actor.uptime, cell: (/** @type {Row} */ { actor }) => html`<span class="nowrap">${uptime(actor.uptime)}</span>` },
+      { key: "uptime", title: "Up", align: "right", optional: true, sort: (/** @type {Row} */ { actor }) => actor.uptime, cell: (/** @type {Row} */ { actor }) => html`<span class="nowrap">${actor.state === "running" ? uptime(actor.uptime) : "–"}</span>` },
       { key: "failure", title: "Last failure", wide: true, optional: true, cell: (/** @type {Row} */ { actor }) => html`<${Failure} failure=${actor.last_failure} />` },
       { key: "do", title: "Actions", hideTitle: true, align: "right", cell: (/** @type {Row} */ { actor, depth }) => depth > 0 && html`<${Button} small kind="ghost" label=${`Restart ${actor.name}`} onClick=${() => restart(actor.name)}><${RefreshIcon} size="15" /><//>` },
     ]} />`;
@@ -99,9 +98,9 @@ function Happened({ events }) {
     columns=${[
       { key: "at", title: "When", cell: (/** @type {any} */ { at }) => html`<span class="nowrap"><${Time} at=${at} /></span>` },
       { key: "actor", title: "Actor", cell: (/** @type {any} */ { detail }) => html`<code>${detail.actor}</code>` },
-      { key: "action", title: "Event", cell: (/** @type {any} */ { action }) => html`<${Badge} tone=${{ started: "good", stopped: "neutral" }[/** @type {string} */ (action)] ?? "bad"}>${action}<//>` },
-      { key: "incarnation", title: "Incarnation", align: "right", optional: true, cell: (/** @type {any} */ { detail }) => number(detail.incarnation) },
-      { key: "reason", title: "Reason", wide: true, cell: (/** @type {any} */ { detail }) => html`<span title=${detail.reason ?? undefined}>${detail.reason ?? "–"}</span>` },
+      { key: "action", title: "Event", cell: (/** @type {any} */ { action, detail }) => html`<${Badge} tone=${{ started: "good", stopped: "neutral" }[/** @type {string} */ (action)] ?? "bad"}>${action}<//>${detail.reason && html`<div class="phone-only small actor-failed">${detail.reason}</div>`}` },
+      { key: "incarnation", title: "Life", align: "right", optional: true, cell: (/** @type {any} */ { detail }) => html`<span title="How often it was started, by then">${number(detail.incarnation)}</span>` },
+      { key: "reason", title: "Reason", wide: true, optional: true, cell: (/** @type {any} */ { detail }) => html`<span title=${detail.reason ?? undefined}>${detail.reason ?? "–"}</span>` },
     ]} />`;
 }
 

@@ -40,8 +40,8 @@ test("a login goes in by each way, and never comes out", async ({ t, page, gatew
   await page.getByText("No login yet").waitFor();
   await look(page, "credentials-empty");
   const tokens = ["u1", "u2", "u3"].map((user) => jwt(user, 20 * DAY));
-  await page.getByRole("button", { name: "Hand over a login" }).first().click();
-  const form = page.getByRole("dialog", { name: "Hand over a login" });
+  await page.getByRole("button", { name: "Add a login" }).first().click();
+  const form = page.getByRole("dialog", { name: "Add a login" });
   const store = form.getByRole("button", { name: "Store and verify" });
   // Copied as cURL; what is no login is refused at its field.
   await form.getByLabel("Copied request").fill("curl https://chat.qwen.ai/");
@@ -53,14 +53,14 @@ test("a login goes in by each way, and never comes out", async ({ t, page, gatew
   await page.getByText("The login default is stored, and chat.qwen.ai takes it").waitFor();
   await account(page, "default").getByText("Valid").waitFor();
   // Token and cookies.
-  await page.getByRole("button", { name: "Hand over a login" }).click();
+  await page.getByRole("button", { name: "Add a login" }).click();
   await form.getByRole("tab", { name: "Token and cookies" }).click();
   await form.getByLabel("Cookie header").fill(`token=${tokens[1]}; tfstk=2`);
   await form.getByLabel("Name").fill("second");
   await store.click();
   await account(page, "second").getByText("Valid").waitFor();
   // JSON, as an extension exports it.
-  await page.getByRole("button", { name: "Hand over a login" }).click();
+  await page.getByRole("button", { name: "Add a login" }).click();
   await form.getByRole("tab", { name: "JSON" }).click();
   await form.locator("[name=json]").fill("[{");
   await store.click();

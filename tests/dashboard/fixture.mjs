@@ -131,23 +131,23 @@ async function startGateway(more = []) {
 }
 
 /**
- * An upstream that says what `upstream.say` gives for a request: text, or `{ text, thinking, tools, status, chunks, pause }` (`chunks`: also an
- * async generator, which is ended when the gateway leaves).
+ * An upstream that says what `upstream.say(body, path)` gives for a request: text, or `{ text, thinking, tools, status, chunks, pause, tokens }`
+ * (`chunks`: also an async generator, which is ended when the gateway leaves; `tokens`: `[in, out]`). It lists `upstream.models(path)`.
  * Default: "You said: ..." with the last message. `upstream.asked` keeps the bodies it got.
  */
 async function startUpstream() {
-  const upstream = { base: "", asked: /** @type {any[]} */ ([]), say: (/** @type {any} */ body) => /** @type {any} */ (`You said: ${text(body.messages?.at(-1)?.content)}`), close: () => {} };
+  const upstream = { base: "", models: (/** @type {string} */ _path) => ["fake-1", "fake-2"], asked: /** @type {any[]} */ ([]), say: (/** @type {any} */ body) => /** @type {any} */ (`You said: ${text(body.messages?.at(-1)?.content)}`), close: () => {} };
   const server = createServer(async (request, answer) => {
     let raw = "";
     for await (const piece of request) raw += piece;
     const json = (status, body) => answer.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
-    if (request.method === "GET") return json(200, { object: "list", data: [{ id: "fake-1", object: "model" }, { id: "fake-2", object: "model" }] });
+    if (request.method === "GET") return json(200, { object: "list", data: upstream.models(request.url ?? "").map((id) => ({ id, object: "model" })) });
     const body = raw ? JSON.parse(raw) : {};
     upstream.asked.push(body);
-    const said = await upstream.say(body);
-    const { text: content = "", thinking, tools, status = 200, chunks, pause = 0 } = typeof said === "string" ? { text: said } : said;
+    const said = await upstream.say(body, request.url);
+    const { text: content = "", thinking, tools, status = 200, chunks, pause = 0, tokens = [7, 5] } = typeof said === "string" ? { text: said } : said;
     if (status !== 200) return json(status, { error: { message: content || "the upstream failed", type: "server_error" } });
-    const usage = { prompt_tokens: 7, completion_tokens: 5, total_tokens: 12 };
+    const usage = { prompt_tokens: tokens[0], completion_tokens: tokens[1], total_tokens: tokens[0] + tokens[1] };
     const common = { id: "chatcmpl-1", created: 1_700_000_000, model: body.model };
     const finish = tools ? "tool_calls" : "stop";
     const calls = tools?.map((tool, index) => ({ index, id: `call_${index}`, type: "function", function: { name: tool.name, arguments: JSON.stringify(tool.arguments ?? {}) } }));
@@ -195,9 +195,10 @@ export async function until(holds, what) {
 /**
  * Looks at a page in light and dark, on a desktop and on a phone: axe finds nothing serious, nothing is wider than the window, and
  * the screenshots go to target/dashboard/shots.
- * @param {import("playwright-core").Page} page @param {string} name
+ * @param {import("playwright-core").Page} page @param {string} name @param {{ axe?: "each" | "once" }} [options] `once`: on a dark phone only,
+ *   for pages that other tests look at
  */
-export async function look(page, name) {
+export async function look(page, name, { axe: often = "each" } = {}) {
   mkdirSync(shots, { recursive: true });
   const before = page.viewportSize();
   for (const [size, width, height] of /** @type {[string, number, number][]} */ ([["desktop", 1280, 900], ["phone", 360, 740]])) {
@@ -208,13 +209,20 @@ export async function look(page, name) {
       // Two frames: charts draw themselves again in the first.
       await page.evaluate(() => (window.scrollTo(0, 0), new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))));
       await page.screenshot({ path: join(shots, `${name}-${size}-${colorScheme}.png`), fullPage: true });
-      await accessible(page, `${name}, ${size}, ${colorScheme}`);
+      if (often === "each" || (size === "phone" && colorScheme === "dark")) await accessible(page, `${name}, ${size}, ${colorScheme}`);
     }
     const wide = await page.evaluate(() => document.documentElement.scrollWidth);
     assert.ok(wide <= width, `${name} is ${wide} px wide in a window of ${width}`);
   }
   await page.emulateMedia({ colorScheme: "light", reducedMotion: null });
   if (before) await page.setViewportSize(before);
+}
+
+/** What a page shows is there: nothing is being loaded, and its charts are drawn. @param {import("playwright-core").Page} page */
+export async function settled(page) {
+  await page.getByRole("heading", { level: 1 }).first().waitFor();
+  await page.waitForLoadState("load");
+  await page.waitForFunction(() => !document.querySelector("main .state[role=status], main .pending, main [aria-busy=true]") && [...document.querySelectorAll(".chart-box")].every((box) => box.querySelector("canvas")));
 }
 
 /** axe finds no violation that is serious. @param {import("playwright-core").Page} page @param {string} where */

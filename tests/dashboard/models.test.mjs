@@ -27,7 +27,7 @@ test("all models, who serves them and what is known of them", async ({ page, gat
   await row("fake-1").getByRole("button", { name: "fake-1" }).click();
   await page.waitForURL(/model=fake-1/);
   const dialog = page.getByRole("dialog", { name: "fake-1" });
-  await dialog.getByRole("row").filter({ hasText: "fake" }).getByText("Well").first().waitFor();
+  await dialog.getByRole("row").filter({ hasText: "fake" }).getByText("Healthy").first().waitFor();
   await look(page, "models-one");
   await dialog.getByRole("button", { name: "Make it the default" }).click();
   await dialog.getByText("Yes: requests that name no model get it").waitFor();

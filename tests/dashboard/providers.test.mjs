@@ -100,8 +100,8 @@ test("a breaker that opens is seen at once, target by target", async ({ page, ga
   await page.goto(`${gateway.url}/providers/fake`);
   await page.getByText("No request went here yet").waitFor();
   assert.equal((await gateway.chat("hi")).status, 200);
-  const row = page.getByRole("table", { name: "Targets" }).getByRole("row").filter({ hasText: "fake-1" });
-  await row.getByText("Closed").waitFor();
+  const row = page.getByRole("table", { name: "Models used" }).getByRole("row").filter({ hasText: "fake-1" });
+  await row.getByText("Healthy").waitFor();
   upstream.say = () => ({ status: 500, text: "down" });
   const isOpen = async () => {
     const { health } = await gateway.api("GET", "/api/providers/fake");

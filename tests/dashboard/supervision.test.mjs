@@ -9,7 +9,7 @@ test("a crash is seen as it happens, and so is the recovery", async ({ page, gat
   await page.getByTestId("restarts").filter({ hasText: /^1$/ }).waitFor();
   await row.getByText("Running").waitFor();
   await row.getByText("injected").waitFor();
-  await row.getByRole("cell", { name: "2", exact: true }).waitFor();
+  await row.getByRole("cell", { name: "1", exact: true }).waitFor();
   const happened = page.getByRole("table", { name: /What happened/ });
   await happened.getByRole("row").filter({ hasText: "router" }).filter({ hasText: "injected" }).first().waitFor();
   await look(page, "supervision");

@@ -70,7 +70,7 @@ export function Chart({ title, times, series, format = (value) => number(value, 
             legend: { show: series.length > 1, live: false },
             scales: { x: { time: true }, y: { range: (/** @type {any} */ _, /** @type {number} */ min, /** @type {number} */ max) => [Math.min(0, min ?? 0), max > 0 ? max * 1.1 : 1] } },
             axes: [
-              { ...lines, show: axis === "time", size: 28, space: 70, values: (/** @type {any} */ _, /** @type {number[]} */ splits) => splits.map((at) => moment(at * 1_000)) },
+              { ...lines, show: axis === "time", size: 20, space: 70, values: (/** @type {any} */ _, /** @type {number[]} */ splits) => splits.map((at) => moment(at * 1_000)) },
               { ...lines, size: 56, space: 36, values: (/** @type {any} */ _, /** @type {number[]} */ splits) => splits.map((value) => format(value)) },
             ],
             series: [

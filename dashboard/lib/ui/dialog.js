@@ -16,6 +16,8 @@ export function Dialog({ title, onClose, wide = false, footer, children }) {
     const dialog = box.current;
     const before = document.activeElement;
     dialog?.showModal();
+    // A form is filled in: its first field is where one begins, not the button that closes it.
+    if (dialog?.querySelector(":scope > .dialog-box > header :focus")) /** @type {HTMLElement | null} */ (dialog.querySelector(".dialog-body :is(input, textarea, select):not([type=checkbox], [readonly])"))?.focus();
     return () => {
       dialog?.close();
       if (before instanceof HTMLElement && before.isConnected) before.focus();

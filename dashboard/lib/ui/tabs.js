@@ -1,4 +1,4 @@
-import { html, useId } from "../preact.js";
+import { html, useEffect, useId } from "../preact.js";
 
 /**
  * @param {{ label: string, tabs: { key: string, title: import("../preact.js").Children }[], current: string,
@@ -6,6 +6,14 @@ import { html, useId } from "../preact.js";
  */
 export function Tabs({ label, tabs, current, onChange, children }) {
   const id = useId();
+  // On a phone there may be more of them than fit.
+  useEffect(() => {
+    const chosen = document.getElementById(`${id}-${current}`);
+    const list = chosen?.parentElement;
+    if (!chosen || !list) return;
+    if (chosen.offsetLeft < list.scrollLeft) list.scrollLeft = chosen.offsetLeft;
+    else if (chosen.offsetLeft + chosen.offsetWidth > list.scrollLeft + list.clientWidth) list.scrollLeft = chosen.offsetLeft + chosen.offsetWidth - list.clientWidth;
+  }, [current]);
   const move = (/** @type {KeyboardEvent} */ event) => {
     const at = tabs.findIndex(({ key }) => key === current);
     const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: tabs.length - 1 }[event.key];

@@ -25,12 +25,12 @@ export function Audit() {
         empty=${html`<${Empty} title=${entity || principal ? "No change fits" : "Nothing was changed yet"} actions=${(entity || principal) && html`<${Button} onClick=${() => setQuery({ entity: null, principal: null })}>Show all<//>`}>Every change of the configuration and the history is kept here, without secrets.<//>`}
         columns=${[
           { key: "timestamp", title: "When", cell: (/** @type {any} */ one) => html`<span class="nowrap"><${Time} at=${one.timestamp} /></span>` },
-          { key: "what", title: "What", cell: (/** @type {any} */ one) => html`<button type="button" class="link break" onClick=${() => setOpen(one)}>${words(one.entity)} ${one.entity_id ?? ""}</button>` },
+          { key: "what", title: "What", cell: (/** @type {any} */ one) => html`<button type="button" class="link link-plain audit-what" title=${one.entity_id ?? undefined} onClick=${() => setOpen(one)}>${words(one.entity)} ${named(one)}</button>` },
           { key: "action", title: "Change", cell: (/** @type {any} */ one) => html`<${Badge} tone=${one.action === "deleted" ? "warn" : "info"}>${words(one.action)}<//>` },
           { key: "difference", title: "Difference", wide: true, optional: true, cell: (/** @type {any} */ one) => html`<span class="mono small">${difference(one)}</span>` },
           { key: "principal", title: "Who", optional: true, cell: (/** @type {any} */ one) => one.principal },
         ]} />
-      ${body.next_cursor && html`<div class="more"><span class="muted">${number(body.changes.length)} of ${number(body.total)}</span><${Button} onClick=${list.more}>Show more<//></div>`}`}<//><//>
+      ${body.next_cursor && html`<div class="list-more"><span class="muted">${number(body.changes.length)} of ${number(body.total)}</span><${Button} onClick=${list.more}>Show more<//></div>`}`}<//><//>
     ${open && html`<${Change} one=${open} onClose=${() => setOpen(null)} />`}
   </div>`;
 }
@@ -42,6 +42,9 @@ function Change({ one, onClose }) {
     <div class="grid"><div class="stack"><h3>Before</h3><${Code} text=${json(one.before)} label="Before" wrap /></div><div class="stack"><h3>After</h3><${Code} text=${json(one.after)} label="After" wrap /></div></div>
   <//>`;
 }
+
+/** What is called by a made-up id has a name as well. @param {any} one */
+const named = (one) => (one.entity === "key" && (one.after?.name ?? one.before?.name)) || (one.entity_id ?? "");
 
 /** @param {any} value */
 const json = (value) => (value === null || value === undefined ? "nothing" : JSON.stringify(value, null, 2));

@@ -51,7 +51,7 @@ export function Composer({ draft }) {
       }
     }
   };
-  return html`<form class="composer" onSubmit=${(/** @type {Event} */ event) => (event.preventDefault(), send())}
+  return html`<form class=${`composer${waits ? " composer-waits" : ""}`} onSubmit=${(/** @type {Event} */ event) => (event.preventDefault(), send())}
     onDragOver=${(/** @type {DragEvent} */ event) => event.preventDefault()}
     onDrop=${(/** @type {DragEvent} */ event) => {
       event.preventDefault();

@@ -2,7 +2,7 @@
  * The turns of the conversation, and the one that is under way.
  * @module
  */
-import { partsOf } from "../../lib/completion.js";
+import { ending, partsOf } from "../../lib/completion.js";
 import { Message, Said, Thinking, ToolCall } from "../../lib/conversation.js";
 import { duration, number } from "../../lib/format.js";
 import { RefreshIcon, WarnIcon } from "../../lib/icons.js";
@@ -63,7 +63,7 @@ function Ended({ told, empty, retry }) {
       ${speed !== null && html`<div><dt>Speed</dt><dd>${number(speed, speed < 10 ? 1 : 0)} tokens/s</dd></div>`}
       ${usage && html`<div><dt>Tokens</dt><dd>${number(usage.prompt_tokens)} in, ${number(usage.completion_tokens)} out${thought ? ` (${number(thought)} thinking)` : ""}</dd></div>`}
       ${told.attempts !== null && told.attempts > 1 && html`<div><dt>Attempts</dt><dd>${number(told.attempts)}</dd></div>`}
-      ${told.finish && told.finish !== "stop" && html`<div><dt>Ended</dt><dd>${told.finish}</dd></div>`}
+      ${ending(told.finish) && html`<div><dt>Ended</dt><dd>${ending(told.finish)}</dd></div>`}
       ${told.requestId && !told.error && html`<div><dt class="sr-only">In the history</dt><dd><a href=${`/requests/${encodeURIComponent(told.requestId)}`}>Details</a></dd></div>`}
     </dl>`;
 }

@@ -23,7 +23,7 @@ export function LoginForm({ label, taken, onClose }) {
   });
   const { values } = form;
   const isTaken = label === null && taken.includes(values.label.trim());
-  return html`<${Dialog} wide title=${label === null ? "Hand over a login" : `Renew the login ${label}`} onClose=${onClose}><${Form} form=${form} action="Store and verify" onCancel=${onClose}>
+  return html`<${Dialog} wide title=${label === null ? "Add a login" : `Renew the login ${label}`} onClose=${onClose}><${Form} form=${form} action="Store and verify" onCancel=${onClose}>
     <${Tabs} label="How" tabs=${WAYS} current=${way} onChange=${(/** @type {string} */ key) => (setWay(key), form.setErrors({}))}><div class="stack">
       ${way === "curl" && html`<${How} last=${html`Right-click any request to the site, <em>Copy</em>, <em>Copy as cURL</em>, and paste it here.`} />
         <${Field} ...${form.field("curl")} label="Copied request" type="textarea" rows="7" required spellcheck="false" autocomplete="off" placeholder="curl 'https://chat.qwen.ai/api/v2/chats/' -H 'authorization: Bearer …' -b 'token=…'" help="The best way: what the browser sends along is kept, too. Nothing of it is run." />`}

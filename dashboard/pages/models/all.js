@@ -10,7 +10,7 @@ import { Badge, Button, ButtonLink, CopyButton, Dialog, Empty, Field, KeyValue, 
 const ABLE = /** @type {const} */ ([
   ["tools", "tools"],
   ["vision", "images"],
-  ["structured", "schemas"],
+  ["structured", "JSON schemas"],
 ]);
 const KINDS = [
   { value: "", label: "Every kind" },
@@ -24,7 +24,7 @@ const KINDS = [
 function able(model) {
   const known = ABLE.filter(([key]) => model.providers.some((/** @type {any} */ at) => at[key])).map(([, word]) => word);
   const told = model.capabilities.filter((/** @type {string} */ one) => !["tools", "vision", "structured_output", "chat", "streaming"].includes(one));
-  const listed = [["tools", "tools"], ["vision", "images"], ["structured_output", "schemas"]].filter(([key]) => model.capabilities.includes(key)).map(([, word]) => word);
+  const listed = [["tools", "tools"], ["vision", "images"], ["structured_output", "JSON schemas"]].filter(([key]) => model.capabilities.includes(key)).map(([, word]) => word);
   return [...new Set([...known, ...listed, ...told])];
 }
 
@@ -73,9 +73,9 @@ export function AllModels({ all }) {
 /** @param {{ providers: any[] }} props */
 function Served({ providers }) {
   const rest = providers.length - 2;
-  return html`<span class="row">${providers.slice(0, 2).map(({ provider, health }) => {
+  return html`<span class="row">${providers.slice(0, 2).map(({ provider, health }, at) => {
     const kept = health && held(health);
-    return html`<span key=${provider} class=${kept ? "target-bad" : ""} title=${kept?.word}>${provider}</span>`;
+    return html`<span key=${provider}><span class=${kept ? "target-bad" : ""} title=${kept?.word}>${provider}</span>${at < Math.min(2, providers.length) - 1 ? "," : ""}</span>`;
   })}${rest > 0 && html`<span class="muted" title=${providers.map(({ provider }) => provider).join(", ")}>and ${rest} more</span>`}${!providers.length && html`<span class="muted">nobody now</span>`}</span>`;
 }
 
@@ -111,7 +111,7 @@ function OneModel({ model, all }) {
   return html`<${Dialog} wide title=${model.id} onClose=${close} footer=${actions}>
     <${KeyValue} items=${[
       ["Clients ask for", html`<span class="row"><code class="breakable">${model.id}</code><${CopyButton} text=${model.id} label="Copy the name" /></span>`],
-      ["Kind", model.is_virtual ? "Virtual: it stands for other names" : `Of ${plural(model.providers.length, "provider")}`],
+      ["Kind", model.is_virtual ? "Virtual: it stands for other names" : `Served by ${plural(model.providers.length, "provider")}`],
       ["Can do", able(model).length ? able(model).join(", ") : null],
       ["Context", model.context_length === null ? null : `${number(model.context_length)} tokens`],
       ["Default", ours ? "Yes: requests that name no model get it" : all.default_model ? html`No, that is <code>${all.default_model}</code>` : "No: none is set"],
@@ -120,7 +120,7 @@ function OneModel({ model, all }) {
       empty=${html`<${Empty} title="Nobody serves it now">Enable a provider that has it, or change its targets.<//>`}
       columns=${[
         { key: "provider", title: "Provider", cell: (/** @type {any} */ at) => (at.provider === "echo" ? "echo" : html`<a href=${`/providers/${segment(at.provider)}`}>${at.provider}</a>`) },
-        { key: "state", title: "State", cell: (/** @type {any} */ { health }) => html`<${StatusDot} tone=${health ? (held(health)?.tone ?? "good") : "neutral"}>${health ? (held(health)?.word ?? "Well") : "Not used yet"}<//>` },
+        { key: "state", title: "State", cell: (/** @type {any} */ { health }) => html`<${StatusDot} tone=${health ? (held(health)?.tone ?? "good") : "neutral"}>${health ? (held(health)?.word ?? "Healthy") : "Not used yet"}<//>` },
         { key: "ttft", title: "First token", align: "right", optional: true, cell: (/** @type {any} */ { health }) => duration(health?.latency_ms) },
         { key: "context", title: "Context", align: "right", optional: true, cell: (/** @type {any} */ { context_length: length }) => compact(length) },
         { key: "output", title: "Longest answer", align: "right", optional: true, cell: (/** @type {any} */ { max_output: most }) => compact(most) },

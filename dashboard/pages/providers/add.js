@@ -50,6 +50,7 @@ function free(wanted, used) {
 
 /** @param {{ type: any, taken: any[] }} props */
 function Steps({ type, taken }) {
+  useEffect(() => /** @type {HTMLElement | null} */ (document.querySelector("dialog form input:placeholder-shown, dialog form input"))?.focus(), []);
   const schema = schemaOf(type, {});
   const [stored, setStored] = useState(/** @type {any} */ (null));
   const [outcome, setOutcome] = useState(/** @type {any} */ (null));

@@ -34,7 +34,7 @@ export function ProviderDetail({ id }) {
   const lead = html`<a href="/providers">Providers</a> / <code>${id}</code>${provider?.description ? html`: ${provider.description}` : ""}`;
   return html`<${Page} title=${provider?.name ?? id} lead=${lead} actions=${actions}>
     <${Loaded} of=${one}>${(/** @type {any} */ now) => html`<${State} provider=${now} />
-      <${Panel} title="Targets" flush><${Targets} provider=${now} /><//>
+      <${Panel} title="Models used" flush><${Targets} provider=${now} /><//>
       <div class="grid"><${Panel} title="Configuration"><${Configuration} provider=${now} /><//><${Panel} title="Ask it something"><${Ask} provider=${now} /><//></div>
       <${Panel} title="Models" actions=${html`<${Button} small onClick=${() => setOffering(true)}>Add by name<//>`} flush><${Models} provider=${now} /><//>`}<//>
     ${isOffering && html`<${Offer} provider=${provider} onClose=${() => setOffering(false)} />`}
@@ -49,18 +49,18 @@ function State({ provider }) {
   return html`<div class="cards">
     <div class="card"><div class="card-title">State</div><div class="card-value card-words"><${StatusDot} tone=${tone}>${word}<//></div><div class="card-note">${why}</div></div>
     <div class="card"><div class="card-title">Breaker</div><div class="card-value card-words" data-test="breaker">${words(health.breaker)}</div><div class="card-note">${health.failures_in_row ? `${plural(health.failures_in_row, "failure")} in a row` : health.last_error ? `last failure: ${words(health.last_error).toLowerCase()}` : "no failure in a row"}</div></div>
-    <div class="card"><div class="card-title">Under way</div><div class="card-value">${health.in_flight}</div><div class="card-note">${health.waiting ? `${health.waiting} wait for it` : "none waits"}</div></div>
+    <div class="card"><div class="card-title">Under way</div><div class="card-value">${health.in_flight}</div><div class="card-note">${health.waiting ? `${plural(health.waiting, "request waits", "requests wait")} for it` : "none waits"}</div></div>
     <div class="card"><div class="card-title">Lists its models in</div><div class="card-value">${duration(health.latency_ms)}</div><div class="card-note">${health.checked_at ? html`<${Time} at=${health.checked_at} />` : "not asked yet"}</div></div>
   </div>`;
 }
 
 /** @param {{ provider: any }} props */
 function Targets({ provider }) {
-  return html`<${Table} caption="Targets" rows=${provider.health.models} rowKey=${(/** @type {any} */ { model }) => model}
+  return html`<${Table} caption="Models used" rows=${provider.health.models} rowKey=${(/** @type {any} */ { model }) => model}
     empty=${html`<${Empty} title="No request went here yet">Each model that is used has a breaker and a latency of its own; they are shown here.<//>`}
     columns=${[
-      { key: "model", title: "Target", cell: (/** @type {any} */ { model }) => html`<code class="breakable">${model}</code>` },
-      { key: "breaker", title: "Breaker", cell: (/** @type {any} */ node) => html`<${Breaker} node=${node} />` },
+      { key: "model", title: "Model", cell: (/** @type {any} */ { model }) => html`<code class="breakable">${model}</code>` },
+      { key: "breaker", title: "State", cell: (/** @type {any} */ node) => html`<${Breaker} node=${node} />` },
       { key: "latency", title: "First token", align: "right", cell: (/** @type {any} */ node) => html`<span class="nowrap">${duration(node.latency_ms)}</span>` },
       { key: "under", title: "Under way", align: "right", optional: true, cell: (/** @type {any} */ node) => node.in_flight },
       { key: "failures", title: "Failures in a row", align: "right", optional: true, cell: (/** @type {any} */ node) => node.failures_in_row },
@@ -71,7 +71,7 @@ function Targets({ provider }) {
 /** @param {{ node: any }} props */
 function Breaker({ node }) {
   const kept = held(node);
-  return html`<span title=${kept?.why ?? "It is asked as usual."}><${StatusDot} tone=${kept?.tone ?? "good"}>${kept?.word ?? "Closed"}<//></span>`;
+  return html`<span title=${kept?.why ?? "It is asked as usual."}><${StatusDot} tone=${kept?.tone ?? "good"}>${kept?.word ?? "Healthy"}<//></span>`;
 }
 
 /** @param {{ provider: any }} props */

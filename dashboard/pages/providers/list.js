@@ -61,7 +61,7 @@ function Rows({ all, add }) {
       { key: "name", title: "Provider", sort: (/** @type {any} */ { name }) => name, cell: (/** @type {any} */ one) => html`<div class="cell-two"><a class="truncated" href=${`/providers/${segment(one.id)}`} title=${one.name}>${one.name}</a><code class="muted truncated">${one.id}</code><span class="phone-only"><${Standing} provider=${one} /></span></div>` },
       { key: "type", title: "Type", optional: true, sort: (/** @type {any} */ { type }) => type, cell: (/** @type {any} */ { type }) => html`<span class="nowrap">${type}</span>` },
       { key: "state", title: "State", optional: true, sort: (/** @type {any} */ one) => standing(one).word, cell: (/** @type {any} */ one) => html`<${Standing} provider=${one} />` },
-      { key: "targets", title: "Targets used", optional: true, align: "right", cell: (/** @type {any} */ one) => html`<${Targets} models=${one.health.models} />` },
+      { key: "targets", title: "Models used", optional: true, align: "right", cell: (/** @type {any} */ one) => html`<${Used} models=${one.health.models} />` },
       { key: "latency", title: "First token", optional: true, align: "right", sort: firstContent, cell: (/** @type {any} */ one) => html`<span class="nowrap" title="Of its quickest model, as a moving average">${duration(firstContent(one))}</span>` },
       { key: "priority", title: "Priority", optional: true, align: "right", sort: (/** @type {any} */ { priority }) => priority, cell: (/** @type {any} */ one) => html`<${Priority} provider=${one} />` },
       { key: "do", title: "Actions", hideTitle: true, align: "right", cell: (/** @type {any} */ one) => html`<${Actions} provider=${one} />` },
@@ -75,7 +75,7 @@ export function Standing({ provider }) {
 }
 
 /** @param {{ models: any[] }} props */
-function Targets({ models }) {
+function Used({ models }) {
   const open = models.filter(held).length;
   if (!models.length) return html`<span class="muted">–</span>`;
   return html`<span class=${open ? "target-bad nowrap" : "nowrap"} title=${models.map(({ model, breaker, latency_ms: ms }) => `${model}: ${breaker.replace("_", " ")}, ${duration(ms)}`).join("\n")}>${models.length}${open ? `, ${open} held` : ""}</span>`;

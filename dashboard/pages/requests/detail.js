@@ -5,7 +5,6 @@
 import { api, segment } from "../../lib/api.js";
 import { on, onReconnect } from "../../lib/events.js";
 import { cost, date, duration, number, plural, words } from "../../lib/format.js";
-import { TrashIcon } from "../../lib/icons.js";
 import { html, useEffect } from "../../lib/preact.js";
 import { navigate, param, setQuery } from "../../lib/router.js";
 import { useResource } from "../../lib/store.js";
@@ -77,9 +76,9 @@ function Shown({ exchange, refetch }) {
     navigate(`/requests${query.size ? `?${query}` : ""}`, { replace: true });
   };
   return html`<div class="stack">
-    <${Head} exchange=${exchange} actions=${html`<${CopyButton} text=${curl} label="Copy as curl" small=${false}>Copy as curl<//>
-      ${tab !== "compare" && html`<${Button} onClick=${() => setQuery({ tab: "compare" })}>Replay<//>`}
-      <${Button} kind="danger" onClick=${remove}><${TrashIcon} size="15" />Delete<//>`} />
+    <${Head} exchange=${exchange} isTold=${tab === "conversation"} actions=${html`<${CopyButton} text=${curl} label="Copy as curl">Copy as curl<//>
+      ${tab !== "compare" && html`<${Button} small onClick=${() => setQuery({ tab: "compare" })}>Replay<//>`}
+      <${Button} small kind="danger" onClick=${remove}>Delete<//>`} />
     <${Panel}><${Tabs} label="Parts of the request" tabs=${tabs} current=${tab} onChange=${(/** @type {string} */ key) => setQuery({ tab: key === "conversation" ? null : key })}>
       ${tab === "conversation" && html`<${Conversation} exchange=${exchange} />`}
       ${tab === "timing" && html`<${Waterfall} exchange=${exchange} />`}
@@ -90,12 +89,12 @@ function Shown({ exchange, refetch }) {
   </div>`;
 }
 
-/** @param {{ exchange: any, actions: import("../../lib/preact.js").Children }} props */
-function Head({ exchange, actions }) {
+/** @param {{ exchange: any, isTold: boolean, actions: import("../../lib/preact.js").Children }} props `isTold`: why it failed stands below */
+function Head({ exchange, isTold, actions }) {
   const [tone, word] = STATES[exchange.status] ?? ["neutral", words(exchange.status)];
   const answer = exchange.response;
   const tags = Object.entries(exchange.tags ?? {});
-  const upstream = answer?.upstream_model && answer.upstream_model !== exchange.model ? ` as ${answer.upstream_model}` : "";
+  const upstream = answer?.upstream_model && exchange.model !== answer.upstream_model && exchange.model !== `${answer.provider}/${answer.upstream_model}` ? ` as ${answer.upstream_model}` : "";
   /** @type {[any, any][]} */
   const left = [
     ["Model", html`<strong>${exchange.model || "–"}</strong>${upstream}`],
@@ -103,7 +102,7 @@ function Head({ exchange, actions }) {
     ["When", html`${date(exchange.timestamp)} <span class="muted">(<${Time} at=${exchange.timestamp} />)</span>`],
     ["Asked", html`<code>${exchange.method} ${exchange.path}</code>${exchange.user_agent ? html` <span class="muted">by ${exchange.user_agent}</span>` : ""}`],
     ...(exchange.session_id ? [/** @type {[any, any]} */ (["Session", html`<a class="mono" href=${`/requests?session_id=${encodeURIComponent(exchange.session_id)}`}>${exchange.session_id}</a>`])] : []),
-    ...(exchange.key_id ? [/** @type {[any, any]} */ (["Key", html`<a class="mono" href=${`/requests?key=${encodeURIComponent(exchange.key_id)}`}>${exchange.key_id}</a>`])] : []),
+    ...(exchange.key_id ? [/** @type {[any, any]} */ (["Key", html`<a href=${`/requests?key=${encodeURIComponent(exchange.key_id)}`}><${KeyName} id=${exchange.key_id} /></a>`])] : []),
     ...(exchange.replay_of ? [/** @type {[any, any]} */ (["Replay of", html`<a class="mono" href=${`/requests/${encodeURIComponent(exchange.replay_of)}`}>${exchange.replay_of}</a>`])] : []),
     ...(tags.length ? [/** @type {[any, any]} */ (["Tags", html`<span class="row">${tags.map(([name, value]) => html`<a key=${name} href=${`/requests?tag=${encodeURIComponent(`${name}:${value}`)}`}>${name}=${value}</a>`)}</span>`])] : []),
   ];
@@ -112,20 +111,26 @@ function Head({ exchange, actions }) {
     ["Status", html`<span class="row"><${StatusDot} tone=${tone} pulse=${exchange.status === "in_progress"}>${word}<//>${answer && html`<${Badge} tone=${answer.http_status < 400 ? "neutral" : "bad"}>HTTP ${answer.http_status}<//>`}${answer?.from_cache && html`<${Badge} tone="info">From the cache<//>`}</span>`],
     ["Took", html`${duration(answer?.duration_ms)}${answer?.ttft_ms != null ? html`<span class="muted">, first token after ${duration(answer.ttft_ms)}</span>` : ""}`],
     ["Attempts", plural(exchange.attempts.length, "attempt")],
-    ["Tokens", tokens(answer)],
-    ["Cost", cost(answer?.cost_microusd)],
-    ["Finished", words(answer?.finish_reason)],
+    ...(answer?.total_tokens == null ? [] : [/** @type {[any, any]} */ (["Tokens", tokens(answer)])]),
+    ...(answer?.cost_microusd == null ? [] : [/** @type {[any, any]} */ (["Cost", cost(answer.cost_microusd)])]),
+    ...(answer?.finish_reason ? [/** @type {[any, any]} */ (["Finished", words(answer.finish_reason)])] : []),
     ["Id", html`<span class="row nowrap"><span class="mono truncated">${exchange.request_id}</span><${CopyButton} text=${exchange.request_id} label="Copy the id" /></span>`],
   ];
   return html`<${Panel} title=${html`<${StatusDot} tone=${tone}>${exchange.model || "Request"}<//>`} actions=${actions}>
     <div class="grid request-facts"><${KeyValue} items=${left} /><${KeyValue} items=${right} /></div>
-    ${answer?.error && html`<p class="request-failure" role="note"><strong>${answer.error_code ?? "error"}</strong> ${answer.error}</p>`}
+    ${answer?.error && !isTold && html`<p class="request-failure" role="note"><strong>${answer.error_code ?? "error"}</strong> ${answer.error}</p>`}
   <//>`;
+}
+
+/** Ids say nothing; a key that was revoked has only that. @param {{ id: string }} props */
+function KeyName({ id }) {
+  const keys = useResource("/api/keys", { query: { limit: 1000 }, events: "keys:updated" });
+  const name = keys.data.value?.keys.find((/** @type {any} */ key) => key.id === id)?.name;
+  return name ?? html`<span class="mono">${id}</span>`;
 }
 
 /** @param {any} answer */
 function tokens(answer) {
-  if (answer?.total_tokens == null) return "–";
   const more = [answer.cached_tokens && `${number(answer.cached_tokens)} cached`, answer.reasoning_tokens && `${number(answer.reasoning_tokens)} thinking`].filter(Boolean).join(", ");
   return html`${number(answer.prompt_tokens)} in, ${number(answer.completion_tokens)} out${more && html` <span class="muted">(${more})</span>`}`;
 }

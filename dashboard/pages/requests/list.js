@@ -3,9 +3,10 @@
  * @module
  */
 import { on, onReconnect } from "../../lib/events.js";
-import { cost, date, duration, number, plural, words } from "../../lib/format.js";
+import { cost, date, duration, number, plural, time, words } from "../../lib/format.js";
 import { PlayIcon, StopIcon } from "../../lib/icons.js";
 import { useCommands } from "../../lib/commands.js";
+import { ending } from "../../lib/completion.js";
 import { html, useEffect, useMemo, useRef, useState } from "../../lib/preact.js";
 import { navigate, place } from "../../lib/router.js";
 import { Badge, Button, ButtonLink, Empty, ErrorState, Loading, StatusDot, VirtualList } from "../../lib/ui.js";
@@ -115,15 +116,18 @@ export function List({ hidden }) {
   </div>`;
 }
 
+/** Of today only the time. @param {number} at */
+const when = (at) => (new Date(at).toDateString() === new Date().toDateString() ? time(at) : date(at).slice(5));
+
 function Heads() {
-  return html`<div class="request-row" aria-hidden="true"><span>Time</span><span>Status</span><span>Model</span><span>Provider</span><span class="right">First token</span><span class="right">Took</span><span class="right">Tokens</span><span class="right">Cost</span><span>Ended</span></div>`;
+  return html`<div class="request-row" aria-hidden="true"><span>Time</span><span>Status</span><span>Model</span><span>Provider</span><span class="right">First token</span><span class="right">Took</span><span class="right">Tokens</span><span class="right">Cost</span><span>Notes</span></div>`;
 }
 
 /** @param {{ row: any }} props */
 function WideRow({ row }) {
   const [tone, word] = STATES[row.status] ?? ["neutral", words(row.status)];
   const end = row.response_summary;
-  return html`<div class="request-row"><span class="mono small">${date(row.timestamp).slice(5)}</span>
+  return html`<div class="request-row"><span class="mono small" title=${date(row.timestamp)}>${when(row.timestamp)}</span>
       <span class="truncated"><${StatusDot} tone=${tone} pulse=${row.status === "in_progress"}>${word}<//></span>
       <span class="truncated request-model" title=${row.model}>${row.model || "–"}</span><span class="truncated" title=${row.provider}>${row.provider ?? "–"}</span>
       <span class="right">${duration(end?.ttft_ms)}</span><span class="right">${duration(end?.duration_ms)}</span><span class="right">${number(end?.total_tokens)}</span><span class="right">${cost(end?.cost_microusd)}</span>
@@ -134,7 +138,7 @@ function WideRow({ row }) {
 /** @param {{ row: any }} props */
 function NarrowRow({ row }) {
   const [tone, word] = STATES[row.status] ?? ["neutral", words(row.status)];
-  return html`<div class="request-narrow"><div class="row-between"><span class="truncated request-model">${row.model || "–"}</span><span class="mono small nowrap">${date(row.timestamp).slice(5)}</span></div>
+  return html`<div class="request-narrow"><div class="row-between"><span class="truncated request-model">${row.model || "–"}</span><span class="mono small nowrap">${when(row.timestamp)}</span></div>
     <div class="row-between"><span class="row nowrap small"><${StatusDot} tone=${tone}>${word}<//><span class="truncated muted">${row.provider ?? ""}</span></span><span class="small nowrap">${duration(row.response_summary?.duration_ms)}</span></div>
     ${row.snippet && html`<div class="truncated small muted">${marked(row.snippet)}</div>`}</div>`;
 }
@@ -142,8 +146,8 @@ function NarrowRow({ row }) {
 /** @param {{ row: any }} props */
 function Note({ row }) {
   const end = row.response_summary;
-  if (end?.error) return html`<span class="truncated request-error" title=${end.error}>${end.error}</span>`;
-  return html`<span class="truncated muted">${end?.from_cache && html`<${Badge} tone="info">Cache<//> `}${row.stream ? "stream" : "whole"}${end?.finish_reason ? ` · ${end.finish_reason}` : ""}${Object.entries(row.tags ?? {}).map(([name, value]) => ` · ${name}=${value}`)}</span>`;
+  if (end?.error) return html`<span class="truncated request-error" title=${end.error}>${end.error.replace(/^provider `[^`]*` answered /, "")}</span>`;
+  return html`<span class="truncated muted">${end?.from_cache && html`<${Badge} tone="info">Cache<//> `}${[row.stream ? "streamed" : "", ending(end?.finish_reason)].filter(Boolean).join(", ")}${Object.entries(row.tags ?? {}).map(([name, value]) => ` · ${name}=${value}`)}</span>`;
 }
 
 /** The words that were looked for, as the address has them. @param {string} text */

@@ -40,14 +40,14 @@ export function Waterfall({ exchange }) {
     <div class="row small muted">${LEGEND.filter(([kind]) => used.has(kind)).map(([kind, title]) => html`<span key=${kind} class="row nowrap"><span class=${`swatch bar-${kind}`} aria-hidden="true"></span>${title}</span>`)}</div>
     <${Table} caption="Attempts" rows=${attempts} rowKey=${(/** @type {any} */ one) => String(one.number)} columns=${[
       { key: "number", title: "#", align: "right" },
-      { key: "target", title: "Target", cell: (/** @type {any} */ one) => html`<code>${one.provider_id}/${one.upstream_model}</code>` },
+      { key: "target", title: "Target", cell: (/** @type {any} */ one) => html`<code class="breakable target-name">${one.provider_id}/${one.upstream_model}</code>` },
       { key: "began", title: "Began", align: "right", optional: true, cell: (/** @type {any} */ one) => span(`+${duration(Math.max(0, one.started_at - exchange.timestamp))}`) },
       { key: "headers", title: "Headers", align: "right", optional: true, cell: (/** @type {any} */ one) => span(duration(headers.get(one.number))) },
-      { key: "first", title: "First token", align: "right", cell: (/** @type {any} */ one) => span(duration(one.ttft_ms)) },
+      { key: "first", title: "First token", align: "right", optional: true, cell: (/** @type {any} */ one) => span(duration(one.ttft_ms)) },
       { key: "took", title: "Took", align: "right", cell: (/** @type {any} */ one) => span(duration(one.duration_ms)) },
       { key: "status", title: "Upstream", align: "right", optional: true, cell: (/** @type {any} */ one) => one.upstream_status ?? "–" },
-      { key: "outcome", title: "Outcome", cell: (/** @type {any} */ one) => html`<${Badge} tone=${OUTCOMES[one.outcome] ?? "neutral"}>${words(one.outcome)}<//>` },
-      { key: "error", title: "Why", wide: true, optional: true, cell: (/** @type {any} */ one) => html`<span class=${one.error ? "request-error" : ""} title=${one.error ?? undefined}>${one.error ?? "–"}</span>` },
+      { key: "outcome", title: "Outcome", cell: (/** @type {any} */ one) => html`<${Badge} tone=${OUTCOMES[one.outcome] ?? "neutral"}>${words(one.outcome)}<//>${one.error && html`<div class="phone-only small request-error breakable">${one.error}</div>`}` },
+      { key: "error", title: "Why", optional: true, cell: (/** @type {any} */ one) => html`<span class=${one.error ? "request-error breakable" : ""}>${one.error ?? "–"}</span>` },
     ]} />
     ${exchange.plan && html`<${Plan} plan=${exchange.plan} />`}
   </div>`;
@@ -113,10 +113,10 @@ function Plan({ plan }) {
   const rows = [...targets.map((/** @type {any} */ one) => ({ ...one, skipped: false })), ...skipped.map((/** @type {any} */ one) => ({ ...one, skipped: true }))];
   if (!rows.length) return html`<${Code} text=${JSON.stringify(plan, null, 2)} label="Route plan" />`;
   return html`<div class="stack"><h3>Why these targets</h3>
-    <p class="muted">Strategy ${words(plan.strategy).toLowerCase()}${plan.via ? `, by the virtual model ${plan.via}` : ""}${plan.is_guess ? "; nobody lists the model, so it is a guess" : ""}.</p>
+    <p class="muted">${plan.via ? `${plan.via} is a virtual model. ` : ""}Strategy: ${words(plan.strategy).toLowerCase()}${plan.is_guess ? "; nobody lists the model, so it is a guess" : ""}.</p>
     <${Table} caption="Route plan" rows=${rows} rowKey=${(/** @type {any} */ one) => `${one.skipped}${one.target}`} columns=${[
-      { key: "place", title: "Place", align: "right", cell: (/** @type {any} */ one) => (one.skipped ? "–" : one.place) },
-      { key: "target", title: "Target", cell: (/** @type {any} */ one) => html`<code>${one.target}</code>` },
+      { key: "place", title: "Place", cell: (/** @type {any} */ one) => (one.skipped ? "–" : one.place) },
+      { key: "target", title: "Target", cell: (/** @type {any} */ one) => html`<code class="breakable target-name">${one.target}</code>` },
       { key: "reason", title: "Why", cell: (/** @type {any} */ one) => html`${one.skipped && html`<${Badge} tone="warn">Left out<//> `}${one.reason ?? "–"}` },
     ]} /></div>`;
 }

@@ -84,7 +84,7 @@ function Requests({ path }) {
         { key: "tokens", title: "Tokens", align: "right", optional: true, cell: (/** @type {any} */ row) => number(row.response_summary?.total_tokens) },
         { key: "duration", title: "Duration", align: "right", optional: true, cell: (/** @type {any} */ row) => html`<span class="nowrap">${duration(row.response_summary?.duration_ms)}</span>` },
       ]} />
-    ${body.next_cursor && html`<div class="more"><span class="muted">${number(body.requests.length)} of ${number(body.total)}</span><${Button} onClick=${list.more}>Show more<//></div>`}`}<//><//>`;
+    ${body.next_cursor && html`<div class="list-more"><span class="muted">${number(body.requests.length)} of ${number(body.total)}</span><${Button} onClick=${list.more}>Show more<//></div>`}`}<//><//>`;
 }
 
 /** What was said last, in one line. @param {any} request */
