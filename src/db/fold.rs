@@ -4,14 +4,16 @@
 //! every write behind it waits. So another connection does it, on its own thread; what was written meanwhile is little, and the
 //! writing connection folds that itself: only when nothing is left does the log begin anew.
 
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use rusqlite::Connection;
 
 use crate::db::connections::open_thread;
 use crate::db::error::DbError;
+use crate::tasks::lock;
 
 /// Frames, of a page each, that are folded at once: 4 MiB, little enough for a disk that is synced meanwhile to take more.
 const ENOUGH: i64 = 1_024;
@@ -75,33 +77,93 @@ pub(super) fn fold(conn: &Connection) -> Result<Log, DbError> {
     Log::told(conn, FOLD)
 }
 
-/// Counts beginnings and ends: odd while the file is being written to by the connection beside.
+/// What folding beside did to the file's time, so that only what others do to it counts as theirs.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Folds(Arc<AtomicU64>);
+pub(super) struct Folds(Arc<Mutex<Marks>>);
+
+#[derive(Debug, Default)]
+struct Marks {
+    is_folding: bool,
+    /// Since somebody asked: the time before the first, the time after the last, and whether another one came between two.
+    since: Option<(Time, Time)>,
+    is_broken: bool,
+}
+
+/// When a file was last written to; none where that cannot be told.
+pub(super) type Time = Option<SystemTime>;
+
+/// What the file's time must be if nobody else wrote to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// It is being folded into: nothing can be told.
+    Any,
+    /// What it was.
+    Same,
+    /// What it was before, and what it is now.
+    Folded(Time, Time),
+    /// Somebody else came between.
+    None,
+}
 
 impl Folds {
-    /// Since the beginning. To be asked after the file was looked at: what was seen of it was then not before.
-    pub(super) fn count(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
+    /// Asks `look` for the file's time at a moment at which no folding begins or ends.
+    pub(super) fn expected(
+        &self,
+        look: impl FnOnce() -> Result<Time, DbError>,
+    ) -> Result<(Expected, Time), DbError> {
+        let mut marks = lock(&self.0);
+        let now = look()?;
+        let expected = match marks.since {
+            _ if marks.is_folding => return Ok((Expected::Any, now)),
+            None => Expected::Same,
+            Some(_) if marks.is_broken => Expected::None,
+            Some((before, after)) => Expected::Folded(before, after),
+        };
+        *marks = Marks::default();
+        Ok((expected, now))
     }
 
-    fn begin(&self) -> Folding<'_> {
-        self.0.fetch_add(1, Ordering::AcqRel);
-        Folding(self)
+    /// Whether the file's time is about to be explained.
+    pub(super) fn is_open(&self) -> bool {
+        let marks = lock(&self.0);
+        marks.is_folding || marks.since.is_some()
+    }
+
+    fn begin<'a>(&'a self, file: &'a Path) -> Folding<'a> {
+        let mut marks = lock(&self.0);
+        let before = time(file);
+        marks.is_folding = true;
+        match &mut marks.since {
+            Some((_, after)) => marks.is_broken |= *after != before,
+            since => *since = Some((before, before)),
+        }
+        Folding { folds: self, file }
     }
 }
 
-struct Folding<'a>(&'a Folds);
+struct Folding<'a> {
+    folds: &'a Folds,
+    file: &'a Path,
+}
 
 impl Drop for Folding<'_> {
     fn drop(&mut self) {
-        self.0.0.fetch_add(1, Ordering::AcqRel);
+        let mut marks = lock(&self.folds.0);
+        marks.is_folding = false;
+        if let Some((_, after)) = &mut marks.since {
+            *after = time(self.file);
+        }
     }
+}
+
+fn time(file: &Path) -> Time {
+    fs::metadata(file).and_then(|found| found.modified()).ok()
 }
 
 /// The connection that folds beside the writing one.
 pub(crate) struct FoldConnection {
     thread: tokio_rusqlite::Connection,
+    file: PathBuf,
     folds: Folds,
 }
 
@@ -111,14 +173,19 @@ impl FoldConnection {
         thread
             .call(|conn| Ok::<_, DbError>(conn.execute_batch(PRAGMAS)?))
             .await?;
-        Ok(Self { thread, folds })
+        let file = path.to_owned();
+        Ok(Self {
+            thread,
+            file,
+            folds,
+        })
     }
 
     /// See [`fold`]. Only one at a time does something.
     pub(crate) async fn fold(&self) -> Result<Log, DbError> {
-        let folds = self.folds.clone();
+        let (folds, file) = (self.folds.clone(), self.file.clone());
         let job = move |conn: &mut Connection| {
-            let _folding = folds.begin();
+            let _folding = folds.begin(&file);
             fold(conn)
         };
         Ok(self.thread.call(job).await?)

@@ -30,7 +30,7 @@ pub(crate) enum OpenError {
         process(*pid)
     )]
     InUse { pid: Option<u32>, dir: PathBuf },
-    #[error("the data directory `{}` cannot be used: {reason}", dir.display())]
+    #[error("the data directory `{}` cannot be used: {reason}; make it writable, or choose another place with --data-dir", dir.display())]
     Directory { dir: PathBuf, reason: String },
     #[error(transparent)]
     Database(#[from] DbError),

@@ -13,7 +13,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::db::error::DbError;
 use crate::db::files;
-use crate::db::fold::Folds;
+use crate::db::fold::{Expected, Folds};
 use crate::db::migrate::SCHEMA_VERSION;
 
 /// What one look found of a file that is still ours.
@@ -35,7 +35,6 @@ pub(super) struct FileWatch {
     /// It was written to by somebody else since the last look.
     is_touched: bool,
     folds: Folds,
-    folds_seen: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -59,7 +58,6 @@ impl FileWatch {
             file,
             is_short: false,
             is_touched: false,
-            folds_seen: folds.count(),
             folds,
         })
     }
@@ -86,12 +84,15 @@ impl FileWatch {
     /// The same before the writing connection does anything: what changed since the last time was somebody else.
     pub(super) fn begin(&mut self, conn: &Connection) -> Result<(), DbError> {
         self.check(conn)?;
-        let now = mark(&self.database)?.and_then(|found| found.modified);
-        let folds = self.folds.count();
-        // While our own log was folded into it, nobody can tell.
-        let was_folded = folds % 2 == 1 || folds != self.folds_seen;
-        self.folds_seen = folds;
-        self.is_touched |= !was_folded && now != self.file.modified;
+        let look = || Ok(mark(&self.database)?.and_then(|found| found.modified));
+        let (expected, now) = self.folds.expected(look)?;
+        let known = self.file.modified;
+        self.is_touched |= match expected {
+            Expected::Any => return Ok(()),
+            Expected::Same => now != known,
+            Expected::Folded(before, after) => known != before || now != after,
+            Expected::None => true,
+        };
         self.file.modified = now;
         Ok(())
     }
@@ -99,7 +100,11 @@ impl FileWatch {
     /// Takes what is there now for ours: after what the writing connection did.
     pub(super) fn note(&mut self) -> Result<(), DbError> {
         if let Some(found) = mark(&self.database)?.filter(|found| found.id == self.file.id) {
+            let known = self.file.modified;
             self.file = found;
+            if self.folds.is_open() {
+                self.file.modified = known;
+            }
         }
         let found = mark(&self.log)?;
         if self

@@ -266,11 +266,26 @@ async fn the_log_is_folded_beside_and_only_others_count_as_others() {
         );
         assert_eq!(writer.look().await, Ok(Look::Sound));
     }
-    let other = rusqlite::Connection::open(&path).unwrap();
-    other
-        .execute_batch("DELETE FROM settings; PRAGMA wal_checkpoint(TRUNCATE)")
-        .unwrap();
+    // Somebody else, between two foldings, before one and after one.
+    let touch = |day: u64| {
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        let day = std::time::Duration::from_secs(day * 86_400);
+        file.set_modified(std::time::UNIX_EPOCH + day).unwrap();
+    };
+    touch(1);
     assert_eq!(writer.look().await, Ok(Look::Touched));
+    touch(2);
+    folder.fold().await.unwrap();
+    assert_eq!(writer.look().await, Ok(Look::Touched));
+    folder.fold().await.unwrap();
+    touch(3);
+    assert_eq!(writer.look().await, Ok(Look::Touched));
+    folder.fold().await.unwrap();
+    touch(4);
+    folder.fold().await.unwrap();
+    assert_eq!(writer.look().await, Ok(Look::Touched));
+    folder.fold().await.unwrap();
+    assert_eq!(writer.look().await, Ok(Look::Sound));
 }
 
 /// What each transaction adds to the index of words is merged on request alone, in pieces, until there is nothing left.
