@@ -465,7 +465,13 @@ impl Behaviour for DatabaseActor {
             Message::Folded(outcome) => {
                 state.folding = false;
                 match outcome {
-                    Ok(log) => state.log = log,
+                    Ok(log) => {
+                        state.log = log;
+                        // Where a reader is in the way of more, the next transaction is soon enough.
+                        if log.turn() != Some(Turn::Beside) {
+                            state.tend();
+                        }
+                    }
                     // The writer does it in the end, and says what is wrong.
                     Err(error) => tracing::debug!(%error, "the log was not folded"),
                 }
@@ -555,7 +561,8 @@ impl State {
                 if turn == Some(Turn::Beside) {
                     self.fold();
                 }
-                if self.unmerged == 0 {
+                // What is merged makes the log longer.
+                if self.unmerged == 0 || self.log.is_long() {
                     return;
                 }
                 let pages = if self.unmerged > BEHIND {

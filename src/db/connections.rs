@@ -50,6 +50,9 @@ const WRITER_PRAGMAS: &str = "
     PRAGMA wal_autocheckpoint = 8192;
     PRAGMA journal_size_limit = 67108864;";
 
+/// Frames of a log that the writing connection folds at a commit: as the pragma says.
+const FOLDED_HERE: i64 = 8_192;
+
 const READER_PRAGMAS: &str = "
     PRAGMA query_only = ON;
     PRAGMA cache_size = -1024;";
@@ -180,7 +183,7 @@ impl WriteConnection {
             let mut keeper = lock(&keeper);
             keeper.watch.begin(conn)?;
             checkpoint(conn)?;
-            keeper.watch.note()
+            keeper.watch.note(true)
         };
         Ok(self.thread.call(fold).await?)
     }
@@ -193,7 +196,8 @@ impl WriteConnection {
             keeper.watch.begin(conn)?;
             let began = Instant::now();
             let left = upkeep::carry_out(conn, upkeep)?;
-            keeper.watch.note()?;
+            let has_folded = upkeep == Upkeep::Fold || Log::of(conn).frames >= FOLDED_HERE;
+            keeper.watch.note(has_folded)?;
             Ok((left, began.elapsed()))
         };
         Ok(self.thread.call(carry_out).await?)
@@ -377,7 +381,8 @@ fn commit(
     transaction.commit()?;
     // Whoever took the file away meanwhile took this with it: nobody is told that it is stored.
     keeper.watch.check(conn)?;
-    keeper.watch.note()?;
+    let log = Log::of(conn);
+    keeper.watch.note(log.frames >= FOLDED_HERE)?;
     if keeper.snapshot.is_none() || ops.iter().any(|op| op.is_configuration()) {
         keep_configuration(conn, keeper);
     }
@@ -385,8 +390,7 @@ fn commit(
     Ok(Committed {
         results,
         timings,
-        // It is stored, whatever this says.
-        log: Log::read(conn).unwrap_or_default(),
+        log,
         has_words: ops.iter().any(|op| op.has_words()),
     })
 }

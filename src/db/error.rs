@@ -14,7 +14,7 @@ pub(crate) enum DbError {
     /// Somebody else holds the lock.
     #[error("the database is locked by another program")]
     Busy,
-    #[error("the disk is full")]
+    #[error("the disk is full: free some space")]
     Full,
     #[error("the database may only be read")]
     ReadOnly,

@@ -19,6 +19,9 @@ use crate::tasks::lock;
 const ENOUGH: i64 = 1_024;
 /// So few take the writing connection little more than a commit.
 const FEW: i64 = 128;
+/// Beyond that the one beside does not catch up with what is written: the writer does more of it, rather than all at the end.
+const LONG: i64 = 3 * ENOUGH;
+const MORE: i64 = 512;
 
 const PRAGMAS: &str = "
     PRAGMA query_only = ON;
@@ -48,6 +51,11 @@ pub(crate) enum Turn {
 }
 
 impl Log {
+    /// As far as it can be told: what asks has other things to do than to fail of this.
+    pub(super) fn of(conn: &Connection) -> Self {
+        Self::read(conn).unwrap_or_default()
+    }
+
     pub(super) fn read(conn: &Connection) -> Result<Self, DbError> {
         Self::told(conn, STATE)
     }
@@ -61,12 +69,18 @@ impl Log {
         })?)
     }
 
+    /// Whether the log grows faster than it is folded.
+    pub(crate) fn is_long(self) -> bool {
+        self.frames >= LONG
+    }
+
     /// None while the log is short, or as good as new.
     pub(crate) fn turn(self) -> Option<Turn> {
         let left = self.frames - self.folded;
         match left {
             _ if self.frames < ENOUGH || left <= 0 => None,
             ..=FEW => Some(Turn::Writer),
+            ..=MORE if self.is_long() => Some(Turn::Writer),
             _ => Some(Turn::Beside),
         }
     }
@@ -204,6 +218,8 @@ mod tests {
             (ENOUGH, 0, Some(Turn::Beside)),
             (ENOUGH + 9, ENOUGH, Some(Turn::Writer)),
             (ENOUGH + FEW + 1, ENOUGH, Some(Turn::Beside)),
+            (LONG + MORE, LONG, Some(Turn::Writer)),
+            (LONG + MORE + 1, LONG, Some(Turn::Beside)),
             (ENOUGH + 9, ENOUGH + 9, None),
         ] {
             assert_eq!(Log { frames, folded }.turn(), turn, "{frames} {folded}");

@@ -13,7 +13,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::db::error::DbError;
 use crate::db::files;
-use crate::db::fold::{Expected, Folds};
+use crate::db::fold::{Expected, Folds, Log};
 use crate::db::migrate::SCHEMA_VERSION;
 
 /// What one look found of a file that is still ours.
@@ -97,12 +97,12 @@ impl FileWatch {
         Ok(())
     }
 
-    /// Takes what is there now for ours: after what the writing connection did.
-    pub(super) fn note(&mut self) -> Result<(), DbError> {
+    /// Takes what is there now for ours: after what the writing connection did. Only folding the log writes to the file.
+    pub(super) fn note(&mut self, has_folded: bool) -> Result<(), DbError> {
         if let Some(found) = mark(&self.database)?.filter(|found| found.id == self.file.id) {
             let known = self.file.modified;
             self.file = found;
-            if self.folds.is_open() {
+            if !has_folded || self.folds.is_open() {
                 self.file.modified = known;
             }
         }
@@ -147,7 +147,7 @@ impl FileWatch {
         if !std::mem::take(&mut self.is_touched) {
             return Ok(Look::Sound);
         }
-        self.note()?;
+        self.note(false)?;
         Ok(Look::Touched)
     }
 }
@@ -191,11 +191,8 @@ fn id(_: &Metadata) -> (u64, u64) {
 /// A checkpoint of another program may empty the log; then nothing is missing in it.
 fn log_was_cut(conn: &Connection, length: u64) -> Result<(), DbError> {
     const FRAME: u64 = 4096 + 24;
-    let frames = conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
-        row.get::<_, i64>("log")
-    });
-    match frames {
-        Ok(frames) if u64::try_from(frames).unwrap_or(0) * FRAME <= length => Ok(()),
+    match Log::read(conn) {
+        Ok(log) if u64::try_from(log.frames).unwrap_or(0) * FRAME <= length => Ok(()),
         _ => log_lost("its log was cut off"),
     }
 }

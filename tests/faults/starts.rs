@@ -29,7 +29,13 @@ const CASES: &[(&str, &str, &str, &str, &[&str])] = &[
         "ENOSPC",
         &["full"],
     ),
-    ("broken disk", "qwarden.db", "pread64,read", "EIO", &["disk i/o error"]),
+    (
+        "broken disk",
+        "qwarden.db",
+        "pread64,read",
+        "EIO",
+        &["disk i/o error"],
+    ),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
