@@ -167,6 +167,8 @@ pub(crate) mod logs {
 pub(crate) mod upkeep {
     use std::time::Duration;
 
+    /// Upkeep that holds the database for longer is counted: nobody should wait so long for it.
+    pub(crate) const LONG_PIECE: Duration = Duration::from_millis(20);
     /// Between two tellings of how far it is.
     pub(crate) const TELLING: Duration = Duration::from_millis(200);
     /// The clock is looked at again after this at the latest: it may be set, and this machine may sleep.

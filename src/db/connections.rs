@@ -178,9 +178,10 @@ impl WriteConnection {
 
     /// Folds the write-ahead log into the file. [`DbError::Busy`] when a reader holds on to it.
     pub(crate) async fn checkpoint(&self) -> Result<(), DbError> {
-        let keeper = self.keeper.clone();
+        let (keeper, folds) = (self.keeper.clone(), self.folds.clone());
         let fold = move |conn: &mut Connection| {
             let mut keeper = lock(&keeper);
+            let _turn = folds.turn();
             keeper.watch.begin(conn)?;
             checkpoint(conn)?;
             keeper.watch.note(true)

@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use rusqlite::Connection;
@@ -93,7 +93,14 @@ pub(super) fn fold(conn: &Connection) -> Result<Log, DbError> {
 
 /// What folding beside did to the file's time, so that only what others do to it counts as theirs.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Folds(Arc<Mutex<Marks>>);
+pub(super) struct Folds(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    marks: Mutex<Marks>,
+    /// Held by who folds: `SQLite` does not let a second one wait, it refuses.
+    turn: Mutex<()>,
+}
 
 #[derive(Debug, Default)]
 struct Marks {
@@ -125,7 +132,7 @@ impl Folds {
         &self,
         look: impl FnOnce() -> Result<Time, DbError>,
     ) -> Result<(Expected, Time), DbError> {
-        let mut marks = lock(&self.0);
+        let mut marks = lock(&self.0.marks);
         let now = look()?;
         let expected = match marks.since {
             _ if marks.is_folding => return Ok((Expected::Any, now)),
@@ -139,12 +146,17 @@ impl Folds {
 
     /// Whether the file's time is about to be explained.
     pub(super) fn is_open(&self) -> bool {
-        let marks = lock(&self.0);
+        let marks = lock(&self.0.marks);
         marks.is_folding || marks.since.is_some()
     }
 
+    /// Keeps others from folding; waits until nobody does.
+    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
+        lock(&self.0.turn)
+    }
+
     fn begin<'a>(&'a self, file: &'a Path) -> Folding<'a> {
-        let mut marks = lock(&self.0);
+        let mut marks = lock(&self.0.marks);
         let before = time(file);
         marks.is_folding = true;
         match &mut marks.since {
@@ -162,7 +174,7 @@ struct Folding<'a> {
 
 impl Drop for Folding<'_> {
     fn drop(&mut self) {
-        let mut marks = lock(&self.folds.0);
+        let mut marks = lock(&self.folds.0.marks);
         marks.is_folding = false;
         if let Some((_, after)) = &mut marks.since {
             *after = time(self.file);
@@ -199,6 +211,7 @@ impl FoldConnection {
     pub(crate) async fn fold(&self) -> Result<Log, DbError> {
         let (folds, file) = (self.folds.clone(), self.file.clone());
         let job = move |conn: &mut Connection| {
+            let _turn = folds.turn();
             let _folding = folds.begin(&file);
             fold(conn)
         };

@@ -6,6 +6,8 @@ use std::time::Duration;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::limits::upkeep::LONG_PIECE;
+
 /// By the kind of write. A transaction as a whole, its commit included, is of the kind [`TRANSACTION`].
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
 #[serde(transparent)]
@@ -25,7 +27,7 @@ pub(crate) struct Timing {
 
 impl Timings {
     pub(crate) fn add(&mut self, kind: &'static str, took: Duration) {
-        let is_slow = took > Duration::from_millis(20);
+        let is_slow = took > LONG_PIECE;
         let took = took.as_secs_f64() * 1e3;
         self.merge_one(
             kind,

@@ -288,6 +288,28 @@ async fn the_log_is_folded_beside_and_only_others_count_as_others() {
     assert_eq!(writer.look().await, Ok(Look::Sound));
 }
 
+/// As at a stop in the midst of one.
+#[tokio::test]
+async fn the_log_is_emptied_whoever_folds_it_now() {
+    let (_dir, path, writer) = open().await;
+    let folder = Arc::new(writer.folding().await.unwrap());
+    for round in 0..40 {
+        let value = format!("\"{}\"", "x".repeat(200_000));
+        writer
+            .commit(batch(vec![put("key", &value)]))
+            .await
+            .unwrap();
+        let beside = tokio::spawn({
+            let folder = folder.clone();
+            async move { folder.fold().await }
+        });
+        tokio::task::yield_now().await;
+        assert_eq!(writer.checkpoint().await, Ok(()), "{round}");
+        beside.await.unwrap().unwrap();
+    }
+    assert_eq!(fs::metadata(files::beside(&path, "-wal")).unwrap().len(), 0);
+}
+
 /// What each transaction adds to the index of words is merged on request alone, in pieces, until there is nothing left.
 #[tokio::test]
 async fn words_are_merged_between_transactions() {
