@@ -292,20 +292,16 @@ async fn the_log_is_folded_beside_and_only_others_count_as_others() {
 #[tokio::test]
 async fn the_log_is_emptied_whoever_folds_it_now() {
     let (_dir, path, writer) = open().await;
-    let folder = Arc::new(writer.folding().await.unwrap());
+    let folder = writer.folding().await.unwrap();
     for round in 0..40 {
         let value = format!("\"{}\"", "x".repeat(200_000));
         writer
             .commit(batch(vec![put("key", &value)]))
             .await
             .unwrap();
-        let beside = tokio::spawn({
-            let folder = folder.clone();
-            async move { folder.fold().await }
-        });
-        tokio::task::yield_now().await;
-        assert_eq!(writer.checkpoint().await, Ok(()), "{round}");
-        beside.await.unwrap().unwrap();
+        let (beside, emptied) = tokio::join!(folder.fold(), writer.checkpoint());
+        assert_eq!(emptied, Ok(()), "{round}");
+        beside.unwrap();
     }
     assert_eq!(fs::metadata(files::beside(&path, "-wal")).unwrap().len(), 0);
 }
