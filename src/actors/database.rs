@@ -366,8 +366,8 @@ pub(crate) struct State {
     shared: Arc<Shared>,
     own: Own<Message>,
     tasks: Tasks,
-    /// The transaction under way, or what is done for the file between two. Not aborted with the actor: a commit that has begun is let through, and its
-    /// operations, still queued, may then run once more.
+    /// The transaction under way, or what is done for the file between two. Not aborted with the actor: a commit that has
+    /// begun is let through, and its operations, still queued, may then run once more.
     busy: bool,
     pause: Option<Owned>,
     folder: Arc<FoldConnection>,

@@ -13,7 +13,7 @@ use crate::db::files;
 use crate::db::instance::BACKUPS;
 
 /// The version of `schema.sql`. Kept in a file as `user_version`.
-pub(crate) const SCHEMA_VERSION: i64 = 4;
+pub(crate) const SCHEMA_VERSION: i64 = 5;
 
 const CURRENT: Schema<'_> = Schema {
     version: SCHEMA_VERSION,
@@ -33,6 +33,11 @@ const CURRENT: Schema<'_> = Schema {
             from: 3,
             to: 4,
             sql: include_str!("migrate/v4.sql"),
+        },
+        Step {
+            from: 4,
+            to: 5,
+            sql: include_str!("migrate/v5.sql"),
         },
     ],
 };

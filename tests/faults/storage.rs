@@ -217,7 +217,8 @@ async fn r09_the_log_of_the_database_stays_small() {
         written += 2 * text.len();
         most = most.max(std::fs::metadata(&log).expect("there is a log").len());
     }
-    assert!(most < 40 << 20, "{most}");
+    // At 32 MiB the writer would have to do what it leaves to another connection.
+    assert!(most < 30 << 20, "{most}");
     let mb = |bytes: u64| format!("{:.1} MB", bytes as f64 / f64::from(1 << 20));
     figures::record(
         "R9",

@@ -11,19 +11,27 @@ const ROWS: i64 = 20_000;
 
 /// The schemas of earlier releases: what each step begins from.
 const V1: &str = include_str!("../../src/db/migrate/v1.sql");
-const V2: &str = include_str!("../../src/db/migrate/v2.sql");
+const STEPS: [&str; 3] = [
+    include_str!("../../src/db/migrate/v2.sql"),
+    include_str!("../../src/db/migrate/v3.sql"),
+    include_str!("../../src/db/migrate/v4.sql"),
+];
+
+fn number(version: usize) -> i64 {
+    i64::try_from(version).expect("few")
+}
 
 /// A file as a qwarden of that schema left it.
-fn older(database: &Path, version: i64) {
+fn older(database: &Path, version: usize) {
     let conn = rusqlite::Connection::open(database).expect("it opens");
     conn.execute_batch("PRAGMA foreign_keys = OFF")
         .expect("off");
     conn.execute_batch(V1).expect("the first schema");
-    if version >= 2 {
-        let step = format!("BEGIN IMMEDIATE; {V2} COMMIT;");
-        conn.execute_batch(&step).expect("the second");
+    for step in &STEPS[..version - 1] {
+        let step = format!("BEGIN IMMEDIATE; {step} COMMIT;");
+        conn.execute_batch(&step).expect("the next");
     }
-    conn.pragma_update(None, "user_version", version)
+    conn.pragma_update(None, "user_version", number(version))
         .expect("set");
     conn.execute_batch(&format!(
         "INSERT INTO settings VALUES ('session.timeout', '77777', 1);
@@ -42,7 +50,12 @@ async fn r07_an_upgrade_that_is_killed_is_completed_by_the_next_start() {
         let service = Service::start(&[]);
         read_cell(&service.database(), "PRAGMA user_version")
     };
-    for version in 1..current {
+    assert_eq!(
+        usize::try_from(current),
+        Ok(STEPS.len() + 2),
+        "every older one is here"
+    );
+    for version in 1..=STEPS.len() + 1 {
         let mut midway = 0;
         let made_in = TempDir::new().expect("a directory");
         let made = made_in.path().join("older.db");
@@ -74,10 +87,10 @@ async fn r07_an_upgrade_that_is_killed_is_completed_by_the_next_start() {
             process.wait().expect("it ends");
             let reached: i64 = read_cell(&database, "PRAGMA user_version");
             assert!(
-                reached == version || reached == current,
+                [number(version), current].contains(&reached),
                 "all or nothing: {reached}"
             );
-            midway += usize::from(reached == version);
+            midway += usize::from(reached != current);
             let service = Service::within(dir.path(), &[]);
             let count = |sql: &str| read_cell::<i64>(&service.database(), sql);
             assert_eq!(count("PRAGMA user_version"), current);

@@ -355,6 +355,31 @@ async fn a_file_that_is_too_large_shrinks_by_its_oldest_exchanges() {
     assert!(length <= 8 << 20, "{length}");
 }
 
+/// Each exchange is a part more of the index; the writer merges them while it has nothing else to do.
+#[tokio::test]
+async fn the_index_of_words_stays_in_few_parts() {
+    let wait = ("history.commitWait", json!(5_000));
+    let gateway = TestGateway::with(&[wait]).await;
+    for number in 0..40 {
+        told(&gateway, &say("echo", &format!("number{number} again"))).await;
+    }
+    let parts = "SELECT count(DISTINCT segid) FROM history_words_idx";
+    let merging = async {
+        while gateway.cell::<i64>(parts) >= 10 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, merging)
+        .await
+        .expect("they are merged");
+    assert_eq!(found(&gateway, "again").await.len(), 40);
+    assert_eq!(found(&gateway, "number7").await.len(), 1);
+    let (_, health) = gateway.get(&gateway.api("/api/health")).await;
+    let merges = &health["checks"]["db"]["writes"]["merge words"];
+    assert!(merges["count"].as_u64() > Some(0), "{health}");
+    gateway.stop().await;
+}
+
 #[tokio::test]
 async fn completions_go_on_while_much_is_removed() {
     let wait = ("history.commitWait", json!(1_000));

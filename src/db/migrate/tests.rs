@@ -102,6 +102,13 @@ fn a_file_of_version_1_becomes_what_a_fresh_one_is_and_keeps_its_rows() {
     let mut fresh = Connection::open_in_memory().unwrap();
     migrate(&mut fresh, Path::new(""), 1).unwrap();
     assert_eq!(shape(&conn), shape(&fresh));
+    let rules = |conn: &Connection| -> Vec<String> {
+        let sql = "SELECT k || ' ' || v FROM history_words_config ORDER BY k";
+        let mut statement = conn.prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| row.get(0)).unwrap();
+        rows.map(Result::unwrap).collect()
+    };
+    assert_eq!(rules(&conn), rules(&fresh), "of the index of words");
     drop(conn);
     // As another connection reads it, not as the one that changed it remembers it.
     let conn = Connection::open(&path).unwrap();

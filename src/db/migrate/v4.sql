@@ -50,5 +50,4 @@ CREATE VIRTUAL TABLE history_words USING fts5 (
     prompt, answer, content = '', contentless_delete = 1, tokenize = 'unicode61 remove_diacritics 2'
 );
 
-INSERT INTO history_words (history_words, rank) VALUES
-    ('deletemerge', 0), ('pgsz', 1000), ('automerge', 0), ('crisismerge', 1999);
+INSERT INTO history_words (history_words, rank) VALUES ('deletemerge', 0), ('pgsz', 1000);
