@@ -38,12 +38,12 @@ use crate::tasks::{Owned, Tasks, lock};
 /// Connections that reports read through beside the writer.
 const READERS: usize = 2;
 
-/// Pages of the index of words that are merged between two transactions: 1 to 3 ms; each that adds words makes it more.
+/// Pages of the index of words that are merged between two transactions: 1 to 3 ms; each of its parts makes it more.
 const MERGED: u32 = 16;
 const MOST_MERGED: u32 = 64;
-/// For where the index has this many parts too many: searching looks into each.
-const BEHIND: u32 = 500;
-const BEHIND_MERGED: u32 = 256;
+/// From so many parts on there is a piece after each transaction, whatever else there is to do.
+const BEHIND: u32 = 200;
+const BEHIND_MERGED: u32 = 128;
 
 /// How the rest of the gateway reaches the database. Cheap to clone, valid across restarts.
 #[derive(Clone)]
@@ -373,8 +373,10 @@ pub(crate) struct State {
     folder: Arc<FoldConnection>,
     folding: bool,
     log: Log,
-    /// Transactions that added words since the index had nothing to merge.
-    unmerged: u32,
+    /// Words were added since the index had nothing to merge.
+    unmerged: bool,
+    /// Of the index of words.
+    parts: u32,
     /// Until the next piece.
     rest: Option<Owned>,
     path: PathBuf,
@@ -418,7 +420,8 @@ impl Behaviour for DatabaseActor {
             folding: false,
             log: Log::default(),
             // An earlier process may have left some.
-            unmerged: 1,
+            unmerged: true,
+            parts: 0,
             rest: None,
             path,
             looking: false,
@@ -516,7 +519,9 @@ impl State {
             Ok(committed) => {
                 lock(&self.shared.timings).merge(&committed.timings);
                 self.log = committed.log;
-                self.unmerged = self.unmerged.saturating_add(committed.has_words.into());
+                if let Some(parts) = committed.parts {
+                    (self.unmerged, self.parts) = (true, parts);
+                }
                 self.shared.commits.fetch_add(1, Ordering::Relaxed);
                 if lock(&self.shared.trouble).take().is_some() {
                     tracing::info!("the database takes writes again");
@@ -549,7 +554,8 @@ impl State {
 
     /// Does the next piece of what the file needs, unless it rests between two.
     fn tend(&mut self) {
-        if self.busy || self.pause.is_some() || self.rest.is_some() {
+        let is_behind = self.unmerged && self.parts > BEHIND;
+        if self.busy || self.pause.is_some() || (self.rest.is_some() && !is_behind) {
             return;
         }
         let upkeep = match self.log.turn().filter(|_| !self.folding) {
@@ -562,13 +568,13 @@ impl State {
                     self.fold();
                 }
                 // What is merged makes the log longer.
-                if self.unmerged == 0 || self.log.is_long() {
+                if !self.unmerged || (self.log.is_long() && !is_behind) {
                     return;
                 }
-                let pages = if self.unmerged > BEHIND {
+                let pages = if is_behind {
                     BEHIND_MERGED
                 } else {
-                    MOST_MERGED.min(MERGED + self.unmerged)
+                    MOST_MERGED.min(MERGED + self.parts)
                 };
                 Upkeep::MergeWords { pages }
             }
@@ -591,19 +597,22 @@ impl State {
             Ok((left, time)) => {
                 took = time;
                 lock(&self.shared.timings).add(upkeep.name(), time);
-                if matches!(upkeep, Upkeep::MergeWords { .. }) && left.is_none() {
-                    self.unmerged = 0;
+                if matches!(upkeep, Upkeep::MergeWords { .. }) {
+                    match left.map(u32::try_from) {
+                        Some(Ok(parts)) => self.parts = parts,
+                        _ => self.unmerged = false,
+                    }
                 }
             }
             Err(error) if error.is_closed() => return Err(error.into()),
             // The next transaction meets what is wrong; until then there is no use in another try.
             Err(error) => {
                 tracing::debug!(%error, "the file could not be tended");
-                self.unmerged = 0;
+                self.unmerged = false;
             }
         }
         self.commit_next();
-        if self.unmerged > 0 {
+        if self.unmerged {
             let own = self.own.clone();
             self.rest = Some(self.tasks.spawn_owned("database rest", async move {
                 tokio::time::sleep(took.clamp(LEAST_PAUSE, MOST_PAUSE)).await;

@@ -79,8 +79,8 @@ pub(crate) struct Committed {
     pub(crate) timings: Timings,
     /// How long the write-ahead log has become.
     pub(crate) log: Log,
-    /// The index of words has a part more.
-    pub(crate) has_words: bool,
+    /// How many parts the index of words has now; none when this added nothing to it.
+    pub(crate) parts: Option<u32>,
 }
 
 /// The connection through which all writes go.
@@ -367,19 +367,10 @@ fn commit(
         conn.execute_batch("ROLLBACK")?;
     }
     set_synchronous(conn, ops.iter().any(|op| op.is_management()))?;
-    let mut transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut results = Vec::with_capacity(ops.len());
-    for op in ops {
-        let began = Instant::now();
-        let applied = apply_alone(&mut transaction, op);
-        timings.add(op.name(), began.elapsed());
-        match applied {
-            // SQLite may have rolled back everything by itself: what followed would run outside any transaction.
-            Err(error) if error.is_storage() || transaction.is_autocommit() => return Err(error),
-            result => results.push(result),
-        }
-    }
-    transaction.commit()?;
+    let results = match apply_all(conn, ops, Apart::Changes, &mut timings)? {
+        Some(results) => results,
+        None => apply_all(conn, ops, Apart::Each, &mut timings)?.unwrap_or_default(),
+    };
     // Whoever took the file away meanwhile took this with it: nobody is told that it is stored.
     keeper.watch.check(conn)?;
     let log = Log::of(conn);
@@ -387,13 +378,71 @@ fn commit(
     if keeper.snapshot.is_none() || ops.iter().any(|op| op.is_configuration()) {
         keep_configuration(conn, keeper);
     }
+    let has_words = ops.iter().any(|op| op.has_words());
+    // It is stored: what is wrong with the index is met by who merges it.
+    let parts = has_words.then(|| upkeep::parts(conn).unwrap_or_default());
     timings.add(timings::TRANSACTION, began.elapsed());
     Ok(Committed {
         results,
         timings,
         log,
-        has_words: ops.iter().any(|op| op.has_words()),
+        parts,
     })
+}
+
+/// Which operations get a savepoint of their own. At each one the index of words writes what it has as a part, so history,
+/// of which nothing fails by itself, has none at first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Apart {
+    Changes,
+    Each,
+}
+
+/// Stores all of them in one transaction. None when one failed that could not be taken back alone: nothing is stored then.
+fn apply_all(
+    conn: &mut Connection,
+    ops: &[Arc<WriteOp>],
+    apart: Apart,
+    timings: &mut Timings,
+) -> Result<Option<Vec<Result<Written, DbError>>>, DbError> {
+    let mut transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut results = Vec::with_capacity(ops.len());
+    for op in ops {
+        let began = Instant::now();
+        let is_apart = apart == Apart::Each || op.is_management();
+        let applied = if is_apart {
+            apply_alone(&mut transaction, op)
+        } else {
+            op.apply(&transaction)
+        };
+        timings.add(op.name(), began.elapsed());
+        match applied {
+            // SQLite may have rolled back everything by itself: what followed would run outside any transaction.
+            Err(error) if error.is_storage() || transaction.is_autocommit() => return Err(error),
+            Err(_) if !is_apart => {
+                transaction.rollback()?;
+                return Ok(None);
+            }
+            result => results.push(result),
+        }
+    }
+    let began = Instant::now();
+    let has_words = ops.iter().any(|op| op.has_words());
+    for (op, result) in ops.iter().zip(&results) {
+        if result.is_ok()
+            && let Err(error) = op.index(&transaction)
+        {
+            if error.is_storage() || transaction.is_autocommit() {
+                return Err(error);
+            }
+            tracing::warn!(%error, "an exchange cannot be searched for yet: its words are not in the index");
+        }
+    }
+    if has_words {
+        timings.add(timings::WORDS, began.elapsed());
+    }
+    transaction.commit()?;
+    Ok(Some(results))
 }
 
 /// The database has it; that the snapshot does not is mended with the next transaction.

@@ -13,7 +13,7 @@ use crate::db::files;
 use crate::db::instance::BACKUPS;
 
 /// The version of `schema.sql`. Kept in a file as `user_version`.
-pub(crate) const SCHEMA_VERSION: i64 = 5;
+pub(crate) const SCHEMA_VERSION: i64 = 6;
 
 const CURRENT: Schema<'_> = Schema {
     version: SCHEMA_VERSION,
@@ -38,6 +38,11 @@ const CURRENT: Schema<'_> = Schema {
             from: 4,
             to: 5,
             sql: include_str!("migrate/v5.sql"),
+        },
+        Step {
+            from: 5,
+            to: 6,
+            sql: include_str!("migrate/v6.sql"),
         },
     ],
 };

@@ -353,12 +353,21 @@ impl WriteOp {
         256 + inside
     }
 
-    /// Carries it out. Without effect when it was carried out before.
+    /// Adds to the index of words what it tells, once all that its transaction stores is there: the index makes a part of what
+    /// comes in one go.
+    pub(super) fn index(&self, conn: &Connection) -> Result<(), DbError> {
+        match self {
+            Self::FinishExchange { request, outcome } => history::index(conn, request, outcome),
+            _ => Ok(()),
+        }
+    }
+
+    /// Carries it out, but for [`WriteOp::index`]. Without effect when it was carried out before.
     pub(crate) fn apply(&self, conn: &Connection) -> Result<Written, DbError> {
         match self {
             Self::BeginExchange(request) => history::begin(conn, request).map(done),
             Self::FinishExchange { request, outcome } => {
-                history::finish(conn, request, outcome).map(done)
+                history::settle(conn, request, outcome).map(done)
             }
             Self::InterruptUnfinished { before } => {
                 history::interrupt(conn, *before).map(Written::Rows)

@@ -8,12 +8,14 @@ use utoipa::ToSchema;
 
 use crate::limits::upkeep::LONG_PIECE;
 
-/// By the kind of write. A transaction as a whole, its commit included, is of the kind [`TRANSACTION`].
+/// By the kind of write. A transaction as a whole, its commit included, is of the kind [`TRANSACTION`]; the words of the
+/// exchanges that ended in it are of the kind [`WORDS`].
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
 #[serde(transparent)]
 pub(crate) struct Timings(BTreeMap<&'static str, Timing>);
 
 pub(crate) const TRANSACTION: &str = "transaction";
+pub(crate) const WORDS: &str = "words of exchanges";
 
 /// The writes of one kind.
 #[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]

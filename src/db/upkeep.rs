@@ -20,6 +20,35 @@ pub(crate) struct FileSize {
     pub(crate) free_bytes: i64,
 }
 
+/// Row of `history_words_data` that says what the index is made of, and the mark of its newer form (fts5_index.c).
+const STRUCTURE: &str = "SELECT block FROM history_words_data WHERE id = 10";
+const COOKIE: usize = 4;
+const NEWER: [u8; 4] = [0xff, 0, 0, 1];
+
+/// How many parts the index of words has. There can be 2,000; searching looks into each.
+pub(super) fn parts(conn: &Connection) -> Result<u32, DbError> {
+    let block: Vec<u8> = conn
+        .prepare_cached(STRUCTURE)?
+        .query_row([], |row| row.get(0))?;
+    let after = block.get(COOKIE..).unwrap_or_default();
+    let mut rest = after.strip_prefix(&NEWER).unwrap_or(after);
+    let _levels = number(&mut rest);
+    Ok(number(&mut rest))
+}
+
+/// A number of up to 28 bits as `SQLite` writes them, the high ones first, seven to a byte.
+fn number(bytes: &mut &[u8]) -> u32 {
+    let mut number = 0;
+    while let Some((byte, rest)) = bytes.split_first() {
+        *bytes = rest;
+        number = number << 7 | u32::from(byte & 0x7f);
+        if byte & 0x80 == 0 {
+            break;
+        }
+    }
+    number
+}
+
 /// How many exchanges have words.
 pub(crate) fn with_words(conn: &Connection) -> Result<i64, DbError> {
     Ok(conn
@@ -67,13 +96,17 @@ impl Upkeep {
     }
 }
 
-/// Carries out one piece. Returns what is left: bytes that are free, or pages that were written; none when it is done, or
-/// cannot be done.
+/// Carries out one piece. Returns what is left: bytes that are free, parts of the index, or pages that were written; none when
+/// it is done, or cannot be done.
 pub(super) fn carry_out(conn: &Connection, upkeep: Upkeep) -> Result<Option<i64>, DbError> {
     match upkeep {
         Upkeep::Shrink { pages } => shrink(conn, pages),
         Upkeep::RewriteWords => merge(conn, -1),
-        Upkeep::GoOn { pages } | Upkeep::MergeWords { pages } => merge(conn, i64::from(pages)),
+        Upkeep::GoOn { pages } => merge(conn, i64::from(pages)),
+        Upkeep::MergeWords { pages } => match merge(conn, i64::from(pages))? {
+            Some(_) => parts(conn).map(|parts| Some(parts.into())),
+            None => Ok(None),
+        },
         Upkeep::Fold => fold::fold(conn).map(|log| Some(log.frames - log.folded)),
         Upkeep::Cap { pages } => cap(conn, pages),
     }

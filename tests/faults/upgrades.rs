@@ -11,10 +11,11 @@ const ROWS: i64 = 20_000;
 
 /// The schemas of earlier releases: what each step begins from.
 const V1: &str = include_str!("../../src/db/migrate/v1.sql");
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     include_str!("../../src/db/migrate/v2.sql"),
     include_str!("../../src/db/migrate/v3.sql"),
     include_str!("../../src/db/migrate/v4.sql"),
+    include_str!("../../src/db/migrate/v5.sql"),
 ];
 
 fn number(version: usize) -> i64 {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 use super::*;
+use crate::db::history::words::WordsRow;
 use crate::db::testing::{sample_activity, sample_outcome, sample_provider, sample_request};
 use crate::db::{activity, history, providers, settings};
 
@@ -306,6 +307,47 @@ async fn the_log_is_emptied_whoever_folds_it_now() {
     assert_eq!(fs::metadata(files::beside(&path, "-wal")).unwrap().len(), 0);
 }
 
+/// Else many that end at once would make as many parts, and there can be 2,000.
+#[tokio::test]
+async fn what_one_transaction_adds_to_the_index_of_words_is_one_part() {
+    let (_dir, path, writer) = open().await;
+    let exchange = |number: usize| {
+        let request = sample_request(&format!("r{number}"));
+        let begin = WriteOp::BeginExchange(request.clone());
+        let outcome = sample_outcome(&format!("a{number}"));
+        [begin, WriteOp::FinishExchange { request, outcome }]
+    };
+    let many = (0..100).flat_map(exchange).collect();
+    let committed = writer.commit_timed(batch(many)).await.unwrap();
+    assert_eq!(committed.parts, Some(1));
+    let readers = ReadConnections::open(&path, 1).await.unwrap();
+    let ids = readers
+        .run(|conn| {
+            let mut statement = conn.prepare("SELECT id FROM requests ORDER BY id")?;
+            let ids = statement.query_map([], |row| row.get(0))?;
+            Ok(ids.collect::<Result<Vec<i64>, _>>()?)
+        })
+        .await
+        .unwrap();
+    writer
+        .prepare(|conn| {
+            let sql = "INSERT INTO history_words (history_words) VALUES ('delete-all')";
+            Ok(conn.execute_batch(sql)?)
+        })
+        .await
+        .unwrap();
+    let words = ids.into_iter().map(|id| WordsRow {
+        id,
+        prompt: "hello".into(),
+        answer: "there".into(),
+    });
+    let add = WriteOp::AddWords(words.collect());
+    let committed = writer.commit_timed(batch(vec![add])).await.unwrap();
+    assert_eq!(committed.results, [Ok(Written::Rows(100))]);
+    let parts = committed.parts.unwrap();
+    assert!(parts <= 3, "{parts}");
+}
+
 /// What each transaction adds to the index of words is merged on request alone, in pieces, until there is nothing left.
 #[tokio::test]
 async fn words_are_merged_between_transactions() {
@@ -324,7 +366,7 @@ async fn words_are_merged_between_transactions() {
             .commit_timed(batch(vec![begin, finish]))
             .await
             .unwrap();
-        assert!(committed.has_words);
+        assert_eq!(committed.parts, Some(number + 1));
     }
     assert_eq!(readers.run(parts).await, Ok(40));
     let merge = Upkeep::MergeWords { pages: 4 };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, named_params};
+use rusqlite::{Connection, OptionalExtension, named_params};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
@@ -49,7 +49,15 @@ const ATTEMPT: &str = "
       FROM requests
      WHERE request_id = :request_id";
 
-const NUMBER: &str = "SELECT id, session_id FROM requests WHERE request_id = ?1";
+const SESSION: &str = "SELECT session_id FROM requests WHERE request_id = ?1";
+
+/// What of an exchange may be in the index: another operation of the same transaction may have taken it, or its answer, away.
+const SAID: &str = "
+    SELECT q.id AS id, r.request_id IS NOT NULL AS is_answered
+      FROM requests q
+      LEFT JOIN responses r ON r.request_id = q.id
+     WHERE q.request_id = ?1 AND q.bodies_dropped = 0
+       AND NOT EXISTS (SELECT 1 FROM history_words_docsize d WHERE d.id = q.id)";
 
 const INTERRUPT: &str = "
     UPDATE requests SET status = 'interrupted' WHERE status = 'in_progress' AND timestamp < :before";
@@ -249,9 +257,9 @@ pub(in crate::db) fn begin(conn: &Connection, request: &RequestRow) -> Result<()
     Ok(())
 }
 
-/// Writes how the exchange ended. Does nothing when that is known already. The request row may have been shed, so it is
-/// written too when it is missing.
-pub(in crate::db) fn finish(
+/// Writes how the exchange ended, but for its words ([`index`]). Does nothing when that is known already. The request row may
+/// have been shed, so it is written too when it is missing.
+pub(in crate::db) fn settle(
     conn: &Connection,
     request: &RequestRow,
     outcome: &OutcomeRow,
@@ -277,18 +285,44 @@ pub(in crate::db) fn finish(
     if let Some(key) = outcome.from_cache {
         cache::hit(conn, key, outcome.finished_at)?;
     }
-    let (id, session): (i64, Option<String>) = conn
-        .prepare_cached(NUMBER)?
-        .query_row([&request.request_id], |row| {
-            Ok((row.get("id")?, row.get("session_id")?))
-        })?;
-    if let Some(answer) = &outcome.words {
-        words::put(conn, id, &request.words, answer)?;
-    }
+    let session: Option<String> = conn
+        .prepare_cached(SESSION)?
+        .query_row([&request.request_id], |row| row.get("session_id"))?;
     if let Some(key) = &request.key_id {
         keys::spend(conn, key, outcome.finished_at, &outcome.spent())?;
     }
     usage::add(conn, &request.model, session.as_deref(), outcome)
+}
+
+/// Adds what was said to the index, if it is there still, and not in the index yet.
+pub(in crate::db) fn index(
+    conn: &Connection,
+    request: &RequestRow,
+    outcome: &OutcomeRow,
+) -> Result<(), DbError> {
+    let Some(answer) = &outcome.words else {
+        return Ok(());
+    };
+    let mut said = conn.prepare_cached(SAID)?;
+    let said = said.query_row([&request.request_id], |row| {
+        Ok((row.get("id")?, row.get("is_answered")?))
+    });
+    match said.optional()? {
+        Some((id, true)) => words::put(conn, id, &request.words, answer),
+        Some((id, false)) => words::put(conn, id, &request.words, ""),
+        None => Ok(()),
+    }
+}
+
+/// Both, as one transaction does it.
+#[cfg(test)]
+pub(in crate::db) fn finish(
+    conn: &Connection,
+    request: &RequestRow,
+    outcome: &OutcomeRow,
+) -> Result<(), DbError> {
+    settle(conn, request, outcome)?;
+    index(conn, request, outcome)
 }
 
 /// Marks the exchanges that began before `before` (Unix time, ms) and did not end: the process that served them is gone.

@@ -14,8 +14,10 @@ use crate::db::body;
 use crate::db::error::DbError;
 use crate::db::json;
 
+#[cfg(test)]
+pub(super) use exchange::finish;
 pub(crate) use exchange::{AttemptOutcome, AttemptRow, ExchangeStatus, OutcomeRow, RequestRow};
-pub(super) use exchange::{begin, finish, interrupt};
+pub(super) use exchange::{begin, index, interrupt, settle};
 use list::RowName;
 pub(super) use list::{delete_request, delete_response};
 

@@ -19,10 +19,10 @@ const REMOVE: &str = "DELETE FROM history_words WHERE rowid = ?1";
 
 const IS_KNOWN: &str = "SELECT 1 FROM history_words_docsize WHERE id = ?1";
 
-/// Only what is there, and has no words yet: an exchange that ended meanwhile knows better.
-const ADD: &str = "
-    INSERT INTO history_words (rowid, prompt, answer)
-    SELECT id, ?2, ?3 FROM requests
+/// What is there, and has no words yet: an exchange that ended meanwhile knows better. Asked for by itself, since the index
+/// writes a part at each statement that takes rows from another one.
+const LACKS: &str = "
+    SELECT 1 FROM requests
      WHERE id = ?1 AND bodies_dropped = 0
        AND NOT EXISTS (SELECT 1 FROM history_words_docsize WHERE id = ?1)";
 
@@ -252,12 +252,13 @@ pub(super) fn remove_answer(conn: &Connection, id: i64) -> Result<(), DbError> {
 
 /// Adds words that were missing.
 pub(in crate::db) fn add(conn: &Connection, rows: &[WordsRow]) -> Result<usize, DbError> {
-    let mut statement = conn.prepare_cached(ADD)?;
+    let mut lacks = conn.prepare_cached(LACKS)?;
     let mut added = 0;
     for row in rows {
-        let bucket = bucket(row.id);
-        let (prompt, answer) = (marked(&row.prompt, &bucket), marked(&row.answer, &bucket));
-        added += statement.execute((row.id, prompt, answer))?;
+        if lacks.exists([row.id])? {
+            put(conn, row.id, &row.prompt, &row.answer)?;
+            added += 1;
+        }
     }
     Ok(added)
 }
