@@ -434,6 +434,21 @@ pub(crate) mod qwen {
 }
 
 /// The command line, which asks a gateway.
+pub(crate) mod browser {
+    use std::time::Duration;
+
+    /// People look for their password, and wait for a message with a code.
+    pub(crate) const PATIENCE: Duration = Duration::from_mins(10);
+    /// Between two looks whether somebody is logged in.
+    pub(crate) const LOOKS: Duration = Duration::from_millis(500);
+    /// A page that has logged somebody in sets the last of its cookies within this.
+    pub(crate) const SETTLES: Duration = Duration::from_secs(2);
+    /// A cold browser on a busy machine needs some seconds to start.
+    pub(crate) const ANSWERS: Duration = Duration::from_mins(1);
+    /// What a browser that was asked to end may take.
+    pub(crate) const ENDS: Duration = Duration::from_secs(5);
+}
+
 pub(crate) mod command_line {
     use std::time::Duration;
 

@@ -22,7 +22,9 @@ use crate::actors::behaviour::{Behaviour, Fatal, Own};
 use crate::actors::outbox::{Acknowledged, Outbox};
 use crate::actors::supervisor::ChildSpec;
 use crate::clock::now_ms;
-use crate::db::connections::{Committed, Connection, Look, ReadConnections, WriteConnection};
+use crate::db::connections::{
+    Committed, Connection, Look, ReadConnections, Tended, WriteConnection,
+};
 use crate::db::error::DbError;
 use crate::db::fold::{FoldConnection, Log, Turn};
 use crate::db::ops::{WriteOp, Written};
@@ -67,6 +69,8 @@ struct Shared {
     /// Who still sees what was lost, and where it is to be copied.
     rescue: Mutex<Option<Rescue>>,
     recovered: watch::Sender<Option<Recovered>>,
+    /// The log grows faster than it is folded.
+    behind: watch::Sender<bool>,
 }
 
 /// What connections that are still open see of a file that is not in its place.
@@ -153,13 +157,23 @@ impl Database {
         let written = acknowledged
             .await
             .map_err(|_| Unavailable::Stopped { actor })?;
+        self.folded().await;
         Ok(written?)
+    }
+
+    /// Waits while the log is longer than it should be, so that no write has to fold it; not for ever, since somebody may be
+    /// reading what cannot be folded so long.
+    async fn folded(&self) {
+        let mut behind = self.shared.behind.subscribe();
+        let _ = tokio::time::timeout(MOST_PAUSE, behind.wait_for(|behind| !behind)).await;
     }
 
     /// Carries out a piece of upkeep. Returns what is left of it, or none when it is done.
     pub(crate) async fn upkeep(&self, upkeep: Upkeep) -> Result<Option<i64>, StoreError> {
         let message = |reply| Message::Upkeep(upkeep, reply);
-        Ok(self.address.call(WRITE_DEADLINE, message).await??)
+        let left = self.address.call(WRITE_DEADLINE, message).await??;
+        self.folded().await;
+        Ok(left)
     }
 
     /// Whether the writer, its thread included, gets round to an answer.
@@ -302,6 +316,7 @@ pub(crate) fn child(path: PathBuf, tasks: Tasks) -> (ChildSpec, Database) {
         loss: Mutex::default(),
         rescue: Mutex::default(),
         recovered: watch::channel(None).0,
+        behind: watch::channel(false).0,
     });
     let arguments = (path, shared.clone(), tasks);
     let (mut spec, address) = ChildSpec::new::<DatabaseActor>("database", MAILBOX, arguments);
@@ -324,7 +339,9 @@ pub(crate) enum Message {
     Ended(Result<Committed, DbError>),
     /// There may be something to do for the file.
     Tend,
-    Tended(Upkeep, Result<(Option<i64>, Duration), DbError>),
+    Tended(Upkeep, Result<Tended, DbError>),
+    /// Upkeep made the log this long.
+    Grown(Log),
     /// What the log has become beside.
     Folded(Result<Log, DbError>),
     /// The pause after a refused transaction is over.
@@ -349,6 +366,7 @@ impl ActorMessage for Message {
             Self::Ended(_) => "ended",
             Self::Tend => "tend",
             Self::Tended(..) => "tended",
+            Self::Grown(_) => "grown",
             Self::Folded(_) => "folded",
             Self::Resume => "resume",
             Self::Look => "look",
@@ -373,10 +391,8 @@ pub(crate) struct State {
     folder: Arc<FoldConnection>,
     folding: bool,
     log: Log,
-    /// Words were added since the index had nothing to merge.
-    unmerged: bool,
-    /// Of the index of words.
-    parts: u32,
+    /// Parts of the index of words, while there may be some to merge.
+    unmerged: Option<u32>,
     /// Until the next piece.
     rest: Option<Owned>,
     path: PathBuf,
@@ -406,6 +422,7 @@ impl Behaviour for DatabaseActor {
             is_news
         });
         let clock = tasks.spawn_owned("database clock", tick(own.clone()));
+        shared.behind.send_replace(false);
         shared.outbox.released();
         shared.waking.store(false, Ordering::Release);
         let mut state = State {
@@ -420,8 +437,7 @@ impl Behaviour for DatabaseActor {
             folding: false,
             log: Log::default(),
             // An earlier process may have left some.
-            unmerged: true,
-            parts: 0,
+            unmerged: Some(1),
             rest: None,
             path,
             looking: false,
@@ -464,12 +480,16 @@ impl Behaviour for DatabaseActor {
                 state.rest = None;
                 state.tend();
             }
+            Message::Grown(log) => {
+                state.note(log);
+                state.tend();
+            }
             Message::Tended(upkeep, outcome) => return state.tended(upkeep, outcome),
             Message::Folded(outcome) => {
                 state.folding = false;
                 match outcome {
                     Ok(log) => {
-                        state.log = log;
+                        state.note(log);
                         // Where a reader is in the way of more, the next transaction is soon enough.
                         if log.turn() != Some(Turn::Beside) {
                             state.tend();
@@ -518,10 +538,8 @@ impl State {
         match outcome {
             Ok(committed) => {
                 lock(&self.shared.timings).merge(&committed.timings);
-                self.log = committed.log;
-                if let Some(parts) = committed.parts {
-                    (self.unmerged, self.parts) = (true, parts);
-                }
+                self.note(committed.log);
+                self.unmerged = committed.parts.or(self.unmerged);
                 self.shared.commits.fetch_add(1, Ordering::Relaxed);
                 if lock(&self.shared.trouble).take().is_some() {
                     tracing::info!("the database takes writes again");
@@ -554,27 +572,25 @@ impl State {
 
     /// Does the next piece of what the file needs, unless it rests between two.
     fn tend(&mut self) {
-        let is_behind = self.unmerged && self.parts > BEHIND;
+        let is_behind = self.unmerged.is_some_and(|parts| parts > BEHIND);
         if self.busy || self.pause.is_some() || (self.rest.is_some() && !is_behind) {
             return;
         }
         let upkeep = match self.log.turn().filter(|_| !self.folding) {
-            Some(Turn::Writer) => {
-                self.log = Log::default();
-                Upkeep::Fold
-            }
+            Some(Turn::Writer) => Upkeep::Fold,
             turn => {
                 if turn == Some(Turn::Beside) {
                     self.fold();
                 }
                 // What is merged makes the log longer.
-                if !self.unmerged || (self.log.is_long() && !is_behind) {
+                let Some(parts) = self.unmerged.filter(|_| is_behind || !self.log.is_behind())
+                else {
                     return;
-                }
+                };
                 let pages = if is_behind {
                     BEHIND_MERGED
                 } else {
-                    MOST_MERGED.min(MERGED + self.parts)
+                    MOST_MERGED.min(MERGED + parts)
                 };
                 Upkeep::MergeWords { pages }
             }
@@ -586,33 +602,31 @@ impl State {
         });
     }
 
-    fn tended(
-        &mut self,
-        upkeep: Upkeep,
-        outcome: Result<(Option<i64>, Duration), DbError>,
-    ) -> Result<(), Fatal> {
+    fn tended(&mut self, upkeep: Upkeep, outcome: Result<Tended, DbError>) -> Result<(), Fatal> {
         self.busy = false;
         let mut took = Duration::ZERO;
         match outcome {
-            Ok((left, time)) => {
-                took = time;
-                lock(&self.shared.timings).add(upkeep.name(), time);
+            Ok(tended) => {
+                took = tended.took;
+                self.note(tended.log);
+                if upkeep == Upkeep::Fold {
+                    // Where a reader is in the way of more, the next transaction is soon enough.
+                    self.log = Log::default();
+                }
+                lock(&self.shared.timings).add(upkeep.name(), took);
                 if matches!(upkeep, Upkeep::MergeWords { .. }) {
-                    match left.map(u32::try_from) {
-                        Some(Ok(parts)) => self.parts = parts,
-                        _ => self.unmerged = false,
-                    }
+                    self.unmerged = tended.left.and_then(|parts| u32::try_from(parts).ok());
                 }
             }
             Err(error) if error.is_closed() => return Err(error.into()),
             // The next transaction meets what is wrong; until then there is no use in another try.
             Err(error) => {
                 tracing::debug!(%error, "the file could not be tended");
-                self.unmerged = false;
+                self.unmerged = None;
             }
         }
         self.commit_next();
-        if self.unmerged {
+        if self.unmerged.is_some() {
             let own = self.own.clone();
             self.rest = Some(self.tasks.spawn_owned("database rest", async move {
                 tokio::time::sleep(took.clamp(LEAST_PAUSE, MOST_PAUSE)).await;
@@ -620,6 +634,15 @@ impl State {
             }));
         }
         Ok(())
+    }
+
+    /// How long the log is now.
+    fn note(&mut self, log: Log) {
+        self.log = log;
+        let is_behind = log.is_behind();
+        self.shared
+            .behind
+            .send_if_modified(|was| std::mem::replace(was, is_behind) != is_behind);
     }
 
     /// Folds the log beside what goes on.
@@ -685,13 +708,14 @@ impl State {
     }
 
     fn upkeep(&self, upkeep: Upkeep, reply: Reply<Result<Option<i64>, DbError>>) {
-        let (writer, shared) = (self.writer.clone(), self.shared.clone());
+        let (writer, shared, own) = (self.writer.clone(), self.shared.clone(), self.own.clone());
         self.tasks.spawn("database upkeep", async move {
             let outcome = writer.upkeep(upkeep).await;
-            if let Ok((_, took)) = &outcome {
-                lock(&shared.timings).add(upkeep.name(), *took);
+            if let Ok(tended) = &outcome {
+                lock(&shared.timings).add(upkeep.name(), tended.took);
+                own.tell(Message::Grown(tended.log));
             }
-            let _ = reply.send(outcome.map(|(left, _)| left));
+            let _ = reply.send(outcome.map(|tended| tended.left));
         });
     }
 

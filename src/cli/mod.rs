@@ -4,6 +4,7 @@
 pub(crate) mod activity;
 pub(crate) mod alias;
 pub(crate) mod backup;
+mod browser;
 pub(crate) mod cache;
 pub(crate) mod client;
 pub(crate) mod completions;
@@ -60,7 +61,7 @@ const LAST_WORDS: &str = "\
 First steps:
   qwarden serve                     run the gateway (leave it running)
   qwarden status                    see what it serves
-  qwarden login --from-curl FILE    use your chat.qwen.ai login
+  qwarden login --browser           use your chat.qwen.ai login
   qwarden env opencode --write      point a tool at it
   qwarden doctor                    find out what is wrong
 

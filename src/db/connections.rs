@@ -83,6 +83,16 @@ pub(crate) struct Committed {
     pub(crate) parts: Option<u32>,
 }
 
+/// What became of a piece of upkeep.
+pub(crate) struct Tended {
+    /// What is left of it; none when it is done.
+    pub(crate) left: Option<i64>,
+    /// How long it held the database.
+    pub(crate) took: Duration,
+    /// How long the write-ahead log has become.
+    pub(crate) log: Log,
+}
+
 /// The connection through which all writes go.
 pub(crate) struct WriteConnection {
     thread: tokio_rusqlite::Connection,
@@ -190,16 +200,18 @@ impl WriteConnection {
     }
 
     /// Carries out a piece of upkeep. Returns what is left of it, or none when it is done, and how long that took.
-    pub(crate) async fn upkeep(&self, upkeep: Upkeep) -> Result<(Option<i64>, Duration), DbError> {
+    pub(crate) async fn upkeep(&self, upkeep: Upkeep) -> Result<Tended, DbError> {
         let keeper = self.keeper.clone();
         let carry_out = move |conn: &mut Connection| {
             let mut keeper = lock(&keeper);
             keeper.watch.begin(conn)?;
             let began = Instant::now();
             let left = upkeep::carry_out(conn, upkeep)?;
-            let has_folded = upkeep == Upkeep::Fold || Log::of(conn).frames >= FOLDED_HERE;
+            let log = Log::of(conn);
+            let has_folded = upkeep == Upkeep::Fold || log.frames >= FOLDED_HERE;
             keeper.watch.note(has_folded)?;
-            Ok((left, began.elapsed()))
+            let took = began.elapsed();
+            Ok(Tended { left, took, log })
         };
         Ok(self.thread.call(carry_out).await?)
     }
@@ -427,7 +439,7 @@ fn apply_all(
         }
     }
     let began = Instant::now();
-    let has_words = ops.iter().any(|op| op.has_words());
+    let is_indexed = ops.iter().any(|op| op.is_indexed());
     for (op, result) in ops.iter().zip(&results) {
         if result.is_ok()
             && let Err(error) = op.index(&transaction)
@@ -438,7 +450,7 @@ fn apply_all(
             tracing::warn!(%error, "an exchange cannot be searched for yet: its words are not in the index");
         }
     }
-    if has_words {
+    if is_indexed {
         timings.add(timings::WORDS, began.elapsed());
     }
     transaction.commit()?;

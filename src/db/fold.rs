@@ -69,9 +69,9 @@ impl Log {
         })?)
     }
 
-    /// Whether the log grows faster than it is folded.
-    pub(crate) fn is_long(self) -> bool {
-        self.frames >= LONG
+    /// Whether the log grows faster than it is folded: what can wait has to.
+    pub(crate) fn is_behind(self) -> bool {
+        self.frames >= LONG && self.frames - self.folded > FEW
     }
 
     /// None while the log is short, or as good as new.
@@ -80,7 +80,7 @@ impl Log {
         match left {
             _ if self.frames < ENOUGH || left <= 0 => None,
             ..=FEW => Some(Turn::Writer),
-            ..=MORE if self.is_long() => Some(Turn::Writer),
+            ..=MORE if self.is_behind() => Some(Turn::Writer),
             _ => Some(Turn::Beside),
         }
     }

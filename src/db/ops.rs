@@ -229,11 +229,12 @@ impl WriteOp {
 
     /// Whether it adds words to the index.
     pub(super) fn has_words(&self) -> bool {
-        match self {
-            Self::FinishExchange { outcome, .. } => outcome.words.is_some(),
-            Self::AddWords(rows) => !rows.is_empty(),
-            _ => false,
-        }
+        self.is_indexed() || matches!(self, Self::AddWords(rows) if !rows.is_empty())
+    }
+
+    /// Whether [`WriteOp::index`] has something to do.
+    pub(super) fn is_indexed(&self) -> bool {
+        matches!(self, Self::FinishExchange { outcome, .. } if outcome.words.is_some())
     }
 
     /// Whether it may change what the snapshot beside the database keeps (`db::snapshot`).

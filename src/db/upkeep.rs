@@ -20,7 +20,7 @@ pub(crate) struct FileSize {
     pub(crate) free_bytes: i64,
 }
 
-/// Row of `history_words_data` that says what the index is made of, and the mark of its newer form (fts5_index.c).
+/// Row of `history_words_data` that says what the index is made of, and the mark of its newer form (`fts5_index.c`).
 const STRUCTURE: &str = "SELECT block FROM history_words_data WHERE id = 10";
 const COOKIE: usize = 4;
 const NEWER: [u8; 4] = [0xff, 0, 0, 1];

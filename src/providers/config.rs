@@ -1,5 +1,6 @@
 //! What a provider's configuration may say, checked before anything is made of it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use reqwest::Url;
@@ -8,6 +9,7 @@ use secrecy::SecretString;
 use serde_json::{Map, Value};
 
 use super::address;
+use super::authority::Authority;
 use super::presets::{self, Preset};
 use crate::protocol::dialect::Dialect;
 
@@ -90,6 +92,8 @@ pub(super) struct Settings {
     pub(super) key: Option<SecretString>,
     pub(super) headers: HeaderMap,
     pub(super) timeout: Option<Duration>,
+    /// Whom it is taken for when one of these says so.
+    pub(super) authority: Option<Authority>,
     /// Knows the role `developer`.
     pub(super) developer: bool,
 }
@@ -109,6 +113,7 @@ pub(super) fn read(definition: &Definition) -> Result<Settings, InvalidConfig> {
     let base = base_url(definition, preset, &mut errors);
     let key = api_key(definition, &mut errors);
     let timeout = timeout(definition, &mut errors);
+    let authority = authority(definition, &mut errors);
     let headers = headers(definition, &mut errors);
     let responses = responses(definition, preset, &mut errors);
     match base {
@@ -129,6 +134,7 @@ pub(super) fn read(definition: &Definition) -> Result<Settings, InvalidConfig> {
             key,
             headers,
             timeout,
+            authority,
             developer: presets::KNOW_DEVELOPERS.contains(&definition.kind.as_str()),
         }),
         _ => Err(InvalidConfig {
@@ -283,6 +289,19 @@ fn timeout(definition: &Definition, errors: &mut Vec<ConfigError>) -> Option<Dur
             "timeout",
             "must be a positive number of milliseconds, at most one day",
         ),
+    }
+}
+
+fn authority(definition: &Definition, errors: &mut Vec<ConfigError>) -> Option<Authority> {
+    const KEY: &str = "caFile";
+    let value = definition.value(KEY)?;
+    match value.as_str().map(str::trim) {
+        Some("") => None,
+        Some(path) => match Authority::read(Path::new(path)) {
+            Ok(authority) => Some(authority),
+            Err(problem) => refuse(errors, KEY, &problem),
+        },
+        None => refuse(errors, KEY, "must be the path of a file"),
     }
 }
 

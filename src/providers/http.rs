@@ -10,6 +10,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Proxy, Url};
 
 use super::address::{self, OwnPorts};
+use super::authority::Authority;
 
 use crate::limits::upstreams::{CLIENTS_KEPT, POOL_IDLE, STREAM_WINDOW, TCP_KEEP_ALIVE};
 
@@ -32,6 +33,7 @@ struct Key {
     reach: Reach,
     /// Empty for none.
     proxy: String,
+    authority: Option<Authority>,
 }
 
 /// Looks names up. Cheap to clone.
@@ -84,16 +86,17 @@ impl Http {
 
     /// The client for this URL and connect deadline.
     pub(super) fn client(&self, url: &Url, connect: Duration) -> Result<Client, String> {
-        self.client_for("", url, connect)
+        self.client_for("", url, connect, None)
     }
 
-    /// The client for this URL of a provider of this kind. Fails when nothing may be called there: what is written in the
+    /// The client for this URL of a provider of this kind, which may also be signed by `authority`. Fails when nothing may be called there: what is written in the
     /// URL is looked at here, what its name leads to when it is resolved.
     pub(super) fn client_for(
         &self,
         kind: &str,
         url: &Url,
         connect: Duration,
+        authority: Option<&Authority>,
     ) -> Result<Client, String> {
         if let Some(why) = address::url_refusal(url).or_else(|| self.own.refusal(kind, url)) {
             return Err(format!("the address is {why}"));
@@ -111,6 +114,7 @@ impl Http {
                 Some(proxy) if !address::is_loopback(url) => proxy(),
                 _ => String::new(),
             },
+            authority: authority.cloned(),
         };
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, client)) = clients.iter().find(|(known, _)| *known == key) {
@@ -141,6 +145,9 @@ fn make(key: &Key, names: Names) -> reqwest::Result<Client> {
         builder = builder.proxy(Proxy::all(&key.proxy)?);
     }
     if key.tls {
+        if let Some(authority) = &key.authority {
+            builder = builder.tls_certs_merge(authority.certificates()?);
+        }
         builder
             .https_only(true)
             .http2_initial_stream_window_size(STREAM_WINDOW)

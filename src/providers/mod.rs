@@ -2,6 +2,7 @@
 
 pub(crate) mod address;
 mod anthropic;
+mod authority;
 pub(crate) mod calls;
 pub(crate) mod capabilities;
 pub(crate) mod config;

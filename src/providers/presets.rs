@@ -57,6 +57,7 @@ const OPTIONAL: &[&str] = &[
     "defaultModel",
     "record",
     "responses",
+    "caFile",
 ];
 
 /// Of a server that is no vendor's, so that its address is required.
@@ -67,6 +68,7 @@ pub(crate) const OPTIONAL_OF_ANY: &[&str] = &[
     "defaultModel",
     "record",
     "responses",
+    "caFile",
 ];
 
 const fn cloud(
@@ -322,7 +324,14 @@ pub(crate) static PRESETS: &[Preset] = &[
         local: false,
         port: None,
         required: &["baseURL"],
-        optional: &["apiKey", "timeout", "headers", "defaultModel", "record"],
+        optional: &[
+            "apiKey",
+            "timeout",
+            "headers",
+            "defaultModel",
+            "record",
+            "caFile",
+        ],
         stream_usage: true,
         append_v1: true,
         dialect: Dialect::Anthropic,

@@ -37,7 +37,12 @@ impl Server {
 
     pub(super) fn client(&self, url: &Url, deadlines: Deadlines) -> Result<Client, UpstreamError> {
         self.http
-            .client_for(self.settings.kind, url, deadlines.connect)
+            .client_for(
+                self.settings.kind,
+                url,
+                deadlines.connect,
+                self.settings.authority.as_ref(),
+            )
             .map_err(|reason| UpstreamError::Connect {
                 provider: self.id(),
                 reason,

@@ -39,7 +39,8 @@ export function LoginForm({ label, taken, onClose }) {
 
 /** @param {{ last: any }} props */
 function How({ last }) {
-  return html`<ol class="how muted"><li>Log in at <a href="https://chat.qwen.ai" target="_blank" rel="noreferrer">chat.qwen.ai</a> in your browser, and open its developer tools (F12), tab <em>Network</em>.</li><li>Reload the page.</li><li>${last}</li></ol>`;
+  return html`<p class="muted">With Chromium, Chrome, Edge or Brave on this machine, <code>qwarden login --browser</code> does all of this for you. Else:</p>
+    <ol class="how muted"><li>Log in at <a href="https://chat.qwen.ai" target="_blank" rel="noreferrer">chat.qwen.ai</a> in your browser, and open its developer tools (F12), tab <em>Network</em>.</li><li>Reload the page.</li><li>${last}</li></ol>`;
 }
 
 /** @param {string} field @param {string} text */

@@ -14,6 +14,7 @@ const LABELS = /** @type {Record<string, string>} */ ({
   defaultModel: "Default model",
   record: "Record exchanges",
   responses: "Serves the Responses API",
+  caFile: "CA file",
   maxConcurrent: "Requests at once",
   requestsPerMinute: "Requests per minute",
   tokensPerMinute: "Tokens per minute",

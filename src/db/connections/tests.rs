@@ -371,7 +371,7 @@ async fn words_are_merged_between_transactions() {
     assert_eq!(readers.run(parts).await, Ok(40));
     let merge = Upkeep::MergeWords { pages: 4 };
     let mut pieces = 0;
-    while writer.upkeep(merge).await.unwrap().0.is_some() {
+    while writer.upkeep(merge).await.unwrap().left.is_some() {
         pieces += 1;
     }
     assert!(pieces > 0);

@@ -130,6 +130,11 @@ fn described(key: &str, base_url: Option<&str>) -> Value {
             "enum": ["off", "failed", "all"],
             "description": "Which of its exchanges are recorded, in place of `history.record`",
         }),
+        "caFile" => json!({
+            "type": "string",
+            "description": "A file of certificates (PEM) that its own may be signed by, on the gateway's machine",
+            "example": "/etc/ssl/company-ca.pem",
+        }),
         "responses" => json!({
             "type": "boolean",
             "description": "It serves /responses: requests in that dialect are passed on as they are",
