@@ -1,4 +1,4 @@
-//! What a plan costs: `cargo bench --bench routing`.
+//! What a plan costs: `cargo bench --bench routing`, or with ` -- registry` only how the router is made anew.
 //!
 //! Serves 100 providers with 50 models each and asks the router, in one message each as requests do, where the model goes
 //! that every provider has: 100 targets. `echo` has one target and shows what a message costs by itself. Callers that never
@@ -23,13 +23,20 @@ const PROVIDERS: usize = 100;
 const MODELS: usize = 50;
 const CALLERS: usize = 8;
 const PLANS: usize = 50_000;
-const LOADS: usize = 20;
+const LOADS: usize = 200;
 /// Plans of callers that pause, and how far they are apart.
 const PACED: usize = 4_000;
 const APART: Duration = Duration::from_millis(1);
 
 fn main() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    if std::env::args().any(|argument| argument == "registry") {
+        return runtime.block_on(async {
+            let (_dir, gateway, routes) = served("priority").await;
+            restart(&routes).await;
+            gateway.shutdown(Duration::from_secs(5)).await;
+        });
+    }
     println!(
         "| {PROVIDERS} targets, by strategy | callers | p10 | p50 | p90 | p99 | p99.9 | plans/s |"
     );

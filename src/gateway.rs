@@ -205,7 +205,7 @@ impl Gateway {
             }
         });
         let services: Arc<OnceLock<Services>> = Arc::default();
-        let clients = Arc::new(Semaphore::new(room_for_clients()));
+        let clients = Arc::new(Semaphore::new(room_for_clients(&settings.borrow())));
         let managers = Arc::new(Semaphore::new(MOST_MANAGERS));
         let tree = Tree::new(Seed {
             database: instance.database().to_owned(),
@@ -525,14 +525,19 @@ fn log_level(settings: &Settings) -> &str {
     settings.text(settings::LOGGING_LEVEL).unwrap_or("info")
 }
 
-/// How many connections of clients may be open at once: each may need another one, to its upstream.
-fn room_for_clients() -> usize {
+/// How many connections of clients may be open at once: each may need another one, to its upstream, unless the settings know
+/// better.
+fn room_for_clients(settings: &Settings) -> usize {
     let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let descriptors = descriptors.map_or(usize::MAX, |most| {
         usize::try_from(most).unwrap_or(usize::MAX)
     });
-    let left = descriptors.saturating_sub(DESCRIPTORS_KEPT) / 2;
-    left.clamp(LEAST_CONNECTIONS, MOST_CONNECTIONS)
+    let left = descriptors.saturating_sub(DESCRIPTORS_KEPT);
+    let most = match settings.size(settings::SERVER_MAX_CONNECTIONS) {
+        0 => left / 2,
+        most => most.min(left),
+    };
+    most.clamp(LEAST_CONNECTIONS, MOST_CONNECTIONS)
 }
 
 /// The database before the tree opens it.

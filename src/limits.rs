@@ -328,7 +328,7 @@ pub(crate) mod upstreams {
     /// Silence on a connection after which the kernel asks whether the other side still lives.
     pub(crate) const TCP_KEEP_ALIVE: Duration = Duration::from_secs(30);
     /// A client is kept per scheme and connect deadline, which is a setting: few are ever in use.
-    pub(crate) const CLIENTS_KEPT: usize = 4;
+    pub(crate) const CLIENTS_KEPT: usize = 16;
     /// Bytes of one answer that may wait unread in an HTTP/2 stream (R21).
     pub(crate) const STREAM_WINDOW: u32 = 64 * 1024;
     /// Most bytes of one event that are kept, unless the caller says otherwise.

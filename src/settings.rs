@@ -81,6 +81,7 @@ pub(crate) const SERVER_CONNECT_TIMEOUT: &str = "server.connectTimeout";
 pub(crate) const SERVER_KEEP_ALIVE: &str = "server.keepAlive";
 pub(crate) const SERVER_DRAIN_TIMEOUT: &str = "server.drainTimeout";
 pub(crate) const SERVER_MAX_IN_FLIGHT: &str = "server.maxInFlight";
+pub(crate) const SERVER_MAX_CONNECTIONS: &str = "server.maxConnections";
 pub(crate) const SERVER_MAX_BODY: &str = "server.maxBody";
 pub(crate) const SERVER_MAX_BUFFERED: &str = "server.maxBuffered";
 pub(crate) const SERVER_MAX_STREAM: &str = "server.maxStream";
@@ -206,6 +207,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Fallback::Integer(512),
         None,
         "completions served at once",
+    ),
+    setting(
+        SERVER_MAX_CONNECTIONS,
+        Kind::Integer(0, 16_384),
+        Fallback::Integer(0),
+        None,
+        "connections of clients at once; 0: half of the file descriptors, since each may need another one; read at the start",
     ),
     setting(
         SERVER_MAX_BODY,
@@ -668,7 +676,7 @@ impl Setting {
 
     /// Read at the start only.
     pub(crate) fn needs_restart(&self) -> bool {
-        [AUTO_START, DISCOVERY, KEYRING].contains(&self.key)
+        [AUTO_START, DISCOVERY, KEYRING, SERVER_MAX_CONNECTIONS].contains(&self.key)
     }
 
     /// The value when nobody set one.

@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::support::service::provider;
+use crate::support::tls::{TlsUpstream, authority};
 use crate::support::upstream::{Step, Upstream};
 use crate::support::{PATIENCE, Service, figures, process, read_cell, say, say_streamed};
 
@@ -146,6 +147,45 @@ async fn r21_a_client_that_reads_nothing_costs_little_and_is_cut() {
     let sql = "SELECT count(*) FROM requests WHERE status = 'client_closed'";
     assert!(read_cell::<i64>(&service.database(), sql) >= i64::try_from(CLIENTS).expect("few"));
     drop(clients);
+}
+
+/// Over HTTP/2 it is ours to say how much of an answer may wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn r21_a_client_that_reads_nothing_of_an_http2_upstream_costs_little() {
+    const CLIENTS: usize = 20;
+    let service = Service::start(&[]);
+    let upstream = TlsUpstream::start().await;
+    let mut made = provider("p", &format!("https://127.0.0.1:{}/v1", upstream.port));
+    made["config"]["caFile"] = json!(authority());
+    let (status, told) = service.post(&service.api("/api/providers"), &made).await;
+    assert_eq!(status, 201, "{told}");
+    let router = address(&service.binary.router);
+    let asked = asking(&router, &say_streamed("p/fake", "flood"));
+    let mut first = sent(&router, &asked).await;
+    let _ = first.read(&mut [0; 4_096]).await;
+    drop(first);
+    let pid = service.binary.pid();
+    let before = process::memory(pid);
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(sent(&router, &asked).await);
+    }
+    tokio::time::timeout(PATIENCE, still(&upstream.seen.taken))
+        .await
+        .expect("the upstream is made to wait");
+    let each = process::memory(pid).saturating_sub(before) / CLIENTS;
+    figures::record(
+        "R21",
+        "memory of a client that reads nothing of a flood over HTTP/2, KiB",
+        each >> 10,
+    );
+    assert!(each < 256 << 10, "{} KiB", each >> 10);
+    drop(clients);
+    service
+        .until("all are over", |health| {
+            health["tasks"]["exchange"].is_null()
+        })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -354,7 +394,7 @@ async fn r28_a_gateway_without_descriptors_serves_again_once_there_are_some() {
     assert_eq!(service.chat(&say("echo", "hi")).await.status(), 200);
     let open = process::descriptors(pid);
     assert!(
-        process::limit_descriptors(pid, open + 10, false),
+        process::limit_descriptors(pid, open + 10),
         "prlimit is there"
     );
     let mut flood = Vec::new();

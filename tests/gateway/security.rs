@@ -1,11 +1,13 @@
 //! Who may ask and what is given away: S1 to S4, S6 to S10 and S12 of the reliability contract.
 
 use std::process::Stdio;
+use std::sync::atomic::Ordering;
 
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 
+use crate::support::tls::{TlsUpstream, authority};
 use crate::support::upstream::{Upstream, json_answer, whole};
 use crate::support::{TestGateway, client, say};
 
@@ -448,6 +450,71 @@ async fn s13_upstreams_elsewhere_are_asked_through_the_proxy_of_the_settings_alo
     assert_eq!(proxy.completions().len(), 1);
     binary.signal("TERM");
     binary.wait();
+}
+
+#[tokio::test]
+async fn s13_a_certificate_counts_only_if_the_system_or_the_providers_own_file_signed_it() {
+    let upstream = TlsUpstream::start().await;
+    let elsewhere = TlsUpstream::at("127.0.0.2").await;
+    let gateway = TestGateway::start().await;
+    let provider = |id: &str, address: &str, port: u16, more: Value| {
+        let mut config =
+            json!({"baseURL": format!("https://{address}:{port}/v1"), "apiKey": "sk-upstream"});
+        for (key, value) in more.as_object().into_iter().flatten() {
+            config[key] = value.clone();
+        }
+        let body = json!({"id": id, "name": id, "type": "openai-compatible", "config": config});
+        told(ask(&gateway, "POST", "/api/providers").json(&body))
+    };
+    let signed = json!({"caFile": authority()});
+    for (id, address, port, more) in [
+        ("bare", "127.0.0.1", upstream.port, json!({})),
+        ("signed", "127.0.0.1", upstream.port, signed.clone()),
+        ("misnamed", "127.0.0.2", elsewhere.port, signed.clone()),
+    ] {
+        let made = provider(id, address, port, more).await;
+        assert_eq!(made.0, 201, "{}", made.1);
+    }
+    let (status, answer) = complete(&gateway.router(""), None, "signed/fake").await;
+    assert_eq!(
+        (status, &answer["choices"][0]["message"]["content"]),
+        (200, &json!("fine"))
+    );
+    let asked = upstream.seen.asked.load(Ordering::SeqCst);
+    for id in ["bare", "misnamed"] {
+        let (status, answer) = complete(&gateway.router(""), None, &format!("{id}/fake")).await;
+        assert_eq!(status, 502, "{answer}");
+        let why = answer["error"]["message"].as_str().unwrap_or_default();
+        assert!(why.contains("certificate"), "{why}");
+    }
+    assert_eq!(upstream.seen.asked.load(Ordering::SeqCst), asked);
+    assert_eq!(elsewhere.seen.asked.load(Ordering::SeqCst), 0);
+    // A file that cannot be what is meant is refused when it is named.
+    let here = std::env::current_dir().expect("a folder");
+    for bad in [
+        json!("ca.pem"),
+        json!("/nowhere/ca.pem"),
+        json!(here),
+        json!(here.join("Cargo.toml")),
+        json!("/dev/zero"),
+        json!(7),
+    ] {
+        let more = json!({"caFile": bad});
+        let refused = provider("odd", "127.0.0.1", upstream.port, more).await;
+        assert_eq!(
+            (refused.0, &refused.1["error"]["param"]),
+            (422, &json!("config.caFile")),
+            "{bad}: {}",
+            refused.1
+        );
+    }
+    // It is asked for each provider by itself, and may go again.
+    let change = ask(&gateway, "PATCH", "/api/providers/bare/config/caFile");
+    let changed = told(change.json(&json!({"value": authority()}))).await;
+    assert_eq!(changed.0, 200, "{}", changed.1);
+    let (status, answer) = complete(&gateway.router(""), None, "bare/fake").await;
+    assert_eq!(status, 200, "{answer}");
+    gateway.stop().await;
 }
 
 #[tokio::test]

@@ -11,6 +11,8 @@ pub mod service;
 pub mod strace;
 #[path = "../../support/talk.rs"]
 mod talk;
+#[path = "../../support/tls.rs"]
+pub mod tls;
 #[path = "../../support/upstream.rs"]
 pub mod upstream;
 

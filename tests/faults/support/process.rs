@@ -39,13 +39,22 @@ pub fn cpu(pid: u32) -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-/// Limits the descriptors of a process, with the hard limit where `both`. Returns whether that could be done.
-pub fn limit_descriptors(pid: u32, most: usize, both: bool) -> bool {
-    let value = if both {
-        format!("--nofile={most}:{most}")
-    } else {
-        format!("--nofile={most}:")
+/// Lets this process, and those it starts, have so many descriptors at least. Returns whether that could be done.
+pub fn allow_descriptors(least: usize) -> bool {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let least = u64::try_from(least).expect("few");
+    let now = getrlimit(Resource::Nofile);
+    let is_enough = |limit: Option<u64>| limit.is_none_or(|limit| limit >= least);
+    let wanted = Rlimit {
+        current: now.current.map(|soft| soft.max(least)),
+        maximum: now.maximum.map(|hard| hard.max(least)),
     };
+    is_enough(now.current) || setrlimit(Resource::Nofile, wanted).is_ok()
+}
+
+/// Limits the descriptors of a process, but not for good. Returns whether that could be done.
+pub fn limit_descriptors(pid: u32, most: usize) -> bool {
+    let value = format!("--nofile={most}:");
     let ran = Command::new("prlimit")
         .args(["--pid", &pid.to_string(), &value])
         .status();

@@ -7,6 +7,8 @@ pub mod figures;
 pub mod site;
 #[path = "../../support/talk.rs"]
 mod talk;
+#[path = "../../support/tls.rs"]
+pub mod tls;
 #[path = "../../support/upstream.rs"]
 pub mod upstream;
 
