@@ -132,8 +132,19 @@ pub(crate) fn all(conn: &Connection) -> Result<Vec<ModelRow>, DbError> {
 
 fn unordered(conn: &Connection) -> Result<Vec<ModelRow>, DbError> {
     let mut statement = conn.prepare_cached(MODELS)?;
-    let rows = statement.query_map([], model)?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    let mut rows = statement.query([])?;
+    let mut models: Vec<ModelRow> = Vec::new();
+    // Nearly all can do the same, and the words of one need not be read again for the next.
+    let (mut written, mut able) = (String::new(), Vec::new());
+    while let Some(row) = rows.next()? {
+        let text = text(row, 3)?;
+        if text != written {
+            able = json::checked(serde_json::from_str(text))?;
+            text.clone_into(&mut written);
+        }
+        models.push(model(row, able.clone())?);
+    }
+    Ok(models)
 }
 
 fn by_name(model: &ModelRow) -> (&str, &str) {
@@ -259,34 +270,58 @@ fn found(rows: usize, what: &'static str, id: &str) -> Result<(), DbError> {
     Ok(())
 }
 
-/// The models linked to each provider, by its id; the default one first, then by name. Put together here rather than by a
-/// join, which seeks in `models` for each link and sorts rows as wide as both.
-pub(super) fn linked(conn: &Connection) -> Result<HashMap<String, Vec<LinkedModel>>, DbError> {
-    let models: Vec<Arc<ModelRow>> = unordered(conn)?.into_iter().map(Arc::new).collect();
+/// All models, in no order, to be shared by those who offer them.
+pub(crate) fn shared_models(conn: &Connection) -> Result<Vec<Arc<ModelRow>>, DbError> {
+    Ok(unordered(conn)?.into_iter().map(Arc::new).collect())
+}
+
+/// What one provider offers, as it is stored.
+pub(crate) struct Links {
+    provider: String,
+    links: Vec<(String, bool, Option<Value>)>,
+}
+
+/// All links to models. Those of one provider mostly come one after another, but not always.
+pub(crate) fn links(conn: &Connection) -> Result<Vec<Links>, DbError> {
+    let mut statement = conn.prepare_cached(LINKS)?;
+    let mut rows = statement.query([])?;
+    let mut all: Vec<Links> = Vec::new();
+    while let Some(row) = rows.next()? {
+        let provider = text(row, 0)?;
+        if all.last().is_none_or(|last| last.provider != provider) {
+            all.push(Links {
+                provider: provider.to_owned(),
+                links: Vec::new(),
+            });
+        }
+        let link = (row.get(1)?, row.get(2)?, json::value(row, 3)?);
+        if let Some(last) = all.last_mut() {
+            last.links.push(link);
+        }
+    }
+    Ok(all)
+}
+
+/// The models linked to each provider, by its id; the default one first, then by name. Put together here rather than by
+/// `SQLite`, which seeks in `models` for each link and sorts rows as wide as both. A model that is not there is left out.
+pub(crate) fn linked(
+    models: &[Arc<ModelRow>],
+    links: Vec<Links>,
+) -> HashMap<String, Vec<LinkedModel>> {
     let models: HashMap<&str, &Arc<ModelRow>> = models
         .iter()
         .map(|model| (model.id.as_str(), model))
         .collect();
-    let mut statement = conn.prepare_cached(LINKS)?;
-    let mut rows = statement.query([])?;
     let mut linked: HashMap<String, Vec<LinkedModel>> = HashMap::new();
-    while let Some(row) = rows.next()? {
-        // Foreign keys are on: there is one.
-        let Some(model) = models.get(text(row, 1)?) else {
-            continue;
-        };
-        let model = LinkedModel {
-            model: Arc::clone(model),
-            is_default: row.get(2)?,
-            provider_config: json::value(row, 3)?,
-        };
-        let provider = text(row, 0)?;
-        match linked.get_mut(provider) {
-            Some(models) => models.push(model),
-            None => {
-                linked.insert(provider.to_owned(), vec![model]);
-            }
-        }
+    for Links { provider, links } in links {
+        let links = links.into_iter().filter_map(|(id, is_default, config)| {
+            Some(LinkedModel {
+                model: Arc::clone(models.get(id.as_str())?),
+                is_default,
+                provider_config: config,
+            })
+        });
+        linked.entry(provider).or_default().extend(links);
     }
     for models in linked.values_mut() {
         models.sort_unstable_by(|one, other| {
@@ -295,19 +330,19 @@ pub(super) fn linked(conn: &Connection) -> Result<HashMap<String, Vec<LinkedMode
             place(one).cmp(&place(other)).then_with(names)
         });
     }
-    Ok(linked)
+    linked
 }
 
 fn text<'row>(row: &'row Row<'_>, column: usize) -> rusqlite::Result<&'row str> {
     Ok(row.get_ref(column)?.as_str()?)
 }
 
-fn model(row: &Row<'_>) -> rusqlite::Result<ModelRow> {
+fn model(row: &Row<'_>, capabilities: Vec<String>) -> rusqlite::Result<ModelRow> {
     Ok(ModelRow {
         id: row.get(0)?,
         name: row.get(1)?,
         description: row.get(2)?,
-        capabilities: json::checked(serde_json::from_str(text(row, 3)?))?,
+        capabilities,
         created_at: row.get(4)?,
         updated_at: row.get(5)?,
     })
@@ -335,7 +370,10 @@ mod tests {
             .map(|model| model.id)
             .collect();
         assert_eq!(ids, ["y", "x"]);
-        let linked = linked(&conn).unwrap().remove("p").unwrap();
+        let links = links(&conn).unwrap();
+        let linked = linked(&shared_models(&conn).unwrap(), links)
+            .remove("p")
+            .unwrap();
         assert_eq!(
             serde_json::to_value(&linked[0]).unwrap(),
             json!({"id": "x", "name": "B", "description": null, "capabilities": ["chat"], "created_at": 1,

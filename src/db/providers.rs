@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 use rusqlite::{Connection, Row, named_params};
 use serde::Serialize;
@@ -9,7 +10,7 @@ use serde_json::Value;
 
 use crate::db::error::DbError;
 use crate::db::json;
-use crate::db::models::{self, LinkedModel};
+use crate::db::models::{self, LinkedModel, Links, ModelRow};
 use crate::db::patch::Patch;
 
 const ALL: &str = "
@@ -162,22 +163,45 @@ pub(crate) struct StoredProvider {
     pub(crate) models: Vec<LinkedModel>,
 }
 
+/// Providers whose models are not linked to them yet.
+pub(crate) struct Unlinked {
+    providers: Vec<StoredProvider>,
+    models: Vec<Arc<ModelRow>>,
+}
+
+impl Unlinked {
+    /// Reads all providers, by falling priority, then by name, and all models.
+    pub(crate) fn read(conn: &Connection) -> Result<Self, DbError> {
+        let mut config = config(conn)?;
+        let mut statement = conn.prepare_cached(ALL)?;
+        let providers = statement.query_map([], provider)?.map(|provider| {
+            let provider = provider?;
+            Ok(StoredProvider {
+                config: config.remove(&provider.id).unwrap_or_default(),
+                models: Vec::new(),
+                provider,
+            })
+        });
+        Ok(Self {
+            providers: providers.collect::<Result<_, DbError>>()?,
+            models: models::shared_models(conn)?,
+        })
+    }
+
+    /// Puts them together with the links, which may have been read on another connection.
+    pub(crate) fn linked(self, links: Vec<Links>) -> Vec<StoredProvider> {
+        let mut linked = models::linked(&self.models, links);
+        let mut providers = self.providers;
+        for stored in &mut providers {
+            stored.models = linked.remove(&stored.provider.id).unwrap_or_default();
+        }
+        providers
+    }
+}
+
 /// All providers, by falling priority, then by name.
 pub(crate) fn all(conn: &Connection) -> Result<Vec<StoredProvider>, DbError> {
-    let mut statement = conn.prepare_cached(ALL)?;
-    let providers = statement
-        .query_map([], provider)?
-        .collect::<Result<Vec<_>, _>>()?;
-    let mut config = config(conn)?;
-    let mut models = models::linked(conn)?;
-    Ok(providers
-        .into_iter()
-        .map(|provider| StoredProvider {
-            config: config.remove(&provider.id).unwrap_or_default(),
-            models: models.remove(&provider.id).unwrap_or_default(),
-            provider,
-        })
-        .collect())
+    Ok(Unlinked::read(conn)?.linked(models::links(conn)?))
 }
 
 /// Adds a provider. [`DbError::Conflict`] names `id` or `name`.

@@ -296,7 +296,7 @@ impl Behaviour for RouterActor {
         let is_restart = kept.is_some();
         let registry = match kept {
             Some(kept) => kept,
-            None => Arc::new(arguments.registry(arguments.database.read(Stored::read).await?)),
+            None => Arc::new(arguments.registry(Stored::read(&arguments.database).await?)),
         };
         let discovery = arguments.settings.borrow().flag(settings::DISCOVERY);
         let mut state = State {
@@ -420,9 +420,12 @@ impl State {
         let board = &mut *board;
         board.nodes.follow(board.registry.as_deref(), &registry);
         board.listings.retain(&registry);
-        board.registry = Some(registry.clone());
-        self.registry = registry;
+        let old = board.registry.replace(registry.clone());
+        let other = std::mem::replace(&mut self.registry, registry);
         self.routes.clear();
+        // Thousands of models take a while to go, and plans would wait for it.
+        let tasks = &self.arguments.tasks;
+        tasks.spawn("old registry", async move { drop((old, other)) });
     }
 
     fn models(&mut self, reply: Reply<Vec<Offer>>) {
@@ -590,7 +593,7 @@ impl State {
             .arguments
             .tasks
             .spawn_owned("provider load", async move {
-                own.tell(Message::Loaded(database.read(Stored::read).await));
+                own.tell(Message::Loaded(Stored::read(&database).await));
             });
         self.loading = Some((task, std::mem::take(&mut self.refreshes)));
     }

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
+use crate::actors::database::{Database, StoreError};
 use crate::actors::router::sealing;
 use crate::db::connections::Connection;
-use crate::db::error::DbError;
-use crate::db::providers::{self as stored_providers, StoredProvider};
+use crate::db::models;
+use crate::db::providers::{StoredProvider, Unlinked};
 use crate::db::virtual_models;
 use crate::providers::echo::Echo;
 use crate::providers::http::Http;
@@ -26,10 +27,14 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
-    pub(crate) fn read(conn: &Connection) -> Result<Self, DbError> {
-        let virtuals = virtual_models::all(conn)?;
+    /// Reads links and the rest on a connection each: half of the time. Whoever changes something in between has it all read
+    /// again.
+    pub(crate) async fn read(database: &Database) -> Result<Self, StoreError> {
+        let rest = |conn: &Connection| Ok((virtual_models::all(conn)?, Unlinked::read(conn)?));
+        let (links, rest) = tokio::join!(database.read(models::links), database.read(rest));
+        let (virtuals, unlinked) = rest?;
         Ok(Self {
-            providers: stored_providers::all(conn)?,
+            providers: unlinked.linked(links?),
             virtuals: Virtuals::new(virtuals.into_iter().map(|row| row.model)),
         })
     }
