@@ -46,7 +46,7 @@ use crate::gateway::aftermath::Memory;
 use crate::http::access::Gate;
 use crate::http::management::conventions::Turns;
 use crate::http::metrics::Metrics;
-use crate::http::{App, Integrity, ports, serve};
+use crate::http::{App, Integrity, Parts, ports, serve};
 use crate::limits::connections::{
     DESCRIPTORS_KEPT, LEAST_CONNECTIONS, MOST_CONNECTIONS, MOST_MANAGERS,
 };
@@ -257,7 +257,7 @@ impl Gateway {
         );
         let ending = CancellationToken::new();
         let (integrity_sender, integrity) = watch::channel(Integrity::default());
-        let app = App {
+        let app = App::from(Parts {
             exchanges: Exchanges {
                 router: handles.router.clone(),
                 database: handles.database.clone(),
@@ -298,7 +298,7 @@ impl Gateway {
             qwen_port: qwen.clone(),
             router_port: router.clone(),
             ollama_port: ollama.clone(),
-        };
+        });
         let _ = services.set(Services {
             qwen: ports::qwen(&app),
             router: ports::router(&app),

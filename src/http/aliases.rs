@@ -2,6 +2,7 @@
 //! in `OpenAI`'s form on the Qwen proxy's. Served by the routes of :3002, under another name.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
@@ -17,9 +18,12 @@ use tower::ServiceExt;
 use crate::http::App;
 use crate::http::error::ApiError;
 
-/// What the layers here need: the routes of :3002 with their conventions.
+/// What the layers here need.
 #[derive(Clone)]
-pub(crate) struct Aliases {
+pub(crate) struct Aliases(pub(crate) Arc<Managed>);
+
+/// The routes of :3002 with their conventions.
+pub(crate) struct Managed {
     pub(crate) app: App,
     pub(crate) management: Router,
 }
@@ -48,7 +52,7 @@ pub(crate) async fn on_qwen(
     let Some(wanted) = Listed::of(request.method(), request.uri().path()) else {
         return next.run(request).await;
     };
-    match aliases.app.handles.credentials.all().await {
+    match aliases.0.app.handles.credentials.all().await {
         Ok(logins) if logins.is_empty() => return ApiError::LoginMissing.into_response(),
         Ok(_) => {}
         Err(unavailable) => return ApiError::from(unavailable).into_response(),
@@ -66,7 +70,7 @@ pub(crate) async fn on_qwen(
 impl Aliases {
     async fn serve(&self, mut request: Request, uri: Uri) -> Response {
         *request.uri_mut() = uri;
-        match self.management.clone().oneshot(request).await {
+        match self.0.management.clone().oneshot(request).await {
             Ok(response) => response,
             Err(never) => match never {},
         }

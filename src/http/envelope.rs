@@ -12,14 +12,13 @@ use hyper::header::{
     CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING,
 };
 use hyper::{HeaderMap, Method};
-use tokio::sync::watch;
 
 use crate::clock::new_id;
+use crate::http::App;
 use crate::http::error::{ApiError, Retry};
 use crate::http::guard::{self, Page};
 use crate::limits::connections::{LONGEST_HEADERS, LONGEST_ID, LONGEST_TARGET, MOST_HEADERS};
 use crate::protocol::dialect::Dialect;
-use crate::settings::Settings;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -48,11 +47,7 @@ impl RequestId {
 }
 
 /// Runs what is inside it, whatever that does.
-pub(crate) async fn envelope(
-    State(settings): State<watch::Receiver<Arc<Settings>>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+pub(crate) async fn envelope(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let id = RequestId {
         own: new_id(),
         client: client_id(request.headers()),
@@ -62,7 +57,7 @@ pub(crate) async fn envelope(
     let path = request.uri().path().to_owned();
     let dialect = dialect(&request);
     request.extensions_mut().insert(id);
-    let settings = settings.borrow().clone();
+    let settings = app.settings.borrow().clone();
     let admitted = bounded(&request).and_then(|()| guard::admit(&request, &settings));
     let (page, admitted) = match admitted {
         Ok(page) => (page, Ok(())),

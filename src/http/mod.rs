@@ -42,9 +42,26 @@ use crate::secrets::Vault;
 use crate::settings::Settings;
 use crate::tasks::Tasks;
 
-/// What handlers may use: the handles, and what never changes.
+/// What handlers may use. Every layer and handler of a request has its own, so it must cost nothing to clone.
 #[derive(Clone)]
-pub(crate) struct App {
+pub(crate) struct App(Arc<Parts>);
+
+impl From<Parts> for App {
+    fn from(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl std::ops::Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// The handles, and what never changes.
+pub(crate) struct Parts {
     pub(crate) handles: Handles,
     pub(crate) exchanges: Exchanges,
     pub(crate) settings: watch::Receiver<Arc<Settings>>,

@@ -1,10 +1,12 @@
 //! What is served where, and the layers a request meets.
 
+use std::sync::Arc;
+
 use axum::extract::Request;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::{Extension, Router};
 
-use crate::http::aliases::Aliases;
+use crate::http::aliases::{Aliases, Managed};
 use crate::http::dashboard::OfDashboard;
 use crate::http::envelope::OfOllama;
 use crate::http::error::ApiError;
@@ -56,10 +58,10 @@ pub(crate) fn management(app: &App) -> Router {
 
 fn aliases(app: &App) -> Aliases {
     let (routes, _) = management::openapi::routes();
-    Aliases {
+    Aliases(Arc::new(Managed {
         app: app.clone(),
         management: for_managers(routes, app),
-    }
+    }))
 }
 
 /// With what every management route has, under whatever name it is served.
@@ -91,7 +93,7 @@ fn enveloped(routes: Router, app: &App, port: &'static str) -> Router {
     let metrics = app.metrics.clone();
     let observed = Observed { port, metrics };
     routes
-        .layer(from_fn_with_state(app.settings.clone(), envelope::envelope))
+        .layer(from_fn_with_state(app.clone(), envelope::envelope))
         .layer(from_fn_with_state(observed, metrics::observe))
 }
 
