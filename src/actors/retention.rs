@@ -317,6 +317,7 @@ async fn remove_piece(
     let most = pace.size;
     let removed = rows(database.tend(WriteOp::Retain { what, most }).await?);
     pace.rest(began.elapsed()).await;
+    database.folded().await;
     Ok(removed)
 }
 
@@ -424,6 +425,7 @@ impl<'a> Index<'a> {
             .store(fitting(gone, took), Ordering::Relaxed);
         pace.rest(took).await;
         while left.is_some() {
+            self.database.folded().await;
             let began = Instant::now();
             let pages = pace.size.min(MOST_PAGES);
             left = self.database.upkeep(Upkeep::GoOn { pages }).await?;
@@ -462,6 +464,7 @@ async fn shrink(database: &Database) -> Result<(), StoreError> {
             _ => return Ok(()),
         }
         pace.rest(began.elapsed()).await;
+        database.folded().await;
     }
 }
 
@@ -496,6 +499,7 @@ async fn add_words(database: &Database) -> Result<i64, StoreError> {
         let began = Instant::now();
         added += rows(database.tend(WriteOp::AddWords(missing)).await?);
         tokio::time::sleep(began.elapsed().max(LEAST_PAUSE)).await;
+        database.folded().await;
     }
 }
 

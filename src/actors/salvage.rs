@@ -74,6 +74,7 @@ async fn salvage(database: &Database, path: &Path, found: &Recovered) -> Result<
             database.recovery_went_on().await?;
         }
         pace.rest(began.elapsed()).await;
+        database.folded().await;
     }
     if let Some(end) = database.recovery_went_on().await?.filter(|end| end.done) {
         tracing::info!(

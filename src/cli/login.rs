@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{ArgGroup, Args};
 use serde_json::{Map, Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::browser::{self, LoggedIn, NoLogin, Window};
 use crate::cli::client::Client;
@@ -136,11 +137,22 @@ async fn in_browser(
         site,
         is_over: is_over.clone(),
     };
+    let unheard =
+        |error: std::io::Error| Failure::Other(format!("signals cannot be heard: {error}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(unheard)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(unheard)?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(unheard)?;
     let mut running = tokio::task::spawn_blocking(move || window.log_in());
-    // It takes its folder away before it ends.
     let ended = tokio::select! {
         ended = &mut running => ended,
-        _ = tokio::signal::ctrl_c() => {
+        () = async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+                _ = hang_up.recv() => {}
+            }
+        } => {
+            // It takes its folder away before it ends.
             is_over.store(true, Ordering::Relaxed);
             running.await
         }

@@ -18,6 +18,7 @@ use crate::db::backups;
 use crate::db::error::DbError;
 use crate::db::files;
 use crate::db::fold::{FoldConnection, Folds, Log};
+use crate::db::history::words;
 use crate::db::migrate::{self, Migrated};
 use crate::db::ops::{WriteOp, Written};
 use crate::db::snapshot;
@@ -353,6 +354,7 @@ fn prepare_writer(conn: &mut Connection, path: &Path, now_ms: i64) -> Result<Mig
     conn.execute_batch(NEW_FILE_PRAGMAS)?;
     conn.execute_batch(WRITER_PRAGMAS)?;
     let migrated = migrate::migrate(conn, path, now_ms)?;
+    upkeep::relieve(conn)?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     Ok(migrated)
 }
@@ -440,21 +442,38 @@ fn apply_all(
     }
     let began = Instant::now();
     let is_indexed = ops.iter().any(|op| op.is_indexed());
-    for (op, result) in ops.iter().zip(&results) {
-        if result.is_ok()
-            && let Err(error) = op.index(&transaction)
-        {
-            if error.is_storage() || transaction.is_autocommit() {
-                return Err(error);
-            }
-            tracing::warn!(%error, "an exchange cannot be searched for yet: its words are not in the index");
+    if let Err(error) = index(&transaction, ops, &results) {
+        if error.is_storage() || transaction.is_autocommit() {
+            return Err(error);
         }
+        tracing::warn!(%error, "exchanges cannot be searched for yet: their words are not in the index");
     }
     if is_indexed {
         timings.add(timings::WORDS, began.elapsed());
     }
     transaction.commit()?;
     Ok(Some(results))
+}
+
+/// Adds to the index of words what exchanges that ended said. By their numbers, or it would be a part for each that is smaller
+/// than the one before.
+fn index(
+    conn: &Connection,
+    ops: &[Arc<WriteOp>],
+    results: &[Result<Written, DbError>],
+) -> Result<(), DbError> {
+    let mut said = Vec::new();
+    for (op, result) in ops.iter().zip(results) {
+        // What was stored before has its words.
+        if *result == Ok(Written::Rows(1)) {
+            said.extend(op.said(conn)?);
+        }
+    }
+    said.sort_unstable_by_key(|(id, ..)| *id);
+    for (id, asked, answered) in said {
+        words::put(conn, id, asked, answered)?;
+    }
+    Ok(())
 }
 
 /// The database has it; that the snapshot does not is mended with the next transaction.

@@ -232,7 +232,7 @@ impl WriteOp {
         self.is_indexed() || matches!(self, Self::AddWords(rows) if !rows.is_empty())
     }
 
-    /// Whether [`WriteOp::index`] has something to do.
+    /// Whether [`WriteOp::said`] tells something.
     pub(super) fn is_indexed(&self) -> bool {
         matches!(self, Self::FinishExchange { outcome, .. } if outcome.words.is_some())
     }
@@ -354,21 +354,21 @@ impl WriteOp {
         256 + inside
     }
 
-    /// Adds to the index of words what it tells, once all that its transaction stores is there: the index makes a part of what
-    /// comes in one go.
-    pub(super) fn index(&self, conn: &Connection) -> Result<(), DbError> {
+    /// What it tells the index of words, once all that its transaction stores is there: the index makes a part of what comes in
+    /// one go, by rising numbers.
+    pub(super) fn said(&self, conn: &Connection) -> Result<Option<(i64, &str, &str)>, DbError> {
         match self {
-            Self::FinishExchange { request, outcome } => history::index(conn, request, outcome),
-            _ => Ok(()),
+            Self::FinishExchange { request, outcome } => history::said(conn, request, outcome),
+            _ => Ok(None),
         }
     }
 
-    /// Carries it out, but for [`WriteOp::index`]. Without effect when it was carried out before.
+    /// Carries it out, but for [`WriteOp::said`]. Without effect when it was carried out before.
     pub(crate) fn apply(&self, conn: &Connection) -> Result<Written, DbError> {
         match self {
             Self::BeginExchange(request) => history::begin(conn, request).map(done),
             Self::FinishExchange { request, outcome } => {
-                history::settle(conn, request, outcome).map(done)
+                history::settle(conn, request, outcome).map(stored)
             }
             Self::InterruptUnfinished { before } => {
                 history::interrupt(conn, *before).map(Written::Rows)
@@ -536,6 +536,10 @@ impl fmt::Debug for WriteOp {
 
 fn done((): ()) -> Written {
     Written::Done
+}
+
+fn stored(is_new: bool) -> Written {
+    Written::Rows(is_new.into())
 }
 
 fn once(

@@ -9,6 +9,8 @@ use crate::db::fold;
 
 const MERGE: &str = "INSERT INTO history_words (history_words, rank) VALUES ('merge', ?1)";
 
+const EMPTY: &str = "INSERT INTO history_words (history_words) VALUES ('delete-all')";
+
 const WORDS: &str = "SELECT count(*) FROM history_words_docsize";
 
 /// The database file, without its write-ahead log.
@@ -34,6 +36,17 @@ pub(super) fn parts(conn: &Connection) -> Result<u32, DbError> {
     let mut rest = after.strip_prefix(&NEWER).unwrap_or(after);
     let _levels = number(&mut rest);
     Ok(number(&mut rest))
+}
+
+/// Empties an index of words that can take no part more, which nothing else mends: retention adds the words again. Merging
+/// keeps far from there; files of schema 5 may have come to it.
+pub(super) fn relieve(conn: &Connection) -> Result<(), DbError> {
+    const TOO_MANY: u32 = 1_900;
+    if parts(conn)? >= TOO_MANY {
+        tracing::warn!("the index of words was full; it is made anew");
+        conn.execute_batch(EMPTY)?;
+    }
+    Ok(())
 }
 
 /// A number of up to 28 bits as `SQLite` writes them, the high ones first, seven to a byte.

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use reqwest::Certificate;
+use reqwest::{Certificate, Client};
 
 /// Far more than all authorities of a system.
 const LONGEST: u64 = 4 << 20;
@@ -27,22 +27,25 @@ impl Authority {
             .then(|| File::open(path))
             .transpose()
             .and_then(|file| {
-                file.map(|file| file.take(LONGEST).read_to_end(&mut pem))
+                file.map(|file| file.take(LONGEST + 1).read_to_end(&mut pem))
                     .transpose()
             });
         match read {
+            Ok(Some(read)) if read as u64 > LONGEST => return Err("is longer than 4 MiB".into()),
             Ok(Some(_)) => {}
             Ok(None) => return Err("names no file".into()),
             Err(error) => return Err(format!("cannot be read: {}", error.kind())),
         }
         let authority = Self(Arc::new(pem));
-        if authority
-            .certificates()
-            .is_ok_and(|found| !found.is_empty())
-        {
-            Ok(authority)
-        } else {
-            Err("must hold certificates in PEM (-----BEGIN CERTIFICATE-----)".into())
+        match authority.certificates() {
+            Ok(found) if !found.is_empty() => {
+                // What looks like one may be none, which would else be found out by each request.
+                let client = Client::builder().tls_certs_only(found).build();
+                client
+                    .map(|_| authority)
+                    .map_err(|_| "holds a certificate that cannot be used".into())
+            }
+            _ => Err("must hold certificates in PEM (-----BEGIN CERTIFICATE-----)".into()),
         }
     }
 

@@ -3,15 +3,17 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::limits::browser::ANSWERS;
+use crate::limits::browser::{ANSWERS, LOOKS};
 
-/// The browser is gone, or does not answer.
+/// The browser is gone, or does not answer, or nobody wants to wait for it any more.
 #[derive(Debug)]
 pub(super) struct Lost;
 
@@ -43,6 +45,8 @@ pub(super) struct Devtools {
     to: ChildStdin,
     from: Receiver<Value>,
     next: u64,
+    /// Set by who does not want to wait any longer.
+    is_over: Arc<AtomicBool>,
 }
 
 #[derive(Deserialize)]
@@ -71,7 +75,7 @@ struct Cookies {
 }
 
 impl Devtools {
-    pub(super) fn new(browser: &mut Child) -> io::Result<Self> {
+    pub(super) fn new(browser: &mut Child, is_over: Arc<AtomicBool>) -> io::Result<Self> {
         let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
         let to = browser.stdin.take().ok_or_else(gone)?;
         let mut told = BufReader::new(browser.stdout.take().ok_or_else(gone)?);
@@ -94,7 +98,12 @@ impl Devtools {
                     }
                 }
             })?;
-        Ok(Self { to, from, next: 1 })
+        Ok(Self {
+            to,
+            from,
+            next: 1,
+            is_over,
+        })
     }
 
     /// Cookies that the browser would send to `url`; none while it has no page.
@@ -126,9 +135,11 @@ impl Devtools {
 
     /// Asks it to end, and waits until it does, or `patience` is over.
     pub(super) fn end(&mut self, patience: Duration) {
-        let _: Result<Option<Value>, Lost> = self.ask(None, "Browser.close", &json!({}));
-        // Its pipe ends with it.
-        let _ = self.wait(patience);
+        self.is_over = Arc::default();
+        if self.tell(None, "Browser.close", &json!({})).is_ok() {
+            // Its pipe ends with it.
+            let _ = self.wait(patience);
+        }
     }
 
     /// Lets time pass while the browser lives.
@@ -149,15 +160,7 @@ impl Devtools {
         method: &str,
         params: &Value,
     ) -> Result<Option<A>, Lost> {
-        let id = self.next;
-        self.next += 1;
-        let mut command = json!({"id": id, "method": method, "params": params});
-        if let Some(session) = session {
-            command["sessionId"] = session.into();
-        }
-        let mut message = command.to_string().into_bytes();
-        message.push(0);
-        self.to.write_all(&message).map_err(|_| Lost)?;
+        let id = self.tell(session, method, params)?;
         let until = Instant::now() + ANSWERS;
         while let Some(mut told) = self.next_within(until)? {
             if told["id"] == id {
@@ -167,12 +170,32 @@ impl Devtools {
         Err(Lost)
     }
 
+    /// Returns the number by which the answer is known.
+    fn tell(&mut self, session: Option<&str>, method: &str, params: &Value) -> Result<u64, Lost> {
+        let id = self.next;
+        self.next += 1;
+        let mut command = json!({"id": id, "method": method, "params": params});
+        if let Some(session) = session {
+            command["sessionId"] = session.into();
+        }
+        let mut message = command.to_string().into_bytes();
+        message.push(0);
+        self.to.write_all(&message).map_err(|_| Lost)?;
+        Ok(id)
+    }
+
     fn next_within(&mut self, until: Instant) -> Result<Option<Value>, Lost> {
-        let left = until.saturating_duration_since(Instant::now());
-        match self.from.recv_timeout(left) {
-            Ok(told) => Ok(Some(told)),
-            Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => Err(Lost),
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.from.recv_timeout(left.min(LOOKS)) {
+                Ok(told) => return Ok(Some(told)),
+                Err(RecvTimeoutError::Disconnected) => return Err(Lost),
+                Err(RecvTimeoutError::Timeout) if self.is_over.load(Ordering::Relaxed) => {
+                    return Err(Lost);
+                }
+                Err(RecvTimeoutError::Timeout) if left <= LOOKS => return Ok(None),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
         }
     }
 }

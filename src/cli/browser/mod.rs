@@ -6,6 +6,7 @@
 mod devtools;
 mod profile;
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -96,18 +97,22 @@ impl Window {
             browser: self.browser.clone(),
             reason: reason.to_string(),
         };
+        if !self.browser.is_file() {
+            return Err(start(std::io::ErrorKind::NotFound.into()));
+        }
         let profile = Profile::new().map_err(start)?;
         let mut browser = Running(self.start(profile.path()).map_err(start)?);
-        let mut devtools = Devtools::new(&mut browser.0).map_err(start)?;
+        let mut devtools = Devtools::new(&mut browser.0, self.is_over.clone()).map_err(start)?;
         let begun = Instant::now();
         let found = self.logged_in(&mut devtools);
-        // Somebody who runs everything as root is told what a browser would have said.
-        let found = found.map_err(|no_login| match no_login {
-            NoLogin::Ended(_) if begun.elapsed() < SETTLES => {
-                NoLogin::Ended(" (as root it needs --browser-flag=--no-sandbox)")
-            }
-            other => other,
-        });
+        let found = match found {
+            _ if self.is_over.load(Ordering::Relaxed) => Err(NoLogin::Interrupted),
+            // Somebody who runs everything as root is told what a browser would have said.
+            Err(NoLogin::Ended(_)) if begun.elapsed() < SETTLES => Err(NoLogin::Ended(
+                " (as root it needs --browser-flag=--no-sandbox)",
+            )),
+            found => found,
+        };
         devtools.end(ENDS);
         // Asked in vain, or it would not be there any more.
         drop(browser);
@@ -122,15 +127,14 @@ impl Window {
         shell.args(["--no-first-run", "--no-default-browser-check"]);
         shell.args(&self.flags);
         shell.arg(format!("{}{DOOR}", self.site));
+        // Not of the terminal's group: it is for us to end it when somebody presses Ctrl-C.
+        shell.process_group(0);
         shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
     }
 
     fn logged_in(&self, devtools: &mut Devtools) -> Result<LoggedIn, NoLogin> {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
-            if self.is_over.load(Ordering::Relaxed) {
-                return Err(NoLogin::Interrupted);
-            }
             let is_in = |cookies: &[Cookie]| cookies.iter().any(Cookie::is_token);
             if is_in(&self.cookies(devtools)?) {
                 // The page goes on with setting them.

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use crate::cli::console::Console;
 use crate::limits::browser::LOOKS;
 
 pub(super) struct Profile(PathBuf);
@@ -34,5 +35,9 @@ impl Drop for Profile {
             }
             std::thread::sleep(LOOKS / 10);
         }
+        let folder = self.0.display();
+        Console::note(&format!(
+            "{folder} could not be removed; remove it, there are cookies in it"
+        ));
     }
 }

@@ -317,7 +317,9 @@ async fn what_one_transaction_adds_to_the_index_of_words_is_one_part() {
         let outcome = sample_outcome(&format!("a{number}"));
         [begin, WriteOp::FinishExchange { request, outcome }]
     };
-    let many = (0..100).flat_map(exchange).collect();
+    // The last that began ends first.
+    let (begin, finish): (Vec<_>, Vec<_>) = (0..100).map(exchange).map(Into::into).unzip();
+    let many = begin.into_iter().chain(finish.into_iter().rev()).collect();
     let committed = writer.commit_timed(batch(many)).await.unwrap();
     assert_eq!(committed.parts, Some(1));
     let readers = ReadConnections::open(&path, 1).await.unwrap();
@@ -346,6 +348,54 @@ async fn what_one_transaction_adds_to_the_index_of_words_is_one_part() {
     assert_eq!(committed.results, [Ok(Written::Rows(100))]);
     let parts = committed.parts.unwrap();
     assert!(parts <= 3, "{parts}");
+}
+
+/// What goes with its exchange in the same transaction leaves no words, and an answer that goes takes its own along.
+#[tokio::test]
+async fn words_are_of_what_a_transaction_leaves() {
+    let (_dir, path, writer) = open().await;
+    let request = sample_request("r");
+    let outcome = sample_outcome("a");
+    let finish = || WriteOp::FinishExchange {
+        request: request.clone(),
+        outcome: outcome.clone(),
+    };
+    let delete = WriteOp::DeleteRequest {
+        request_id: "r".into(),
+    };
+    writer.commit(batch(vec![finish(), delete])).await.unwrap();
+    let readers = ReadConnections::open(&path, 1).await.unwrap();
+    let with_words = || readers.run(upkeep::with_words);
+    assert_eq!(with_words().await, Ok(0));
+    // Told again, as after a crash, it is as it was.
+    for _ in 0..2 {
+        writer.commit(batch(vec![finish()])).await.unwrap();
+        assert_eq!(with_words().await, Ok(1));
+    }
+}
+
+/// A file of schema 5 may have so many parts that nothing more can be added, and nothing merged.
+#[tokio::test]
+async fn an_index_with_as_many_parts_as_there_can_be_is_begun_anew() {
+    let (_dir, path, writer) = open().await;
+    let fill = |conn: &mut Connection| {
+        conn.execute_batch("PRAGMA synchronous = OFF; INSERT INTO history_words (history_words, rank) VALUES ('crisismerge', 1999)")?;
+        let mut number = 0;
+        while upkeep::parts(conn)? < 1_999 {
+            number += 1;
+            words::put(conn, number, "hello", "there")?;
+        }
+        Ok(())
+    };
+    writer.prepare(fill).await.unwrap();
+    drop(writer);
+    let (writer, _) = WriteConnection::open(&path, 1).await.unwrap();
+    let request = sample_request("r");
+    let outcome = sample_outcome("a");
+    let finish = WriteOp::FinishExchange { request, outcome };
+    let committed = writer.commit_timed(batch(vec![finish])).await.unwrap();
+    assert_eq!(committed.results, [Ok(Written::Rows(1))]);
+    assert_eq!(committed.parts, Some(1));
 }
 
 /// What each transaction adds to the index of words is merged on request alone, in pieces, until there is nothing left.

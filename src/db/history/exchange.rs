@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use crate::db::body::Body;
 use crate::db::cache::{self, Key};
 use crate::db::error::DbError;
+#[cfg(test)]
 use crate::db::history::words;
 use crate::db::keys;
 use crate::db::recordings::{self, Packed};
@@ -56,8 +57,7 @@ const SAID: &str = "
     SELECT q.id AS id, r.request_id IS NOT NULL AS is_answered
       FROM requests q
       LEFT JOIN responses r ON r.request_id = q.id
-     WHERE q.request_id = ?1 AND q.bodies_dropped = 0
-       AND NOT EXISTS (SELECT 1 FROM history_words_docsize d WHERE d.id = q.id)";
+     WHERE q.request_id = ?1 AND q.bodies_dropped = 0";
 
 const INTERRUPT: &str = "
     UPDATE requests SET status = 'interrupted' WHERE status = 'in_progress' AND timestamp < :before";
@@ -257,18 +257,18 @@ pub(in crate::db) fn begin(conn: &Connection, request: &RequestRow) -> Result<()
     Ok(())
 }
 
-/// Writes how the exchange ended, but for its words ([`index`]). Does nothing when that is known already. The request row may
-/// have been shed, so it is written too when it is missing.
+/// Writes how the exchange ended, but for its words ([`said`]). Does nothing when that is known already, and says so. The
+/// request row may have been shed, so it is written too when it is missing.
 pub(in crate::db) fn settle(
     conn: &Connection,
     request: &RequestRow,
     outcome: &OutcomeRow,
-) -> Result<(), DbError> {
+) -> Result<bool, DbError> {
     // The request is there, as a rule. Writing it again in any case would check its body again and use up an id.
     if !respond(conn, &request.request_id, outcome)? {
         begin(conn, request)?;
         if !respond(conn, &request.request_id, outcome)? {
-            return Ok(());
+            return Ok(false);
         }
     }
     conn.prepare_cached(SETTLE)?.execute(named_params! {
@@ -291,38 +291,42 @@ pub(in crate::db) fn settle(
     if let Some(key) = &request.key_id {
         keys::spend(conn, key, outcome.finished_at, &outcome.spent())?;
     }
-    usage::add(conn, &request.model, session.as_deref(), outcome)
+    usage::add(conn, &request.model, session.as_deref(), outcome)?;
+    Ok(true)
 }
 
-/// Adds what was said to the index, if it is there still, and not in the index yet.
-pub(in crate::db) fn index(
+/// What was said in an exchange: its number, what was asked and what was answered. None where it is not to be searched, or is
+/// not there any more.
+pub(in crate::db) fn said<'a>(
     conn: &Connection,
-    request: &RequestRow,
-    outcome: &OutcomeRow,
-) -> Result<(), DbError> {
+    request: &'a RequestRow,
+    outcome: &'a OutcomeRow,
+) -> Result<Option<(i64, &'a str, &'a str)>, DbError> {
     let Some(answer) = &outcome.words else {
-        return Ok(());
+        return Ok(None);
     };
     let mut said = conn.prepare_cached(SAID)?;
     let said = said.query_row([&request.request_id], |row| {
-        Ok((row.get("id")?, row.get("is_answered")?))
+        let is_answered: bool = row.get("is_answered")?;
+        let answer = if is_answered { answer.as_str() } else { "" };
+        Ok((row.get("id")?, request.words.as_str(), answer))
     });
-    match said.optional()? {
-        Some((id, true)) => words::put(conn, id, &request.words, answer),
-        Some((id, false)) => words::put(conn, id, &request.words, ""),
-        None => Ok(()),
-    }
+    Ok(said.optional()?)
 }
 
-/// Both, as one transaction does it.
+/// All of it, as one transaction stores it.
 #[cfg(test)]
 pub(in crate::db) fn finish(
     conn: &Connection,
     request: &RequestRow,
     outcome: &OutcomeRow,
 ) -> Result<(), DbError> {
-    settle(conn, request, outcome)?;
-    index(conn, request, outcome)
+    if settle(conn, request, outcome)?
+        && let Some((id, asked, answered)) = said(conn, request, outcome)?
+    {
+        words::put(conn, id, asked, answered)?;
+    }
+    Ok(())
 }
 
 /// Marks the exchanges that began before `before` (Unix time, ms) and did not end: the process that served them is gone.

@@ -17,7 +17,7 @@ use crate::db::json;
 #[cfg(test)]
 pub(super) use exchange::finish;
 pub(crate) use exchange::{AttemptOutcome, AttemptRow, ExchangeStatus, OutcomeRow, RequestRow};
-pub(super) use exchange::{begin, index, interrupt, settle};
+pub(super) use exchange::{begin, interrupt, said, settle};
 use list::RowName;
 pub(super) use list::{delete_request, delete_response};
 

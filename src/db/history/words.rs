@@ -228,7 +228,12 @@ fn bucket(id: i64) -> String {
 }
 
 /// Puts the words of the exchange `id` in the place of those it had.
-pub(super) fn put(conn: &Connection, id: i64, prompt: &str, answer: &str) -> Result<(), DbError> {
+pub(in crate::db) fn put(
+    conn: &Connection,
+    id: i64,
+    prompt: &str,
+    answer: &str,
+) -> Result<(), DbError> {
     let bucket = bucket(id);
     conn.prepare_cached(PUT)?
         .execute((id, marked(prompt, &bucket), marked(answer, &bucket)))?;

@@ -426,8 +426,11 @@ fn number(op: &WriteOp) -> usize {
 }
 
 fn carried_out(op: &WriteOp, conn: &Connection) {
-    op.apply(conn).unwrap();
-    op.index(conn).unwrap();
+    if op.apply(conn).unwrap() == Written::Rows(1)
+        && let Some((id, asked, answered)) = op.said(conn).unwrap()
+    {
+        words::put(conn, id, asked, answered).unwrap();
+    }
 }
 
 #[test]
