@@ -433,7 +433,7 @@ pub(crate) mod qwen {
     pub(crate) const MOST_SPARES: usize = 16;
 }
 
-/// The command line, which asks a gateway.
+/// A browser that somebody logs in with.
 pub(crate) mod browser {
     use std::time::Duration;
 
@@ -449,6 +449,7 @@ pub(crate) mod browser {
     pub(crate) const ENDS: Duration = Duration::from_secs(5);
 }
 
+/// The command line, which asks a gateway.
 pub(crate) mod command_line {
     use std::time::Duration;
 

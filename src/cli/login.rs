@@ -84,7 +84,7 @@ pub(crate) async fn run(options: Options, client: &Client, console: &Console) ->
     let mut body = Map::new();
     if options.browser {
         let found = in_browser(client, options.browser_path, options.browser_flag).await?;
-        body.insert("cookie_header".into(), found.cookies.into());
+        body.insert("cookies".into(), json!(found.cookies));
         body.insert("headers".into(), json!({"user-agent": found.user_agent}));
     }
     if let Some(path) = options.from_curl {

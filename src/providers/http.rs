@@ -89,8 +89,8 @@ impl Http {
         self.client_for("", url, connect, None)
     }
 
-    /// The client for this URL of a provider of this kind, which may also be signed by `authority`. Fails when nothing may be called there: what is written in the
-    /// URL is looked at here, what its name leads to when it is resolved.
+    /// The client for this URL of a provider of this kind, which may also be signed by `authority`. Fails when nothing may be
+    /// called there: what is written in the URL is looked at here, what its name leads to when it is resolved.
     pub(super) fn client_for(
         &self,
         kind: &str,

@@ -99,6 +99,12 @@ async fn still(count: &AtomicUsize) {
     }
 }
 
+/// One that reads a little and leaves: what is made once is made.
+async fn warmed(router: &str, asked: &[u8]) {
+    let mut first = sent(router, asked).await;
+    let _ = first.read(&mut [0; 4_096]).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn r21_a_client_that_reads_nothing_costs_little_and_is_cut() {
     const CLIENTS: usize = 20;
@@ -109,10 +115,7 @@ async fn r21_a_client_that_reads_nothing_costs_little_and_is_cut() {
         .await;
     assert_eq!(status, 201, "{told}");
     let router = address(&service.binary.router);
-    // One that reads a little and leaves: what is made once is made.
-    let mut first = sent(&router, &asking(&router, &say_streamed("p/fake", "hi"))).await;
-    let _ = first.read(&mut [0; 4_096]).await;
-    drop(first);
+    warmed(&router, &asking(&router, &say_streamed("p/fake", "hi"))).await;
     let pid = service.binary.pid();
     let before = process::memory(pid);
     let mut clients = Vec::new();
@@ -161,9 +164,7 @@ async fn r21_a_client_that_reads_nothing_of_an_http2_upstream_costs_little() {
     assert_eq!(status, 201, "{told}");
     let router = address(&service.binary.router);
     let asked = asking(&router, &say_streamed("p/fake", "flood"));
-    let mut first = sent(&router, &asked).await;
-    let _ = first.read(&mut [0; 4_096]).await;
-    drop(first);
+    warmed(&router, &asked).await;
     let pid = service.binary.pid();
     let before = process::memory(pid);
     let mut clients = Vec::new();
@@ -473,6 +474,39 @@ fn starved(dir: &std::path::Path, most: usize) -> (Child, Vec<String>) {
     (child, urls)
 }
 
+/// Opens connections until one is told that it is one too many.
+async fn turned_away(router: &str, open: &mut Vec<TcpStream>) -> String {
+    let ask = format!("GET /health/live HTTP/1.1\r\nhost: {router}\r\n\r\n");
+    let began = Instant::now();
+    loop {
+        let mut stream = sent(router, ask.as_bytes()).await;
+        let mut told = vec![0; 600];
+        let read = tokio::time::timeout(PATIENCE, stream.read(&mut told))
+            .await
+            .expect("an answer")
+            .unwrap_or_default();
+        let told = String::from_utf8_lossy(&told[..read]).into_owned();
+        if told.starts_with("HTTP/1.1 503") {
+            return told;
+        }
+        // Those before are accepted one after the other.
+        assert!(began.elapsed() < PATIENCE, "{told}");
+        open.push(stream);
+    }
+}
+
+/// The bound can be set, where upstreams need fewer descriptors than clients do, or somebody wants fewer clients.
+#[tokio::test(flavor = "multi_thread")]
+async fn r15_connections_are_as_many_as_the_settings_say() {
+    let service = Service::start(&["--set", "server.maxConnections=12"]);
+    let router = address(&service.binary.router);
+    let mut open = Vec::new();
+    turned_away(&router, &mut open).await;
+    assert_eq!(open.len(), 12);
+    let (status, _) = service.get(&service.api("/api/health")).await;
+    assert_eq!(status, 200);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn r15_r27_a_connection_too_many_is_told_so_and_management_stays_reachable() {
     let dir = tempfile::TempDir::new().expect("a directory");
@@ -483,23 +517,7 @@ async fn r15_r27_a_connection_too_many_is_told_so_and_management_stays_reachable
     for _ in 0..80 {
         open.push(TcpStream::connect(&router).await.expect("it listens"));
     }
-    let ask = format!("GET /health/live HTTP/1.1\r\nhost: {router}\r\n\r\n");
-    let began = Instant::now();
-    let told = loop {
-        let mut stream = sent(&router, ask.as_bytes()).await;
-        let mut told = vec![0; 600];
-        let read = tokio::time::timeout(PATIENCE, stream.read(&mut told))
-            .await
-            .expect("an answer")
-            .unwrap_or_default();
-        let told = String::from_utf8_lossy(&told[..read]).into_owned();
-        if told.starts_with("HTTP/1.1 503") {
-            break told;
-        }
-        // Those before are accepted one after the other.
-        assert!(began.elapsed() < PATIENCE, "{told}");
-        open.push(stream);
-    };
+    let told = turned_away(&router, &mut open).await;
     assert!(told.to_ascii_lowercase().contains("retry-after"), "{told}");
     let client = crate::support::client();
     let health = client

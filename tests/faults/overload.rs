@@ -215,76 +215,30 @@ fn streams() -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r21_idle_streams_are_held_and_cost_little() {
-    let count = streams();
-    // Both ends of all of them are in this process.
-    let need = count * 2 + 200;
-    assert!(
-        process::allow_descriptors(need),
-        "descriptors can be had for {count} streams"
-    );
-    let flags = [
-        "--set",
-        &format!("server.maxInFlight={}", count + 100),
-        "--set",
-        "server.timeout=600000",
-        "--set",
-        "server.keepAlive=600000",
-    ];
-    let service = Service::start(&flags);
-    let pid = service.binary.pid();
     let (url, held) = upstream(Duration::ZERO).await;
-    let (status, told) = service
-        .post(&service.api("/api/providers"), &provider("p", &url))
-        .await;
-    assert_eq!(status, 201, "{told}");
-    let router = service
-        .binary
-        .router
-        .trim_start_matches("http://")
-        .to_owned();
-    let mut open = Vec::new();
-    hold(&router, 50, &mut open).await;
-    let before = process::memory(pid);
-    let began = Instant::now();
-    hold(&router, count, &mut open).await;
-    let took = began.elapsed();
-    assert_eq!(
-        held.load(Ordering::Relaxed),
-        count + 50,
-        "each has its upstream"
-    );
-    let each = process::memory(pid).saturating_sub(before) / count;
-    figures::record("R21", "idle streams held", count);
-    figures::record("R21", "memory of an idle stream, bytes", each);
-    println!("{count} streams in {took:?}, {each} bytes each");
-    // One more, and management.
-    assert_eq!(service.chat(&say("echo", "hi")).await.status(), 200);
-    let (status, health) = service.get(&service.api("/api/health")).await;
-    assert_eq!(status, 200);
-    assert!(
-        health["tasks"]["exchange"].as_u64().unwrap_or_default()
-            >= u64::try_from(count).expect("few"),
-        "{health}"
-    );
-    // Without optimisation, futures hold what they moved, too: 64 KB were seen.
-    let is_release = std::env::var_os("QWARDEN_BINARY").is_some() || !cfg!(debug_assertions);
-    let most = if is_release { 60_000 } else { 75_000 };
-    assert!(each < most, "{each} bytes");
-    drop(open);
-    service
-        .until("they are let go", |health: &Value| {
-            health["tasks"]["exchange"].is_null()
-        })
-        .await;
+    // Both ends of all of them are in this process.
+    let descriptors = streams() * 2 + 200;
+    idle("", descriptors, &provider("p", &url), &held).await;
 }
 
 /// An upstream that speaks HTTP/2 has all of them on few connections, so there can be twice as many for the same descriptors.
 #[tokio::test(flavor = "multi_thread")]
 async fn r21_idle_streams_over_http2_are_held_and_cost_little() {
+    let upstream = TlsUpstream::start().await;
+    let mut made = provider("p", &format!("https://127.0.0.1:{}/v1", upstream.port));
+    made["config"]["caFile"] = json!(authority());
+    let seen = &upstream.seen;
+    idle(" over HTTP/2", streams() + 300, &made, &seen.held).await;
+    // The first ones come before it is known what the upstream speaks.
+    let connections = seen.connections.load(Ordering::Relaxed);
+    assert!(connections <= 100, "{connections} connections");
+}
+
+/// Holds as many streams as are asked for, at an upstream that counts them in `held`, and looks at what one costs.
+async fn idle(over: &str, descriptors: usize, upstream: &Value, held: &AtomicUsize) {
     let count = streams();
-    let need = count + 300;
     assert!(
-        process::allow_descriptors(need),
+        process::allow_descriptors(descriptors),
         "descriptors can be had for {count} streams"
     );
     let flags = [
@@ -299,30 +253,29 @@ async fn r21_idle_streams_over_http2_are_held_and_cost_little() {
     ];
     let service = Service::start(&flags);
     let pid = service.binary.pid();
-    let upstream = TlsUpstream::start().await;
-    let mut made = provider("p", &format!("https://127.0.0.1:{}/v1", upstream.port));
-    made["config"]["caFile"] = json!(authority());
-    let (status, told) = service.post(&service.api("/api/providers"), &made).await;
+    let (status, told) = service.post(&service.api("/api/providers"), upstream).await;
     assert_eq!(status, 201, "{told}");
     let router = service.binary.router.trim_start_matches("http://");
     let mut open = Vec::new();
     hold(router, 50, &mut open).await;
     let before = process::memory(pid);
     hold(router, count, &mut open).await;
-    assert_eq!(upstream.seen.held.load(Ordering::Relaxed), count + 50);
-    // The first ones come before it is known what the upstream speaks.
-    let connections = upstream.seen.connections.load(Ordering::Relaxed);
-    assert!(connections <= 100, "{connections} connections");
+    let at_upstream = held.load(Ordering::Relaxed);
+    assert_eq!(at_upstream, count + 50, "each has its upstream");
     let each = process::memory(pid).saturating_sub(before) / count;
-    figures::record("R21", "idle streams held over HTTP/2", count);
-    figures::record("R21", "memory of an idle stream over HTTP/2, bytes", each);
+    figures::record("R21", &format!("idle streams held{over}"), count);
+    figures::record(
+        "R21",
+        &format!("memory of an idle stream{over}, bytes"),
+        each,
+    );
     // One more, and management.
-    hold(router, 1, &mut open).await;
     assert_eq!(service.chat(&say("p/fake", "hi")).await.status(), 200);
     let (status, health) = service.get(&service.api("/api/health")).await;
     assert_eq!(status, 200);
     let exchanges = health["tasks"]["exchange"].as_u64().unwrap_or_default();
-    assert!(exchanges > u64::try_from(count).expect("few"), "{health}");
+    assert!(exchanges >= u64::try_from(count).expect("few"), "{health}");
+    // Without optimisation, futures hold what they moved, too: 64 KB were seen.
     let is_release = std::env::var_os("QWARDEN_BINARY").is_some() || !cfg!(debug_assertions);
     let most = if is_release { 60_000 } else { 75_000 };
     assert!(each < most, "{each} bytes");

@@ -197,8 +197,13 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    fn registry(&self, stored: Stored) -> Registry {
-        Registry::build(stored, &self.http, &self.direct, &self.vault)
+    /// Made of the tables, off the runtime's threads: a provider may name a file, and that may be on a disk that hangs.
+    async fn registry(&self) -> Result<Arc<Registry>, StoreError> {
+        let stored = Stored::read(&self.database).await?;
+        let own = self.clone();
+        let build = move || Arc::new(Registry::build(stored, &own.http, &own.direct, &own.vault));
+        let crashed = |_| DbError::Other("the providers could not be put together".into());
+        Ok(tokio::task::spawn_blocking(build).await.map_err(crashed)?)
     }
 }
 
@@ -240,7 +245,7 @@ pub(crate) enum Message {
     /// It is time to look after this provider.
     Probe(String),
     /// Our task read the providers and virtual models.
-    Loaded(Result<Stored, StoreError>),
+    Loaded(Result<Arc<Registry>, StoreError>),
     /// Our task asked an upstream for its models.
     Listed {
         provider: String,
@@ -296,7 +301,7 @@ impl Behaviour for RouterActor {
         let is_restart = kept.is_some();
         let registry = match kept {
             Some(kept) => kept,
-            None => Arc::new(arguments.registry(Stored::read(&arguments.database).await?)),
+            None => arguments.registry().await?,
         };
         let discovery = arguments.settings.borrow().flag(settings::DISCOVERY);
         let mut state = State {
@@ -588,25 +593,23 @@ impl State {
     }
 
     fn load(&mut self) {
-        let (database, own) = (self.arguments.database.clone(), self.own.clone());
+        let (arguments, own) = (self.arguments.clone(), self.own.clone());
         let task = self
             .arguments
             .tasks
             .spawn_owned("provider load", async move {
-                own.tell(Message::Loaded(Stored::read(&database).await));
+                own.tell(Message::Loaded(arguments.registry().await));
             });
         self.loading = Some((task, std::mem::take(&mut self.refreshes)));
     }
 
-    fn loaded(&mut self, outcome: Result<Stored, StoreError>) {
+    fn loaded(&mut self, outcome: Result<Arc<Registry>, StoreError>) {
         let replies = self
             .loading
             .take()
             .map(|(_, replies)| replies)
             .unwrap_or_default();
-        let outcome = outcome.map(|stored| {
-            self.follow(Arc::new(self.arguments.registry(stored)));
-        });
+        let outcome = outcome.map(|registry| self.follow(registry));
         if let Err(error) = &outcome {
             tracing::warn!(%error, "the providers could not be read; the last known ones stay in force");
         }

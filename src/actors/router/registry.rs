@@ -27,8 +27,7 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
-    /// Reads links and the rest on a connection each: half of the time. Whoever changes something in between has it all read
-    /// again.
+    /// Reads links and the rest side by side. Whoever changes something in between has it all read again.
     pub(crate) async fn read(database: &Database) -> Result<Self, StoreError> {
         let rest = |conn: &Connection| Ok((virtual_models::all(conn)?, Unlinked::read(conn)?));
         let (links, rest) = tokio::join!(database.read(models::links), database.read(rest));

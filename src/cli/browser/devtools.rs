@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::limits::browser::{ANSWERS, LOOKS};
@@ -20,8 +20,9 @@ pub(super) struct Lost;
 /// A message of a browser, at most; cookies of one site are a few kB.
 const LONGEST: u64 = 8 << 20;
 
-#[derive(Deserialize)]
-pub(super) struct Cookie {
+/// A cookie, as far as its site is sent of it.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct Cookie {
     name: String,
     value: String,
 }
@@ -31,14 +32,6 @@ impl Cookie {
     pub(super) fn is_token(&self) -> bool {
         self.name == "token" && !self.value.is_empty()
     }
-}
-
-/// As a browser sends them.
-pub(super) fn header(cookies: &[Cookie]) -> String {
-    let pairs = cookies
-        .iter()
-        .map(|cookie| format!("{}={}", cookie.name, cookie.value));
-    pairs.collect::<Vec<_>>().join("; ")
 }
 
 pub(super) struct Devtools {

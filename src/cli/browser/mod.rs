@@ -45,8 +45,7 @@ const THROUGH: &str = "exec \"$0\" \"$@\" 3<&0 4>&1 </dev/null >/dev/null 2>&1";
 
 /// What the site gave the browser.
 pub(crate) struct LoggedIn {
-    /// As a browser sends them.
-    pub(crate) cookies: String,
+    pub(crate) cookies: Vec<Cookie>,
     pub(crate) user_agent: Option<String>,
 }
 
@@ -142,7 +141,7 @@ impl Window {
                 let cookies = self.cookies(devtools)?;
                 if is_in(&cookies) {
                     return Ok(LoggedIn {
-                        cookies: devtools::header(&cookies),
+                        cookies,
                         user_agent: devtools.user_agent()?,
                     });
                 }

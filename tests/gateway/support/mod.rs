@@ -66,7 +66,21 @@ impl TestGateway {
             settings: given,
             ..Config::default()
         };
-        let gateway = Gateway::start(config).await.expect("the gateway starts");
+        let starting = async {
+            loop {
+                match Gateway::start(config.clone()).await {
+                    // A program that another test starts holds all our files for the moment until it is another program.
+                    Err(error) if error.to_string().contains("is in use by another") => {
+                        tokio::task::yield_now().await;
+                    }
+                    started => break started,
+                }
+            }
+        };
+        let started = tokio::time::timeout(PATIENCE, starting).await;
+        let gateway = started
+            .expect("its folder is free in the end")
+            .expect("the gateway starts");
         Self {
             gateway,
             client: client(),
