@@ -61,14 +61,14 @@ impl TestGateway {
                 .iter()
                 .map(|(key, value)| ((*key).to_owned(), value.clone())),
         );
-        let config = Config {
+        let config = || Config {
             data_dir: dir.path().join("data"),
-            settings: given,
+            settings: given.clone(),
             ..Config::default()
         };
         let starting = async {
             loop {
-                match Gateway::start(config.clone()).await {
+                match Gateway::start(config()).await {
                     // A program that another test starts holds all our files for the moment until it is another program.
                     Err(error) if error.to_string().contains("is in use by another") => {
                         tokio::task::yield_now().await;
