@@ -79,6 +79,7 @@ export function rowSource(fetchBlock, size = 100) {
 
 /** Browsers stop at about 33 million pixels; beyond this the list is scrolled in proportion. */
 const TALLEST = 8_000_000;
+/** Rows above and below those in view that are kept ready. */
 const AROUND = 8;
 
 /**
@@ -89,21 +90,31 @@ const AROUND = 8;
  */
 export function VirtualList({ source, rowHeight = 36, label, render, onOpen, header, empty, height }) {
   const frame = useRef(/** @type {HTMLDivElement | null} */ (null));
-  const [view, setView] = useState({ top: 0, height: 600 });
+  // `jumped`: to where no row was ready. Those in view are drawn first then, and those around them in a later frame: half the work at a time.
+  const [view, setView] = useState({ top: 0, height: 600, jumped: true });
   const [active, setActive] = useState(-1);
   const total = source.total.value;
   void source.version.value;
   const inner = Math.min(total * rowHeight, TALLEST);
   // In a list that is too tall a pixel of the scroll bar is more than a pixel of rows.
   const scale = inner > view.height ? (total * rowHeight - view.height) / (inner - view.height) : 1;
+  const scaled = useRef(scale);
+  scaled.current = scale;
   const offset = view.top * scale;
-  const first = Math.max(0, Math.floor(offset / rowHeight) - AROUND);
-  const last = Math.min(total - 1, Math.ceil((offset + view.height) / rowHeight) + AROUND);
+  const seen = { first: Math.max(0, Math.floor(offset / rowHeight)), last: Math.min(total - 1, Math.ceil((offset + view.height) / rowHeight)) };
+  const first = Math.max(0, seen.first - AROUND);
+  const last = Math.min(total - 1, seen.last + AROUND);
+  const drawn = view.jumped ? seen : { first, last };
+  const here = source.row(seen.first) !== undefined && source.row(seen.last) !== undefined;
 
   useLayoutEffect(() => {
     const box = frame.current;
     if (!box) return;
-    const measure = () => setView((now) => (now.top === box.scrollTop && now.height === box.clientHeight ? now : { top: box.scrollTop, height: box.clientHeight }));
+    const measure = () =>
+      setView((now) => {
+        const [top, height] = [box.scrollTop, box.clientHeight];
+        return now.top === top && now.height === height ? now : { top, height, jumped: now.jumped || Math.abs(top - now.top) * scaled.current >= height };
+      });
     let asked = 0;
     const soon = () => {
       cancelAnimationFrame(asked);
@@ -120,6 +131,11 @@ export function VirtualList({ source, rowHeight = 36, label, render, onOpen, hea
     };
   }, []);
   useEffect(() => source.need(first, Math.max(last, first)), [source, first, last, total]);
+  useEffect(() => {
+    if (!view.jumped || !here) return;
+    const asked = requestAnimationFrame(() => setView((now) => ({ ...now, jumped: false })));
+    return () => cancelAnimationFrame(asked);
+  }, [view, here]);
 
   const show = (/** @type {number} */ at) => {
     const box = frame.current;
@@ -144,7 +160,7 @@ export function VirtualList({ source, rowHeight = 36, label, render, onOpen, hea
   };
   const id = useMemo(() => `rows-${Math.random().toString(36).slice(2)}`, []);
   const rows = [];
-  for (let at = first; at <= last; at += 1) {
+  for (let at = drawn.first; at <= drawn.last; at += 1) {
     const row = source.row(at);
     // Relative to what is scrolled to, or the browser's own rounding of huge numbers would show.
     const y = Math.round(view.top + (at * rowHeight - offset));
@@ -158,7 +174,7 @@ export function VirtualList({ source, rowHeight = 36, label, render, onOpen, hea
   return html`<div class="virtual">
     ${header && html`<div class="virtual-head">${header}</div>`}
     <div ref=${frame} class="virtual-frame" style=${height ? { height } : undefined} tabindex="0" role="listbox" aria-label=${label}
-      aria-activedescendant=${active >= first && active <= last ? `${id}-${active}` : undefined} onKeyDown=${key}>
+      aria-activedescendant=${active >= drawn.first && active <= drawn.last ? `${id}-${active}` : undefined} onKeyDown=${key}>
       <div class="virtual-inner" role="presentation" style=${{ height: `${inner}px` }}>${rows}</div>
     </div>
     ${total === 0 && source.version.value > 0 && empty}
