@@ -182,8 +182,8 @@ pub(crate) mod upkeep {
     pub(crate) const PLAN_DEADLINE: Duration = Duration::from_mins(1);
     /// Between two passes of retention.
     pub(crate) const BETWEEN: Duration = Duration::from_hours(1);
-    /// What one piece should take, its commit and the wait for others' included; a third of what it may.
-    pub(crate) const PIECE: Duration = Duration::from_millis(6);
+    /// How long one piece should hold the writer, its commit apart; a fifth of what it may.
+    pub(crate) const PIECE: Duration = Duration::from_millis(4);
     /// The longest pause between two pieces.
     pub(crate) const MOST_PAUSE: Duration = Duration::from_secs(1);
     /// The shortest pause between two pieces.

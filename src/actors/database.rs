@@ -126,7 +126,7 @@ impl Database {
             return Err(Unavailable::Overloaded { actor }.into());
         };
         match tokio::time::timeout(WRITE_DEADLINE, acknowledged).await {
-            Ok(Ok(written)) => Ok(written?),
+            Ok(Ok(applied)) => Ok(applied.outcome?),
             // The queue outlives the writer, so a dropped port means that the gateway is going away.
             Ok(Err(_)) => Err(Unavailable::Stopped { actor }.into()),
             // Why it takes so long is worth more than that it does.
@@ -148,16 +148,17 @@ impl Database {
         self.queue(op)
     }
 
-    /// Carries out upkeep that nobody was promised, and waits for its commit as long as that takes.
-    pub(crate) async fn tend(&self, op: WriteOp) -> Result<Written, StoreError> {
+    /// Carries out upkeep that nobody was promised, and waits for its commit as long as that takes. Says too how long it held
+    /// the writer.
+    pub(crate) async fn tend(&self, op: WriteOp) -> Result<(Written, Duration), StoreError> {
         let actor = self.address.vitals().name;
         let Some(acknowledged) = self.queue(op) else {
             return Err(Unavailable::Overloaded { actor }.into());
         };
-        let written = acknowledged
+        let applied = acknowledged
             .await
             .map_err(|_| Unavailable::Stopped { actor })?;
-        Ok(written?)
+        Ok((applied.outcome?, applied.took))
     }
 
     /// Waits while the log is longer than it should be, so that no write has to fold it; not for ever, since somebody may be
@@ -168,8 +169,11 @@ impl Database {
         let _ = tokio::time::timeout(MOST_PAUSE, behind.wait_for(|behind| !behind)).await;
     }
 
-    /// Carries out a piece of upkeep. Returns what is left of it, or none when it is done.
-    pub(crate) async fn upkeep(&self, upkeep: Upkeep) -> Result<Option<i64>, StoreError> {
+    /// Carries out a piece of upkeep. Returns what is left of it, or none when it is done, and how long it held the writer.
+    pub(crate) async fn upkeep(
+        &self,
+        upkeep: Upkeep,
+    ) -> Result<(Option<i64>, Duration), StoreError> {
         let message = |reply| Message::Upkeep(upkeep, reply);
         Ok(self.address.call(WRITE_DEADLINE, message).await??)
     }
@@ -329,7 +333,7 @@ pub(crate) enum Message {
     Wake,
     Read(ReadJob),
     Checkpoint(Reply<Result<(), DbError>>),
-    Upkeep(Upkeep, Reply<Result<Option<i64>, DbError>>),
+    Upkeep(Upkeep, Reply<Result<(Option<i64>, Duration), DbError>>),
     Ping(Reply<Result<(), DbError>>),
     #[cfg(feature = "fault-injection")]
     Stall(std::sync::mpsc::Receiver<()>),
@@ -705,7 +709,7 @@ impl State {
         });
     }
 
-    fn upkeep(&self, upkeep: Upkeep, reply: Reply<Result<Option<i64>, DbError>>) {
+    fn upkeep(&self, upkeep: Upkeep, reply: Reply<Result<(Option<i64>, Duration), DbError>>) {
         let (writer, shared, own) = (self.writer.clone(), self.shared.clone(), self.own.clone());
         self.tasks.spawn("database upkeep", async move {
             let outcome = writer.upkeep(upkeep).await;
@@ -713,7 +717,7 @@ impl State {
                 lock(&shared.timings).add(upkeep.name(), tended.took);
                 own.tell(Message::Grown(tended.log));
             }
-            let _ = reply.send(outcome.map(|tended| tended.left));
+            let _ = reply.send(outcome.map(|tended| (tended.left, tended.took)));
         });
     }
 

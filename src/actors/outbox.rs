@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{Notify, oneshot};
 
+use crate::db::connections::Applied;
 use crate::db::error::DbError;
-use crate::db::ops::{WriteOp, Written};
+use crate::db::ops::WriteOp;
 use crate::limits::database::{BATCH_BYTES, BATCH_ROWS, MOST_BYTES, MOST_ROWS};
 use crate::tasks::lock;
 
@@ -19,7 +20,7 @@ use crate::tasks::lock;
 const MOST_DEATHS: u8 = 2;
 
 /// The answer to one write.
-pub(crate) type Acknowledged = oneshot::Receiver<Result<Written, DbError>>;
+pub(crate) type Acknowledged = oneshot::Receiver<Applied>;
 
 /// See the module.
 #[derive(Default)]
@@ -41,7 +42,7 @@ struct Queue {
 struct Item {
     op: Arc<WriteOp>,
     weight: usize,
-    ack: Option<oneshot::Sender<Result<Written, DbError>>>,
+    ack: Option<oneshot::Sender<Applied>>,
     deaths: u8,
 }
 
@@ -92,7 +93,7 @@ impl Outbox {
     }
 
     /// The transaction is committed: answers each caller.
-    pub(crate) fn committed(&self, results: Vec<Result<Written, DbError>>) {
+    pub(crate) fn committed(&self, results: Vec<Applied>) {
         let mut queue = lock(&self.queue);
         for result in results {
             if let Some(item) = queue.pop()
@@ -115,7 +116,7 @@ impl Outbox {
             let Some(item) = queue.pop() else { break };
             if item.op.is_management() {
                 if let Some(ack) = item.ack {
-                    let _ = ack.send(Err(error.clone()));
+                    let _ = ack.send(Err(error.clone()).into());
                 }
             } else {
                 kept.push_back(item);
@@ -149,9 +150,8 @@ impl Outbox {
         {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             if let Some(ack) = item.ack {
-                let _ = ack.send(Err(DbError::Other(
-                    "the write crashed the database thread".into(),
-                )));
+                let error = DbError::Other("the write crashed the database thread".into());
+                let _ = ack.send(Err(error).into());
             }
         }
         self.signal(&queue);
@@ -202,6 +202,12 @@ impl Item {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::db::ops::Written;
+
+    /// What it was answered, if it was.
+    fn told(ack: &mut Acknowledged) -> Option<Result<Written, DbError>> {
+        Some(ack.try_recv().ok()?.outcome)
+    }
 
     fn history(before: i64) -> WriteOp {
         WriteOp::InterruptUnfinished { before }
@@ -218,8 +224,8 @@ mod tests {
         assert_eq!(outbox.take().len(), 1);
         outbox.died();
         assert_eq!(outbox.take().len(), 1, "the next incarnation finds it");
-        outbox.committed(vec![Ok(Written::Done)]);
-        assert!(matches!(ack.try_recv(), Ok(Ok(Written::Done))));
+        outbox.committed(vec![Ok(Written::Done).into()]);
+        assert_eq!(told(&mut ack), Some(Ok(Written::Done)));
         assert_eq!(outbox.len(), 0);
     }
 
@@ -234,9 +240,9 @@ mod tests {
         outbox.died();
         assert_eq!(outbox.take().len(), 1);
         outbox.died();
-        assert!(matches!(poisoned.try_recv(), Ok(Err(_))));
+        assert!(matches!(told(&mut poisoned), Some(Err(_))));
         assert_eq!(outbox.take().len(), 1);
-        outbox.committed(vec![Ok(Written::Done)]);
+        outbox.committed(vec![Ok(Written::Done).into()]);
         drop(innocent);
         assert_eq!((outbox.len(), outbox.dropped()), (0, 1));
     }
@@ -249,7 +255,7 @@ mod tests {
         let _last = outbox.push(history(2));
         assert_eq!(outbox.take().len(), 3);
         outbox.refused(&DbError::Full);
-        assert!(matches!(refused.try_recv(), Ok(Err(DbError::Full))));
+        assert_eq!(told(&mut refused), Some(Err(DbError::Full)));
         let left = outbox.take();
         assert!(matches!(
             left.iter().map(|op| &**op).collect::<Vec<_>>()[..],

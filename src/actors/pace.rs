@@ -1,7 +1,10 @@
 //! How much is removed at once, so that nobody waits for it: pieces, each a write of its own beside all others, in the size
-//! that took the writer no longer than [`PIECE`] last time, and with a pause as long as the piece took.
+//! that held the writer no longer than [`PIECE`] last time, and with a pause twice as long as that: its commit takes time too.
+//!
+//! What a piece waited for others says nothing of its size. Rejected: the time until its commit, waits included. On a busy
+//! machine each piece took too long then, however small; they shrank to one row, and a minute's work took an hour.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::actors::database::{Database, StoreError};
 use crate::db::ops::{WriteOp, Written};
@@ -22,10 +25,10 @@ impl Pace {
         Self { size: FIRST }
     }
 
-    /// Learns from what the last piece took, and leaves the writer to others for as long.
+    /// Learns from how long the last piece held the writer, and leaves it to others for twice that.
     pub(crate) async fn rest(&mut self, took: Duration) {
         self.learn(took);
-        tokio::time::sleep(took.clamp(LEAST_PAUSE, MOST_PAUSE)).await;
+        tokio::time::sleep((2 * took).clamp(LEAST_PAUSE, MOST_PAUSE)).await;
     }
 
     fn learn(&mut self, took: Duration) {
@@ -43,18 +46,18 @@ pub(crate) async fn discard(database: &Database, what: Unwanted) -> Result<usize
     let mut pace = Pace::new();
     let mut count = 0;
     loop {
-        let began = Instant::now();
         let op = WriteOp::Discard {
             what: what.clone(),
             most: pace.size,
         };
-        if let Written::Removed(removed) = database.tend(op).await? {
+        let (written, took) = database.tend(op).await?;
+        if let Written::Removed(removed) = written {
             count += removed.count;
             if removed.is_done {
                 return Ok(count);
             }
         }
-        pace.rest(began.elapsed()).await;
+        pace.rest(took).await;
     }
 }
 

@@ -313,12 +313,11 @@ async fn remove_piece(
     what: Outlived,
     pace: &mut Pace,
 ) -> Result<i64, StoreError> {
-    let began = Instant::now();
     let most = pace.size;
-    let removed = rows(database.tend(WriteOp::Retain { what, most }).await?);
-    pace.rest(began.elapsed()).await;
+    let (written, took) = database.tend(WriteOp::Retain { what, most }).await?;
+    pace.rest(took).await;
     database.folded().await;
-    Ok(removed)
+    Ok(rows(written))
 }
 
 /// Removes the oldest exchanges while the file holds too much.
@@ -416,20 +415,18 @@ impl<'a> Index<'a> {
             return Ok(());
         }
         let mut pace = Pace::new();
-        let began = Instant::now();
         // The oldest words are the first, so this passes over most of what left.
-        let mut left = self.database.upkeep(Upkeep::RewriteWords).await?;
-        let took = began.elapsed();
+        let (mut left, took) = self.database.upkeep(Upkeep::RewriteWords).await?;
         self.gone
             .fitting
             .store(fitting(gone, took), Ordering::Relaxed);
         pace.rest(took).await;
         while left.is_some() {
             self.database.folded().await;
-            let began = Instant::now();
             let pages = pace.size.min(MOST_PAGES);
-            left = self.database.upkeep(Upkeep::GoOn { pages }).await?;
-            pace.rest(began.elapsed()).await;
+            let took;
+            (left, took) = self.database.upkeep(Upkeep::GoOn { pages }).await?;
+            pace.rest(took).await;
         }
         self.gone.count.store(0, Ordering::Relaxed);
         self.look().await
@@ -458,12 +455,12 @@ async fn shrink(database: &Database) -> Result<(), StoreError> {
     }
     let mut pace = Pace::new();
     loop {
-        let began = Instant::now();
-        match database.upkeep(Upkeep::Shrink { pages: pace.size }).await? {
+        let (left, took) = database.upkeep(Upkeep::Shrink { pages: pace.size }).await?;
+        match left {
             Some(left) if left > 0 && left < free => free = left,
             _ => return Ok(()),
         }
-        pace.rest(began.elapsed()).await;
+        pace.rest(took).await;
         database.folded().await;
     }
 }
@@ -497,7 +494,7 @@ async fn add_words(database: &Database) -> Result<i64, StoreError> {
         };
         after = last.id;
         let began = Instant::now();
-        added += rows(database.tend(WriteOp::AddWords(missing)).await?);
+        added += rows(database.tend(WriteOp::AddWords(missing)).await?.0);
         tokio::time::sleep(began.elapsed().max(LEAST_PAUSE)).await;
         database.folded().await;
     }

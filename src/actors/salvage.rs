@@ -3,7 +3,7 @@
 //! Not an actor: how far it has come stands in the database, so whoever goes on goes on from there.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::actors::database::{Database, StoreError};
 use crate::actors::pace::Pace;
@@ -64,8 +64,8 @@ async fn salvage(database: &Database, path: &Path, found: &Recovered) -> Result<
         .await?;
         source = again;
         position = piece.to().clone();
-        let began = Instant::now();
-        if !store(database, piece).await? {
+        let (is_stored, took) = store(database, piece).await?;
+        if !is_stored {
             // Another file has taken this one's place meanwhile.
             break;
         }
@@ -73,7 +73,7 @@ async fn salvage(database: &Database, path: &Path, found: &Recovered) -> Result<
             told = Instant::now();
             database.recovery_went_on().await?;
         }
-        pace.rest(began.elapsed()).await;
+        pace.rest(took).await;
         database.folded().await;
     }
     if let Some(end) = database.recovery_went_on().await?.filter(|end| end.done) {
@@ -86,10 +86,11 @@ async fn salvage(database: &Database, path: &Path, found: &Recovered) -> Result<
     Ok(())
 }
 
-/// Whether the piece was stored.
-async fn store(database: &Database, piece: Piece) -> Result<bool, StoreError> {
+/// Whether the piece was stored, and how long it held the writer.
+async fn store(database: &Database, piece: Piece) -> Result<(bool, Duration), StoreError> {
     let op = WriteOp::Salvage(piece.into());
-    Ok(database.tend(op).await? == Written::Rows(1))
+    let (written, took) = database.tend(op).await?;
+    Ok((written == Written::Rows(1), took))
 }
 
 async fn blocking<R: Send + 'static>(

@@ -72,10 +72,25 @@ pub(crate) fn foreign_lock(path: &Path) -> Result<ForeignLock, DbError> {
     Ok(ForeignLock { _holder: holder })
 }
 
+/// How one operation of a transaction went.
+pub(crate) struct Applied {
+    pub(crate) outcome: Result<Written, DbError>,
+    /// How long it held the database by itself: neither its commit nor the wait for others are in it.
+    pub(crate) took: Duration,
+}
+
+impl From<Result<Written, DbError>> for Applied {
+    /// It took no time, as far as is known.
+    fn from(outcome: Result<Written, DbError>) -> Self {
+        let took = Duration::ZERO;
+        Self { outcome, took }
+    }
+}
+
 /// What became of a transaction.
 pub(crate) struct Committed {
     /// How each operation went.
-    pub(crate) results: Vec<Result<Written, DbError>>,
+    pub(crate) results: Vec<Applied>,
     /// How long they held the database.
     pub(crate) timings: Timings,
     /// How long the write-ahead log has become.
@@ -177,7 +192,12 @@ impl WriteConnection {
         &self,
         ops: Vec<Arc<WriteOp>>,
     ) -> Result<Vec<Result<Written, DbError>>, DbError> {
-        Ok(self.commit_timed(ops).await?.results)
+        let committed = self.commit_timed(ops).await?;
+        Ok(committed
+            .results
+            .into_iter()
+            .map(|applied| applied.outcome)
+            .collect())
     }
 
     /// The same, and what it means for the database.
@@ -418,7 +438,7 @@ fn apply_all(
     ops: &[Arc<WriteOp>],
     apart: Apart,
     timings: &mut Timings,
-) -> Result<Option<Vec<Result<Written, DbError>>>, DbError> {
+) -> Result<Option<Vec<Applied>>, DbError> {
     let mut transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut results = Vec::with_capacity(ops.len());
     for op in ops {
@@ -429,7 +449,8 @@ fn apply_all(
         } else {
             op.apply(&transaction)
         };
-        timings.add(op.name(), began.elapsed());
+        let took = began.elapsed();
+        timings.add(op.name(), took);
         match applied {
             // SQLite may have rolled back everything by itself: what followed would run outside any transaction.
             Err(error) if error.is_storage() || transaction.is_autocommit() => return Err(error),
@@ -437,7 +458,7 @@ fn apply_all(
                 transaction.rollback()?;
                 return Ok(None);
             }
-            result => results.push(result),
+            outcome => results.push(Applied { outcome, took }),
         }
     }
     let began = Instant::now();
@@ -457,15 +478,11 @@ fn apply_all(
 
 /// Adds to the index of words what exchanges that ended said. By their numbers, or it would be a part for each that is smaller
 /// than the one before.
-fn index(
-    conn: &Connection,
-    ops: &[Arc<WriteOp>],
-    results: &[Result<Written, DbError>],
-) -> Result<(), DbError> {
+fn index(conn: &Connection, ops: &[Arc<WriteOp>], results: &[Applied]) -> Result<(), DbError> {
     let mut said = Vec::new();
-    for (op, result) in ops.iter().zip(results) {
+    for (op, applied) in ops.iter().zip(results) {
         // What was stored before has its words.
-        if *result == Ok(Written::Rows(1)) {
+        if applied.outcome == Ok(Written::Rows(1)) {
             said.extend(op.said(conn)?);
         }
     }
