@@ -177,9 +177,9 @@ pub(crate) mod upkeep {
     pub(crate) const RETENTION_MAILBOX: usize = 64;
     /// How long a caller waits for a pass: a first one over a long history takes minutes.
     pub(crate) const RUN_DEADLINE: Duration = Duration::from_mins(10);
-    /// How long counting what goes may take: of a million exchanges it takes seconds on a busy machine, and a pass that could not
-    /// be planned would not be at the next hour either.
-    pub(crate) const PLAN_DEADLINE: Duration = Duration::from_mins(1);
+    /// How long a pass may read at once: counting what goes takes seconds of a million exchanges on a busy machine, and a pass that
+    /// failed of it would at the next hour too.
+    pub(crate) const READ_DEADLINE: Duration = Duration::from_mins(1);
     /// Between two passes of retention.
     pub(crate) const BETWEEN: Duration = Duration::from_hours(1);
     /// How long one piece should hold the writer, its commit apart; a fifth of what it may.

@@ -31,7 +31,7 @@ use crate::db::ops::{WriteOp, Written};
 use crate::db::retention::{self, Counts, Outlived, Plan, Rules};
 use crate::db::upkeep::{self, FileSize, Upkeep};
 use crate::limits::upkeep::{
-    BETWEEN, LEAST_PAUSE, PIECE, PLAN_DEADLINE, RETENTION_MAILBOX, RUN_DEADLINE, TELLING,
+    BETWEEN, LEAST_PAUSE, PIECE, READ_DEADLINE, RETENTION_MAILBOX, RUN_DEADLINE, TELLING,
 };
 use crate::settings::{self, Settings};
 use crate::tasks::{Owned, Tasks};
@@ -255,7 +255,7 @@ fn wishes(settings: &Settings) -> (Rules, bool) {
 async fn plan(database: &Database, rules: Rules) -> Result<Plan, StoreError> {
     let now = now_ms();
     database
-        .read_within(PLAN_DEADLINE, move |conn| {
+        .read_within(READ_DEADLINE, move |conn| {
             retention::plan(conn, &rules, now)
         })
         .await
@@ -282,7 +282,9 @@ async fn pass(
     if is_searched {
         report.indexed = add_words(database).await?;
     }
-    report.file = database.read(upkeep::file_size).await?;
+    report.file = database
+        .read_within(READ_DEADLINE, upkeep::file_size)
+        .await?;
     Ok(report)
 }
 
@@ -329,7 +331,9 @@ async fn keep_size(
     let mut pace = Pace::new();
     let mut removed = 0;
     loop {
-        let file = database.read(upkeep::file_size).await?;
+        let file = database
+            .read_within(READ_DEADLINE, upkeep::file_size)
+            .await?;
         if retention::excess(&file, &rules) == 0 {
             return Ok(removed);
         }
@@ -404,7 +408,10 @@ impl<'a> Index<'a> {
     }
 
     async fn look(&mut self) -> Result<(), StoreError> {
-        let left = self.database.read(upkeep::with_words).await?;
+        let left = self
+            .database
+            .read_within(READ_DEADLINE, upkeep::with_words)
+            .await?;
         self.most = most_gone(left, self.gone.fitting.load(Ordering::Relaxed));
         Ok(())
     }
@@ -449,7 +456,10 @@ fn fitting(gone: i64, took: Duration) -> i64 {
 
 /// Gives free pages back to the disk, when it is worth it.
 async fn shrink(database: &Database) -> Result<(), StoreError> {
-    let mut free = database.read(upkeep::file_size).await?.free_bytes;
+    let mut free = database
+        .read_within(READ_DEADLINE, upkeep::file_size)
+        .await?
+        .free_bytes;
     if free < SLACK {
         return Ok(());
     }
@@ -471,7 +481,7 @@ async fn close_days(database: &Database) -> Result<(), StoreError> {
     loop {
         let now = now_ms();
         let next = move |conn: &_| days::next_over(conn, after, now);
-        let Some(closed) = database.read(next).await? else {
+        let Some(closed) = database.read_within(READ_DEADLINE, next).await? else {
             return Ok(());
         };
         // Once each: a day for which something was counted meanwhile is left to the next pass.
@@ -487,7 +497,9 @@ async fn add_words(database: &Database) -> Result<i64, StoreError> {
     let (mut after, mut added) = (0, 0);
     loop {
         let missing = database
-            .read(move |conn| words::without(conn, after, WORDS))
+            .read_within(READ_DEADLINE, move |conn| {
+                words::without(conn, after, WORDS)
+            })
             .await?;
         let Some(last) = missing.last() else {
             return Ok(added);
