@@ -169,11 +169,8 @@ impl Database {
         let _ = tokio::time::timeout(MOST_PAUSE, behind.wait_for(|behind| !behind)).await;
     }
 
-    /// Carries out a piece of upkeep. Returns what is left of it, or none when it is done, and how long it held the writer.
-    pub(crate) async fn upkeep(
-        &self,
-        upkeep: Upkeep,
-    ) -> Result<(Option<i64>, Duration), StoreError> {
+    /// Carries out a piece of upkeep.
+    pub(crate) async fn upkeep(&self, upkeep: Upkeep) -> Result<Tended, StoreError> {
         let message = |reply| Message::Upkeep(upkeep, reply);
         Ok(self.address.call(WRITE_DEADLINE, message).await??)
     }
@@ -333,7 +330,7 @@ pub(crate) enum Message {
     Wake,
     Read(ReadJob),
     Checkpoint(Reply<Result<(), DbError>>),
-    Upkeep(Upkeep, Reply<Result<(Option<i64>, Duration), DbError>>),
+    Upkeep(Upkeep, Reply<Result<Tended, DbError>>),
     Ping(Reply<Result<(), DbError>>),
     #[cfg(feature = "fault-injection")]
     Stall(std::sync::mpsc::Receiver<()>),
@@ -709,7 +706,7 @@ impl State {
         });
     }
 
-    fn upkeep(&self, upkeep: Upkeep, reply: Reply<Result<(Option<i64>, Duration), DbError>>) {
+    fn upkeep(&self, upkeep: Upkeep, reply: Reply<Result<Tended, DbError>>) {
         let (writer, shared, own) = (self.writer.clone(), self.shared.clone(), self.own.clone());
         self.tasks.spawn("database upkeep", async move {
             let outcome = writer.upkeep(upkeep).await;
@@ -717,7 +714,7 @@ impl State {
                 lock(&shared.timings).add(upkeep.name(), tended.took);
                 own.tell(Message::Grown(tended.log));
             }
-            let _ = reply.send(outcome.map(|tended| (tended.left, tended.took)));
+            let _ = reply.send(outcome);
         });
     }
 

@@ -2,7 +2,7 @@
 //! that held the writer no longer than [`PIECE`] last time, and with a pause twice as long as that: its commit takes time too.
 //!
 //! What a piece waited for others says nothing of its size. Rejected: the time until its commit, waits included. On a busy
-//! machine each piece took too long then, however small; they shrank to one row, and a minute's work took an hour.
+//! machine each piece took too long then, however small: they shrank to one row, and what takes a second took half a minute.
 
 use std::time::Duration;
 
@@ -25,10 +25,10 @@ impl Pace {
         Self { size: FIRST }
     }
 
-    /// Learns from how long the last piece held the writer, and leaves it to others for twice that.
-    pub(crate) async fn rest(&mut self, took: Duration) {
+    /// Learns from how long the last piece held the writer, and rests.
+    pub(crate) async fn rest(&mut self, database: &Database, took: Duration) {
         self.learn(took);
-        tokio::time::sleep((2 * took).clamp(LEAST_PAUSE, MOST_PAUSE)).await;
+        rest(database, took).await;
     }
 
     fn learn(&mut self, took: Duration) {
@@ -39,6 +39,12 @@ impl Pace {
         // Up in steps: what comes next may be larger than what was. Down at once.
         self.size = fitting.clamp(1, MOST.min(self.size.saturating_mul(2)));
     }
+}
+
+/// Leaves the writer to others for twice as long as the last piece held it, and until the log is folded.
+pub(crate) async fn rest(database: &Database, took: Duration) {
+    tokio::time::sleep((2 * took).clamp(LEAST_PAUSE, MOST_PAUSE)).await;
+    database.folded().await;
 }
 
 /// Removes all of what is meant. Returns how many there were of it, and takes as long as that takes.
@@ -57,7 +63,7 @@ pub(crate) async fn discard(database: &Database, what: Unwanted) -> Result<usize
                 return Ok(count);
             }
         }
-        pace.rest(took).await;
+        pace.rest(database, took).await;
     }
 }
 

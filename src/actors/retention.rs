@@ -21,7 +21,7 @@ use crate::actors::address::{Address, Message as ActorMessage, Reply};
 use crate::actors::behaviour::{Behaviour, Fatal, Own};
 use crate::actors::database::{Database, StoreError};
 use crate::actors::events::Events;
-use crate::actors::pace::Pace;
+use crate::actors::pace::{self, Pace};
 use crate::actors::supervisor::ChildSpec;
 use crate::clock::now_ms;
 use crate::db::cache::Bounds;
@@ -31,7 +31,7 @@ use crate::db::ops::{WriteOp, Written};
 use crate::db::retention::{self, Counts, Outlived, Plan, Rules};
 use crate::db::upkeep::{self, FileSize, Upkeep};
 use crate::limits::upkeep::{
-    BETWEEN, LEAST_PAUSE, PIECE, READ_DEADLINE, RETENTION_MAILBOX, RUN_DEADLINE, TELLING,
+    BETWEEN, PIECE, READ_DEADLINE, RETENTION_MAILBOX, RUN_DEADLINE, TELLING,
 };
 use crate::settings::{self, Settings};
 use crate::tasks::{Owned, Tasks};
@@ -317,8 +317,7 @@ async fn remove_piece(
 ) -> Result<i64, StoreError> {
     let most = pace.size;
     let (written, took) = database.tend(WriteOp::Retain { what, most }).await?;
-    pace.rest(took).await;
-    database.folded().await;
+    pace.rest(database, took).await;
     Ok(rows(written))
 }
 
@@ -423,17 +422,15 @@ impl<'a> Index<'a> {
         }
         let mut pace = Pace::new();
         // The oldest words are the first, so this passes over most of what left.
-        let (mut left, took) = self.database.upkeep(Upkeep::RewriteWords).await?;
+        let mut tended = self.database.upkeep(Upkeep::RewriteWords).await?;
         self.gone
             .fitting
-            .store(fitting(gone, took), Ordering::Relaxed);
-        pace.rest(took).await;
-        while left.is_some() {
-            self.database.folded().await;
+            .store(fitting(gone, tended.took), Ordering::Relaxed);
+        pace.rest(self.database, tended.took).await;
+        while tended.left.is_some() {
             let pages = pace.size.min(MOST_PAGES);
-            let took;
-            (left, took) = self.database.upkeep(Upkeep::GoOn { pages }).await?;
-            pace.rest(took).await;
+            tended = self.database.upkeep(Upkeep::GoOn { pages }).await?;
+            pace.rest(self.database, tended.took).await;
         }
         self.gone.count.store(0, Ordering::Relaxed);
         self.look().await
@@ -465,13 +462,12 @@ async fn shrink(database: &Database) -> Result<(), StoreError> {
     }
     let mut pace = Pace::new();
     loop {
-        let (left, took) = database.upkeep(Upkeep::Shrink { pages: pace.size }).await?;
-        match left {
+        let tended = database.upkeep(Upkeep::Shrink { pages: pace.size }).await?;
+        match tended.left {
             Some(left) if left > 0 && left < free => free = left,
             _ => return Ok(()),
         }
-        pace.rest(took).await;
-        database.folded().await;
+        pace.rest(database, tended.took).await;
     }
 }
 
@@ -486,9 +482,8 @@ async fn close_days(database: &Database) -> Result<(), StoreError> {
         };
         // Once each: a day for which something was counted meanwhile is left to the next pass.
         after = closed.day + DAY_MS;
-        let began = Instant::now();
-        database.tend(WriteOp::CloseDay(Box::new(closed))).await?;
-        tokio::time::sleep(began.elapsed().max(LEAST_PAUSE)).await;
+        let (_, took) = database.tend(WriteOp::CloseDay(Box::new(closed))).await?;
+        pace::rest(database, took).await;
     }
 }
 
@@ -505,10 +500,9 @@ async fn add_words(database: &Database) -> Result<i64, StoreError> {
             return Ok(added);
         };
         after = last.id;
-        let began = Instant::now();
-        added += rows(database.tend(WriteOp::AddWords(missing)).await?.0);
-        tokio::time::sleep(began.elapsed().max(LEAST_PAUSE)).await;
-        database.folded().await;
+        let (written, took) = database.tend(WriteOp::AddWords(missing)).await?;
+        added += rows(written);
+        pace::rest(database, took).await;
     }
 }
 

@@ -73,8 +73,7 @@ async fn salvage(database: &Database, path: &Path, found: &Recovered) -> Result<
             told = Instant::now();
             database.recovery_went_on().await?;
         }
-        pace.rest(took).await;
-        database.folded().await;
+        pace.rest(database, took).await;
     }
     if let Some(end) = database.recovery_went_on().await?.filter(|end| end.done) {
         tracing::info!(

@@ -1,6 +1,7 @@
 //! The history: what is stored how, how it is searched and exported, and what goes when.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -422,15 +423,42 @@ async fn held_in_pieces(gateway: &TestGateway, kind: &str) {
     assert!(total / count < 20.0, "{writes}");
 }
 
-#[tokio::test]
-async fn conversations_and_kept_answers_go_in_pieces_too() {
-    let gateway = TestGateway::start().await;
-    age(&gateway, 30, 1_500, 4_000);
+/// A conversation `long`, of 1,500 exchanges.
+fn converse(gateway: &TestGateway) {
+    age(gateway, 30, 1_500, 4_000);
     gateway.cell::<i64>(
         "INSERT INTO sessions (id, chat_id, first_user_message, created_at, last_accessed, expires_at)
          VALUES ('long', 'c', 'hi', 1, 1, 9) RETURNING 1",
     );
     gateway.cell::<i64>("UPDATE requests SET session_id = 'long' RETURNING 1");
+}
+
+/// Waiting for others is no reason for smaller pieces: they would be of one row each.
+#[tokio::test]
+async fn pieces_stay_large_while_the_writer_is_busy_with_others() {
+    let gateway = TestGateway::start().await;
+    converse(&gateway);
+    let delete = gateway.client.delete(gateway.api("/api/sessions/long"));
+    let run = tokio::spawn(delete.send());
+    let busy = gateway.api("/api/fault/stalled-writer");
+    while !run.is_finished() {
+        // The writer does nothing else until the client leaves, which is longer than a piece should take.
+        let stall = gateway.client.get(&busy).timeout(Duration::from_millis(30));
+        assert!(stall.send().await.is_err());
+    }
+    let answer = run.await.expect("it ran").expect("an answer");
+    assert_eq!(answer.status(), 200);
+    assert_eq!(gateway.cell::<i64>("SELECT count(*) FROM requests"), 0);
+    let (_, health) = gateway.get(&gateway.api("/api/health")).await;
+    let pieces = &health["checks"]["db"]["writes"]["discard"]["count"];
+    assert!(pieces.as_u64().is_some_and(|count| count < 300), "{health}");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn conversations_and_kept_answers_go_in_pieces_too() {
+    let gateway = TestGateway::start().await;
+    converse(&gateway);
     let other = "INSERT INTO sessions (id, chat_id, first_user_message, created_at, last_accessed, expires_at)
                  VALUES ('ended', 'd', 'hi', 1, 1, 9) RETURNING 1";
     gateway.cell::<i64>(other);
